@@ -1,0 +1,32 @@
+// Batch: rows of tokens with positions, targets and attention windows; all that a model needs to know of its data.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace golem {
+
+/// A range of tokens of one row that attend to each other only. Inside it token i sees token j where j <= i or
+/// j < begin + prefix (spec 2.3, 2.5). Windows of a row are ascending and do not overlap.
+struct Window {
+  std::int32_t begin = 0, end = 0, prefix = 0;
+  friend bool operator==(const Window&, const Window&) = default;
+};
+
+/// What a row is a sample of; each has a loss of its own in the reports.
+enum class Task : std::uint8_t { blank, generation, instruction };  // [MASK], [gMASK], instructions
+inline constexpr int task_count = 3;
+
+/// `rows` x `length` tokens. `targets[i] < 0` where token i is not scored. Row r owns windows [first_window[r], first_window[r+1]).
+struct Batch {
+  int rows = 0, length = 0;              // B, T
+  std::vector<std::int32_t> tokens;      // (B, T)
+  std::vector<std::int32_t> positions;   // (B, T), rows of the RoPE table
+  std::vector<std::int32_t> targets;     // (B, T), -1: not scored
+  std::vector<Window> windows;
+  std::vector<std::int32_t> first_window;  // (B + 1)
+  std::vector<Task> tasks;                 // (B)
+};
+
+}  // namespace golem

@@ -1,0 +1,23 @@
+// What golem asks of a device.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <string_view>
+
+namespace golem {
+
+/// A device hands out memory and keeps an account of it. Ops find it by argument-dependent lookup, as their first argument.
+template <class D>
+concept Device = requires(D& device, std::size_t bytes, void* memory, const void* source, std::string_view label) {
+  { device.allocate(bytes, label) } -> std::same_as<void*>;
+  device.release(memory, bytes, label);
+  device.copy_in(memory, source, bytes);   // host to device
+  device.copy_out(memory, source, bytes);  // device to host
+  device.clear(memory, bytes);             // to zero bytes
+  device.synchronize();
+  device.memory().current();
+};
+
+}  // namespace golem

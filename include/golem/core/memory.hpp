@@ -1,0 +1,46 @@
+// MemoryAccount: who holds how many bytes of a device.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+#include "golem/core/error.hpp"
+
+namespace golem {
+
+/// Bytes that Buffers hold, in all and by label ("parameters", "moments", ...). Safe to use from several threads.
+class MemoryAccount {
+ public:
+  void add(std::string_view label, std::int64_t bytes) {
+    const std::lock_guard lock(mutex_);
+    current_ += bytes;
+    if (current_ > peak_) peak_ = current_;
+    by_label_[std::string(label)] += bytes;
+  }
+  std::int64_t current() const { return current_; }
+  std::int64_t peak() const { return peak_; }
+  std::int64_t of(std::string_view label) const {
+    const std::lock_guard lock(mutex_);
+    const auto entry = by_label_.find(std::string(label));
+    return entry == by_label_.end() ? 0 : entry->second;
+  }
+  /// "parameters 12 MiB, moments 24 MiB": for the error that says memory ran out.
+  std::string summary() const {
+    const std::lock_guard lock(mutex_);
+    std::string out;
+    for (const auto& [label, bytes] : by_label_)
+      if (bytes) out += sentence(out.empty() ? "" : ", ", label, " ", bytes >> 20, " MiB");
+    return out.empty() ? "nothing" : out;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::int64_t current_ = 0, peak_ = 0;
+  std::map<std::string, std::int64_t> by_label_;
+};
+
+}  // namespace golem

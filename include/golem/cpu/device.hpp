@@ -1,0 +1,130 @@
+// cpu::Device: a number of threads, an instruction set, memory with an account, and scratch space for ops.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
+
+#include "golem/core/error.hpp"
+#include "golem/core/math.hpp"
+#include "golem/core/memory.hpp"
+#include "golem/cpu/isa.hpp"
+#include "golem/version.hpp"
+
+namespace golem::cpu {
+inline namespace GOLEM_ABI {
+
+/// The CPU engine. Ops take it first and run on its threads; not to be used by two threads at once. Results do not
+/// depend on `threads`: each op cuts its work in pieces whose sizes do not, and adds them in a fixed order.
+class Device {
+ public:
+  struct Options {
+    int threads = 0;         // 0: all that the machine has
+    Isa isa = detect_isa();  // tests lower it to reach every path
+  };
+
+  Device() : Device(Options{}) {}
+  explicit Device(Options options) : isa_(options.isa), threads_(options.threads > 0 ? options.threads : static_cast<int>(std::thread::hardware_concurrency())) {
+    if (threads_ < 1) threads_ = 1;
+    require(isa_ <= detect_isa(), "cpu::Device was asked for ", name_of(isa_), ", and this processor has ", name_of(detect_isa()), ": ask for that or less");
+    scratch_.resize(static_cast<std::size_t>(threads_) + 1);
+  }
+  ~Device() {
+    for (const Scratch& s : scratch_) std::free(s.memory);
+  }
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  int threads() const { return threads_; }
+  Isa isa() const { return isa_; }
+  MemoryAccount& memory() { return memory_; }
+
+  /// 64-byte aligned. Throws Error that says who holds how much where there is none left.
+  void* allocate(std::size_t bytes, std::string_view label) {
+    void* memory = std::aligned_alloc(64, static_cast<std::size_t>(round_up(static_cast<std::int64_t>(bytes), 64)));
+    require(memory != nullptr, "out of memory: ", bytes >> 20, " MiB were asked for '", label, "' while golem holds ", memory_.summary(),
+            "; use a smaller batch, recomputation or fewer bits");
+    memory_.add(label, static_cast<std::int64_t>(bytes));
+    return memory;
+  }
+  void release(void* memory, std::size_t bytes, std::string_view label) {
+    std::free(memory);
+    memory_.add(label, -static_cast<std::int64_t>(bytes));
+  }
+  void copy_in(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
+  void copy_out(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
+  void clear(void* memory, std::size_t bytes) { std::memset(memory, 0, bytes); }
+  void synchronize() {}
+
+  /// body(i) for i in [0, count), in contiguous runs. The body must not throw.
+  template <class Body>
+  void parallel(std::int64_t count, const Body& body) {
+#if defined(_OPENMP)
+#pragma omp parallel for schedule(static) num_threads(threads_) if (count > 1 && threads_ > 1)
+#endif
+    for (std::int64_t i = 0; i < count; ++i) body(i);
+  }
+
+  /// The same for pieces of uneven cost: each thread takes the next one when it is free.
+  template <class Body>
+  void parallel_uneven(std::int64_t count, const Body& body) {
+#if defined(_OPENMP)
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads_) if (count > 1 && threads_ > 1)
+#endif
+    for (std::int64_t i = 0; i < count; ++i) body(i);
+  }
+
+  /// The number of the calling thread inside `parallel`: 0 .. threads - 1.
+  int thread() const {
+#if defined(_OPENMP)
+    return threads_ > 1 ? omp_get_thread_num() : 0;
+#else
+    return 0;
+#endif
+  }
+
+  /// Memory of the calling thread that lasts until its next call; grows, never shrinks. Ask for it inside `parallel`.
+  template <class T>
+  T* scratch(std::int64_t count) {
+    return static_cast<T*>(grow(scratch_[static_cast<std::size_t>(thread())], static_cast<std::size_t>(count) * sizeof(T)));
+  }
+
+  /// The same, one for all threads together: ask for it outside `parallel`. Separate from each thread's own.
+  template <class T>
+  T* shared_scratch(std::int64_t count) {
+    return static_cast<T*>(grow(scratch_.back(), static_cast<std::size_t>(count) * sizeof(T)));
+  }
+
+ private:
+  struct Scratch {
+    void* memory = nullptr;
+    std::size_t bytes = 0;
+    char padding[48] = {};  // threads write their own entry: one cache line each
+  };
+
+  void* grow(Scratch& s, std::size_t bytes) {
+    if (bytes <= s.bytes) return s.memory;
+    if (s.memory) release(s.memory, s.bytes, "workspace");
+    s = {};
+    s.memory = allocate(bytes, "workspace");
+    s.bytes = bytes;
+    return s.memory;
+  }
+
+  Isa isa_;
+  int threads_;
+  MemoryAccount memory_;
+  std::vector<Scratch> scratch_;
+};
+
+}  // namespace GOLEM_ABI
+}  // namespace golem::cpu

@@ -1,0 +1,30 @@
+// The one place of golem's version, and of the settings that must not be mixed in one program.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#define GOLEM_VERSION_MAJOR 0
+#define GOLEM_VERSION_MINOR 1
+#define GOLEM_VERSION_PATCH 0
+
+/// 1 where the CPU engine calls oneDNN. CMake sets it where oneDNN is found; a bare `-I include` leaves it off, and links.
+#ifndef GOLEM_ONEDNN
+#define GOLEM_ONEDNN 0
+#endif
+
+/// The inline namespace of `cpu::Device`. Every template over the device carries it in its symbol, so that two objects
+/// of different versions or settings fail to link instead of running each other's code.
+#if GOLEM_ONEDNN
+#define GOLEM_ABI v0_1_onednn
+#else
+#define GOLEM_ABI v0_1_plain
+#endif
+
+namespace golem {
+
+struct Version {
+  int major, minor, patch;
+};
+
+inline constexpr Version version{GOLEM_VERSION_MAJOR, GOLEM_VERSION_MINOR, GOLEM_VERSION_PATCH};
+
+}  // namespace golem
