@@ -1,0 +1,53 @@
+// The structs that ops of every engine take as arguments: attention's masks and scales, residual gradients, optimizer steps.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "golem/core/batch.hpp"
+#include "golem/core/random.hpp"
+#include "golem/core/tensor.hpp"
+
+namespace golem {
+
+/// The attention windows of a batch: row r owns all[first[r]] .. all[first[r + 1] - 1]. Tokens outside every window
+/// attend to nothing: their output is zero.
+struct WindowList {
+  View<const Window, 1> all;
+  View<const std::int32_t, 1> first;  // (B + 1)
+};
+
+/// probabilities = softmax(scores * layer_scale), scores = (q * scale / layer_scale) kT, with q rounded to its type after
+/// the scaling (spec 1.5: layer_scale is layer + 1, and keeps fp16 scores in range).
+struct AttentionOptions {
+  float scale = 1;        // 1 / sqrt(D)
+  float layer_scale = 1;  // c_l
+  double dropout = 0;     // of the probabilities
+  Random random{};        // where its masks come from
+};
+
+/// One sequence in a call on a key-value cache: its `count` new tokens are rows [row, row + count) of qkv, and tokens
+/// first .. first + count - 1 of the sequence, whose cache is slot `slot`. Token i sees token j where j <= i or j < prefix.
+struct CachedSequence {
+  std::int32_t row = 0, count = 0, first = 0, prefix = 0, slot = 0;
+};
+
+/// What else flows into the gradient of a norm: `alpha * inside` joins the norm's output gradient (the residual is the
+/// norm's output), `outside` joins its input gradient (the residual passes the norm by). Each may be empty.
+template <class T>
+struct ResidualGradient {
+  View<const T, 2> inside;   // (N, C)
+  View<const T, 2> outside;  // (N, C)
+  double alpha = 1;
+};
+
+/// One AdamW update (spec 4.2): g = gradient * gradient_scale; m, v as usual; with decay decoupled from the gradient,
+/// w -= learning_rate * (m / correction1 / (sqrt(v / correction2) + eps) + decay * w).
+struct AdamwStep {
+  double learning_rate = 0;
+  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, decay = 0;
+  double correction1 = 1, correction2 = 1;  // 1 - beta^t
+  double gradient_scale = 1;                // undoes the loss scale, and clips
+};
+
+}  // namespace golem
