@@ -21,12 +21,12 @@ inline constexpr int task_count = 3;
 /// `rows` x `length` tokens. `targets[i] < 0` where token i is not scored. Row r owns windows [first_window[r], first_window[r+1]).
 struct Batch {
   int rows = 0, length = 0;              // B, T
-  std::vector<std::int32_t> tokens;      // (B, T)
-  std::vector<std::int32_t> positions;   // (B, T), rows of the RoPE table
-  std::vector<std::int32_t> targets;     // (B, T), -1: not scored
-  std::vector<Window> windows;
-  std::vector<std::int32_t> first_window;  // (B + 1)
-  std::vector<Task> tasks;                 // (B)
+  std::vector<std::int32_t> tokens = {};      // (B, T)
+  std::vector<std::int32_t> positions = {};   // (B, T), rows of the RoPE table
+  std::vector<std::int32_t> targets = {};     // (B, T), -1: not scored
+  std::vector<Window> windows = {};
+  std::vector<std::int32_t> first_window = {};  // (B + 1)
+  std::vector<Task> tasks = {};                 // (B)
 };
 
 }  // namespace golem

@@ -11,10 +11,12 @@ namespace golem {
 /// A device hands out memory and keeps an account of it. Ops find it by argument-dependent lookup, as their first argument.
 template <class D>
 concept Device = requires(D& device, std::size_t bytes, void* memory, const void* source, std::string_view label) {
+  { D::host_memory } -> std::convertible_to<bool>;  // whether the host may use its buffers directly
   { device.allocate(bytes, label) } -> std::same_as<void*>;
   device.release(memory, bytes, label);
   device.copy_in(memory, source, bytes);   // host to device
   device.copy_out(memory, source, bytes);  // device to host
+  device.copy(memory, source, bytes);      // within the device
   device.clear(memory, bytes);             // to zero bytes
   device.synchronize();
   device.memory().current();

@@ -33,6 +33,15 @@ class StateVisitor {
   virtual bool loading() const = 0;
 };
 
+/// Weights by name, to be read into memory of the reader's type and shape.
+class TensorSource {
+ public:
+  virtual ~TensorSource() = default;
+  virtual bool has(const std::string& name) const = 0;
+  /// Fills tensor.data, converting between floating types. Throws Error where the tensor is missing or has another shape.
+  virtual void read(const TensorState& tensor) const = 0;
+};
+
 template <class S>
 concept Stateful = requires(S& state, StateVisitor& visitor) { state.visit_state(visitor); };
 

@@ -26,7 +26,8 @@ struct StepReport {
   double loss_scale = 1;
   bool skipped = false;  // the update was not applied: overflow, or the sentinel said so
   double seconds = 0;    // wall time of the step
-  std::string note;      // what the sentinel, the loss scaler or a lever did, if anything
+  bool alarm = false;    // the sentinel raised an alarm
+  std::string note;      // what the sentinel or the loss scaler has to say, if anything
 };
 
 }  // namespace golem

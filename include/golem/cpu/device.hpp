@@ -44,6 +44,9 @@ class Device {
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
 
+  /// Buffers may be read and written by the host directly.
+  static constexpr bool host_memory = true;
+
   int threads() const { return threads_; }
   Isa isa() const { return isa_; }
   MemoryAccount& memory() { return memory_; }
@@ -62,6 +65,7 @@ class Device {
   }
   void copy_in(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
   void copy_out(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
+  void copy(void* to, const void* from, std::size_t bytes) { std::memmove(to, from, bytes); }
   void clear(void* memory, std::size_t bytes) { std::memset(memory, 0, bytes); }
   void synchronize() {}
 

@@ -1,0 +1,73 @@
+// TrainingConfig: everything about a run that is not the model, its precision or its layout; all run-time values.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+namespace golem {
+
+/// Linear warm-up from 0, cosine to `min`, then constant; counted in samples (rows), spec 4.2.
+struct LearningRate {
+  double peak = 1e-3, min = 1e-4;
+  std::int64_t warmup_samples = 0;
+  std::int64_t decay_samples = 0;  // where the cosine ends; 0: the rate stays at its peak
+};
+
+/// Rows in a step: `full`, reached from `start` in equal increments over `ramp_samples` (spec 4.2); start 0: no ramp.
+struct BatchSize {
+  std::int64_t full = 8, start = 0, increment = 0, ramp_samples = 0;
+};
+
+/// Embedding-gradient shrink (spec 4.3): the gradient into the embedding is multiplied by alpha, up to step `ramp_from`;
+/// by 1 from step ramp_from + ramp_steps on; in between it rises in a line.
+struct EmbeddingShrink {
+  enum class Where : std::uint8_t { input, input_and_head };
+  double alpha = 1;
+  std::int64_t ramp_from = std::int64_t{1} << 60, ramp_steps = 0;
+  Where where = Where::input;
+};
+
+/// Dynamic loss scale of fp16 (spec 4.2, section 9 item 9).
+struct LossScale {
+  double initial = 65536, min = 1;
+  int window = 200;    // steps without overflow until it doubles
+  int hysteresis = 2;  // overflows until it halves
+};
+
+/// What watches for a collapse, which follows a spike of the gradient norm by a few steps (spec 4.6).
+struct SentinelConfig {
+  enum class Action : std::uint8_t { report, skip, roll_back };
+  Action action = Action::report;
+  double factor = 8;             // a spike: gradient norm above factor x its running median
+  int history = 64;              // steps that the median is taken over
+  double smallest_scale = 128;   // a loss scale below it is an alarm too
+};
+
+/// What the backward pass computes again instead of keeping.
+enum class Recompute : std::uint8_t {
+  none,
+  block,  // keeps each block's input only
+};
+
+struct TrainingConfig {
+  std::uint64_t seed = 1234;  // of the initial weights and of dropout
+  LearningRate learning_rate = {};
+  BatchSize batch = {};
+  int micro_batch = 8;  // rows computed at once
+  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1;
+  double clip = 1.0;  // largest global gradient norm
+  EmbeddingShrink shrink = {};
+  LossScale loss_scale = {};
+  SentinelConfig sentinel = {};
+  Recompute recompute = Recompute::none;
+};
+
+/// The launch configuration of GLM-130B (spec 4.2; section 9 decides where its sources differ).
+inline constexpr TrainingConfig glm_130b_training{.seed = 1234,
+                                                  .learning_rate = {.peak = 8e-5, .min = 8e-6, .warmup_samples = 1'098'632, .decay_samples = 197'753'905},
+                                                  .batch = {.full = 4224, .start = 192, .increment = 24, .ramp_samples = 5'493'164},
+                                                  .micro_batch = 1,
+                                                  .shrink = {.alpha = 0.1, .ramp_from = 6000, .ramp_steps = 500},
+                                                  .recompute = Recompute::block};
+
+}  // namespace golem

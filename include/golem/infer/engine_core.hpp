@@ -1,0 +1,92 @@
+// EngineCore: a model's weights for inference, a key-value cache, and the forward passes over both.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "golem/comm/communicator.hpp"
+#include "golem/config/precision.hpp"
+#include "golem/core/function_ref.hpp"
+#include "golem/core/stateful.hpp"
+#include "golem/infer/prompt.hpp"
+#include "golem/infer/sampling.hpp"
+#include "golem/infer/weight_store.hpp"
+#include "golem/nn/head.hpp"
+#include "golem/nn/rotary_tables.hpp"
+#include "golem/nn/rows.hpp"
+#include "golem/nn/scoring.hpp"
+#include "golem/nn/transformer.hpp"
+
+namespace golem {
+
+struct EngineOptions {
+  int sequences = 1;  // that are generated at once
+  int capacity = 0;   // tokens of each, prompt included; 0: the model's context
+};
+
+/// New tokens of one sequence.
+struct SequenceStep {
+  std::int32_t slot = 0;    // of the cache
+  std::int32_t first = 0;   // tokens of the sequence that the cache holds already
+  std::int32_t prefix = 0;  // leading tokens that all of them see (spec 2.3)
+  std::span<const std::int32_t> tokens, positions;
+};
+
+template <Model M, Precision P, int Tp, Device D>
+class EngineCore {
+ public:
+  using T = typename P::compute;
+  using A = accumulate_t<T>;
+
+  /// Allocates weights (zero), cache and activations; `device` must outlive the engine.
+  EngineCore(D& device, const EngineOptions& options);
+
+  /// Reads the weights of the model by their names in files (spec 1.10); quantised ones as they are stored, or, where the
+  /// source has them unquantised, by quantising each row (spec 5.1).
+  void load_weights(const TensorSource& source);
+
+  /// The logits (V) after the last token of each step, one row a step; valid until the next call.
+  View<const A, 2> forward(std::span<const SequenceStep> steps);
+
+  /// Generates behind the prompt until an end token, `sampling.max_tokens`, the end of the cache, or on_token(token) returns
+  /// false. Returns the tokens without the end token.
+  std::vector<std::int32_t> generate(const Prompt& prompt, const Sampling& sampling, const SpecialTokens& special, function_ref<bool(std::int32_t)> on_token = {});
+
+  /// Losses of whole rows, without the cache.
+  LossSummary evaluate(const Batch& batch);
+  /// Nats of each scored token of the last evaluate(), in the order of the batch.
+  const std::vector<A>& token_losses() const { return scoring_.token_losses(); }
+
+  int capacity() const { return options_.capacity; }
+  D& device() { return *device_; }
+
+ private:
+  D* device_;
+  EngineOptions options_;
+  Stage stage_ = whole(M::config);
+  Self tp_;
+  WeightStore<M, P, Tp, D> weights_;
+  RotaryTables<M, A, D> rotary_;
+  std::optional<Transformer<M, P, Tp, D>> transformer_;
+  std::optional<Head<M, T, Tp, D>> head_;
+  Buffer<T, D> cache_, last_hidden_;
+  std::vector<View<T, 4>> keys_, values_;
+  RowsOnDevice<D> rows_;
+  Scoring<A, D> scoring_;
+  Buffer<CachedSequence, D> sequences_;
+  Buffer<std::int32_t, D> last_rows_;
+  Buffer<A, D> logits_;
+  std::vector<A> host_logits_;
+  Batch batch_;
+  std::vector<CachedSequence> host_sequences_;
+  std::vector<std::int32_t> host_last_;
+};
+
+}  // namespace golem
+
+#include "golem/infer/engine_core_impl.hpp"

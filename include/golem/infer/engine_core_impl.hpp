@@ -1,0 +1,113 @@
+// Member definitions of EngineCore, outside the class so that a program can instantiate them once.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+
+#include "golem/infer/engine_core.hpp"
+
+namespace golem {
+
+template <Model M, Precision P, int Tp, Device D>
+EngineCore<M, P, Tp, D>::EngineCore(D& device, const EngineOptions& options)
+    : device_(&device), options_(options), weights_(device, stage_), rotary_(device) {
+  const ModelConfig& c = M::config;
+  if (options_.capacity == 0) options_.capacity = c.context;
+  require(options_.sequences >= 1 && options_.capacity >= 1 && options_.capacity <= c.context, "an Engine was asked for ", options_.sequences, " sequences of ",
+          options_.capacity, " tokens: at least one, of 1 to ", c.context, " tokens, the model's context");
+  transformer_.emplace(device, stage_, Keep::nothing, options_.sequences, options_.capacity);
+  head_.emplace(device, false, std::int64_t{options_.sequences} * options_.capacity);
+
+  const std::int64_t heads = c.heads / Tp, dim = c.head_dim(), half = options_.sequences * heads * options_.capacity * dim;
+  cache_ = Buffer<T, D>(device, 2 * half * c.layers, "key-value cache");
+  for (int layer = 0; layer < c.layers; ++layer) {
+    keys_.push_back(cache_.view_at(2 * layer * half, options_.sequences, heads, options_.capacity, dim));
+    values_.push_back(cache_.view_at((2 * layer + 1) * half, options_.sequences, heads, options_.capacity, dim));
+  }
+  sequences_ = Buffer<CachedSequence, D>(device, options_.sequences, "batch");
+  last_rows_ = Buffer<std::int32_t, D>(device, options_.sequences, "batch");
+  last_hidden_ = Buffer<T, D>(device, std::int64_t{options_.sequences} * c.hidden, "activations");
+  logits_ = Buffer<A, D>(device, std::int64_t{options_.sequences} * c.vocab / Tp, "head");
+  host_logits_.resize(static_cast<std::size_t>(logits_.size()));
+}
+
+template <Model M, Precision P, int Tp, Device D>
+void EngineCore<M, P, Tp, D>::load_weights(const TensorSource& source) {
+  weights_.load(source);
+}
+
+template <Model M, Precision P, int Tp, Device D>
+View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::forward(std::span<const SequenceStep> steps) {
+  require(!steps.empty() && steps.size() <= static_cast<std::size_t>(options_.sequences), "a forward pass over ", steps.size(), " sequences was asked of an Engine made for ",
+          options_.sequences, ": EngineOptions::sequences must be at least that");
+  batch_.tokens.clear(), batch_.positions.clear(), host_sequences_.clear(), host_last_.clear();
+  for (const SequenceStep& s : steps) {
+    const auto count = static_cast<std::int32_t>(s.tokens.size()), row = static_cast<std::int32_t>(batch_.tokens.size());
+    require(count > 0 && s.first >= 0 && s.first + count <= options_.capacity, "a sequence would grow to ", s.first + count, " tokens in a cache of ", options_.capacity,
+            ": give a shorter prompt, or a larger EngineOptions::capacity (the model's context is ", M::config.context, ")");
+    require(s.slot >= 0 && s.slot < options_.sequences, "slot ", s.slot, " was named in a cache of ", options_.sequences, " sequences");
+    for (std::int32_t i = 0; i < count; ++i) {
+      const std::int32_t token = s.tokens[static_cast<std::size_t>(i)], position = s.positions[static_cast<std::size_t>(i)];
+      require(token >= 0 && token < M::config.vocab, "token ", token, " is not in the model's vocabulary of ", M::config.vocab, ": the prompt was made with another tokenizer");
+      require(position >= 0 && position < M::config.context, "position ", position, " is beyond the model's context of ", M::config.context);
+      batch_.tokens.push_back(token), batch_.positions.push_back(position);
+    }
+    host_sequences_.push_back({.row = row, .count = count, .first = s.first, .prefix = s.prefix, .slot = s.slot});
+    host_last_.push_back(row + count - 1);
+  }
+  batch_.rows = 1, batch_.length = static_cast<int>(batch_.tokens.size());
+  batch_.windows.clear(), batch_.first_window.assign(2, 0);
+  rows_.upload(*device_, batch_, M::config.mask);
+  device_->copy_in(sequences_.data(), host_sequences_.data(), host_sequences_.size() * sizeof(CachedSequence));
+  device_->copy_in(last_rows_.data(), host_last_.data(), host_last_.size() * sizeof(std::int32_t));
+
+  const auto count = static_cast<std::int64_t>(steps.size());
+  const View<T, 2> output =
+      transformer_->infer(tp_, weights_.tensors(), rows_.rows(rotary_.cos(), rotary_.sin()), keys_, values_, View<const CachedSequence, 1>{sequences_.data(), count});
+  const View<T, 2> hidden = last_hidden_.view_at(0, count, M::config.hidden);
+  gather_rows(*device_, hidden, output, View<const std::int32_t, 1>{last_rows_.data(), count});
+  const View<A, 2> logits = logits_.view_at(0, count, M::config.vocab / Tp);
+  head_->logits(logits, hidden, weights_.tensors().embedding);
+  device_->copy_out(host_logits_.data(), logits.data, static_cast<std::size_t>(logits.size()) * sizeof(A));
+  return {host_logits_.data(), count, M::config.vocab / Tp};
+}
+
+template <Model M, Precision P, int Tp, Device D>
+std::vector<std::int32_t> EngineCore<M, P, Tp, D>::generate(const Prompt& prompt, const Sampling& sampling, const SpecialTokens& special, function_ref<bool(std::int32_t)> on_token) {
+  const auto length = static_cast<std::int32_t>(prompt.tokens.size());
+  require(length < options_.capacity, "a prompt of ", length, " tokens leaves no room to generate in ", options_.capacity, " (the model's context is ", M::config.context,
+          "): shorten the text");
+  Sampler sampler(sampling);
+  const std::int32_t ends[]{special.eop, special.eos};
+  std::vector<std::int32_t> generated;
+  generated.reserve(static_cast<std::size_t>(std::max(0, std::min(sampling.max_tokens, options_.capacity - length))));
+  std::int32_t token = 0, position = 0;
+  SequenceStep next{.slot = 0, .first = 0, .prefix = prompt.prefix(), .tokens = prompt.tokens, .positions = prompt.positions};
+  while (static_cast<int>(generated.size()) < sampling.max_tokens) {
+    const View<const A, 2> logits = forward({&next, 1});
+    const bool may_end = static_cast<int>(generated.size()) >= sampling.min_tokens;
+    token = sampler.draw(logits.row(0), logits.extent(1), may_end ? std::span<const std::int32_t>{} : ends, 0, generated.size());
+    if (token == special.eop || token == special.eos) break;
+    generated.push_back(token);
+    if (on_token && !on_token(token)) break;
+    const std::int32_t first = length + static_cast<std::int32_t>(generated.size()) - 1;
+    position = prompt.position(static_cast<std::int64_t>(generated.size()) - 1);
+    if (first + 1 > options_.capacity || position >= M::config.context) break;
+    next = {.slot = 0, .first = first, .prefix = prompt.prefix(), .tokens = {&token, 1}, .positions = {&position, 1}};
+  }
+  return generated;
+}
+
+template <Model M, Precision P, int Tp, Device D>
+LossSummary EngineCore<M, P, Tp, D>::evaluate(const Batch& batch) {
+  require(batch.rows <= options_.sequences && batch.length <= options_.capacity, "an Engine made for ", options_.sequences, " sequences of ", options_.capacity,
+          " tokens was asked to evaluate ", batch.rows, " rows of ", batch.length);
+  LossSummary losses;
+  rows_.upload(*device_, batch, M::config.mask);
+  scoring_.upload(*device_, batch, 0, M::config.vocab);
+  head_->forward(tp_, scoring_.losses(), transformer_->forward(tp_, weights_.tensors(), rows_.rows(rotary_.cos(), rotary_.sin())), weights_.tensors().embedding, scoring_.scored());
+  scoring_.collect(*device_, losses);
+  return losses;
+}
+
+}  // namespace golem

@@ -1,0 +1,41 @@
+// Filling the blanks of a text one after the other (spec 2.4), and taking the answers out.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "golem/core/function_ref.hpp"
+#include "golem/infer/prompt.hpp"
+#include "golem/infer/sampling.hpp"
+
+namespace golem {
+
+struct Filled {
+  std::vector<std::int32_t> text;                  // with the answers in place of the masks
+  std::vector<std::vector<std::int32_t>> answers;  // in the order in which they were made
+};
+
+/// Fills every mask of the kind that make_prompt() picks for `text`, left to right, each seeing the answers before it; a
+/// text without a mask is continued. `on_token(token)` sees each token as it is made; returning false ends its answer.
+template <class EngineType>
+Filled fill_blanks(EngineType& engine, std::vector<std::int32_t> text, const Sampling& sampling, const SpecialTokens& special, function_ref<bool(std::int32_t)> on_token = {}) {
+  Filled filled;
+  std::int64_t mask = next_mask(text, special);
+  if (mask < 0) {
+    mask = static_cast<std::int64_t>(text.size());
+    require(!text.empty(), "a prompt without a token has nothing to go on: give it some text, or a blank in some text");
+    text.push_back(special.gmask);
+  }
+  const std::int32_t kind = text[static_cast<std::size_t>(mask)];
+  while (mask >= 0 && text[static_cast<std::size_t>(mask)] == kind) {
+    filled.answers.push_back(engine.generate(make_prompt(text, special), sampling, special, on_token));
+    const std::vector<std::int32_t>& answer = filled.answers.back();
+    text.insert(text.erase(text.begin() + mask), answer.begin(), answer.end());
+    mask = next_mask(text, special);
+  }
+  filled.text = std::move(text);
+  return filled;
+}
+
+}  // namespace golem

@@ -1,0 +1,56 @@
+// Prompt: a context that ends in sop, and the rule for the positions of what is generated behind it (spec 2.2).
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "golem/config/special_tokens.hpp"
+#include "golem/core/error.hpp"
+
+namespace golem {
+
+/// Tokens, their positions, and where generation goes on. All tokens but sop see each other (spec 2.3).
+struct Prompt {
+  std::vector<std::int32_t> tokens;     // ends in sop
+  std::vector<std::int32_t> positions;  // of the tokens
+  std::int32_t next_position = 0;       // of the first generated token
+  std::int32_t step = 1;                // from one generated token to the next: 0 for [MASK], 1 for [gMASK]
+
+  std::int32_t prefix() const { return static_cast<std::int32_t>(tokens.size()) - 1; }
+  std::int32_t position(std::int64_t generated) const { return next_position + step * static_cast<std::int32_t>(generated); }
+};
+
+/// The mask token of `text` that is filled next, by kind: [MASK] before [sMASK] before [gMASK], left-most first (spec 2.4).
+/// -1 where there is none.
+inline std::int64_t next_mask(const std::vector<std::int32_t>& text, const SpecialTokens& special) {
+  for (const std::int32_t mask : {special.mask, special.smask, special.gmask}) {
+    const auto found = std::find(text.begin(), text.end(), mask);
+    if (found != text.end()) return found - text.begin();
+  }
+  return -1;
+}
+
+/// The prompt that fills the next mask of `text`; without a mask, [gMASK] is appended: the text is continued. Throws Error
+/// for an empty text.
+inline Prompt make_prompt(std::vector<std::int32_t> text, const SpecialTokens& special) {
+  require(!text.empty(), "a prompt without a token has nothing to go on: give it some text, or a blank in some text");
+  std::int64_t mask = next_mask(text, special);
+  if (mask < 0) {
+    mask = static_cast<std::int64_t>(text.size());
+    text.push_back(special.gmask);
+  }
+  Prompt prompt;
+  const bool generation = text[static_cast<std::size_t>(mask)] == special.gmask;
+  prompt.tokens = std::move(text);
+  prompt.tokens.push_back(special.sop);
+  prompt.positions.resize(prompt.tokens.size());
+  for (std::size_t i = 0; i < prompt.positions.size(); ++i) prompt.positions[i] = static_cast<std::int32_t>(i);
+  if (!generation) prompt.positions.back() = static_cast<std::int32_t>(mask);
+  prompt.step = generation ? 1 : 0;
+  prompt.next_position = prompt.positions.back() + prompt.step;
+  return prompt;
+}
+
+}  // namespace golem

@@ -1,0 +1,75 @@
+// Choosing a token from logits: greedy, temperature, top-k, top-p (spec 6.1).
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "golem/core/random.hpp"
+
+namespace golem {
+
+struct Sampling {
+  float temperature = 1;
+  int top_k = 0;          // 0: all; 1: greedy
+  float top_p = 0;        // 0: all; else the smallest set of tokens with at least this probability together
+  int max_tokens = 256;   // generated
+  int min_tokens = 0;     // no end token before
+  std::uint64_t seed = 1234;
+};
+
+inline constexpr Sampling greedy{.top_k = 1};
+
+/// Draws tokens under one Sampling. Keeps its work space: no allocation from the second call on.
+class Sampler {
+ public:
+  explicit Sampler(const Sampling& sampling) : sampling_(sampling) {}
+
+  /// The token drawn from `logits` (V), never one of `banned`; number `index` of its sequence `stream`.
+  template <class A>
+  std::int32_t draw(const A* logits, std::int64_t count, std::span<const std::int32_t> banned, std::uint64_t stream, std::uint64_t index) {
+    candidates_.clear();
+    candidates_.reserve(static_cast<std::size_t>(count));
+    for (std::int64_t v = 0; v < count; ++v) candidates_.push_back({static_cast<float>(logits[v]) / sampling_.temperature, static_cast<std::int32_t>(v)});
+    for (const std::int32_t token : banned) candidates_[static_cast<std::size_t>(token)].logit = -65504.0f;
+    if (sampling_.top_k == 1) return std::max_element(candidates_.begin(), candidates_.end(), by_logit)->token;
+
+    if (sampling_.top_k > 0 && static_cast<std::size_t>(sampling_.top_k) < candidates_.size()) {
+      const auto kth = candidates_.begin() + (sampling_.top_k - 1);
+      std::nth_element(candidates_.begin(), kth, candidates_.end(), after);
+      const float least = kth->logit;  // ties with it stay
+      std::erase_if(candidates_, [least](const Candidate& c) { return c.logit < least; });
+    }
+    std::sort(candidates_.begin(), candidates_.end(), after);
+    double total = 0;
+    for (Candidate& c : candidates_) total += c.probability = std::exp(static_cast<double>(c.logit) - candidates_.front().logit);
+    if (sampling_.top_p > 0) {
+      double before = 0;
+      std::size_t kept = 0;
+      while (kept < candidates_.size() && before <= static_cast<double>(sampling_.top_p) * total) before += candidates_[kept++].probability;
+      candidates_.resize(kept);
+      total = before;
+    }
+    double target = Random{sampling_.seed, stream}.uniform(index) * total;
+    for (const Candidate& c : candidates_)
+      if ((target -= c.probability) < 0) return c.token;
+    return candidates_.back().token;
+  }
+
+ private:
+  struct Candidate {
+    float logit;
+    std::int32_t token;
+    double probability = 0;
+  };
+  static bool by_logit(const Candidate& a, const Candidate& b) { return a.logit < b.logit; }
+  static bool after(const Candidate& a, const Candidate& b) { return a.logit > b.logit || (a.logit == b.logit && a.token < b.token); }
+
+  Sampling sampling_;
+  std::vector<Candidate> candidates_;
+};
+
+}  // namespace golem

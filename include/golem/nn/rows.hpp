@@ -1,0 +1,80 @@
+// A batch on a device, and what goes with it to every layer: positions, windows, rotary tables.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "golem/core/batch.hpp"
+#include "golem/core/buffer.hpp"
+#include "golem/core/op_arguments.hpp"
+
+namespace golem {
+
+/// What the layers of a forward or backward pass read of the batch. A is the accumulation type.
+template <class A>
+struct Rows {
+  int rows = 0, length = 0;                 // B, T
+  View<const std::int32_t, 1> tokens;       // (N)
+  View<const std::int32_t, 1> positions;    // (N)
+  WindowList windows;
+  View<const A, 2> cos, sin;                // (context, D/2)
+  double dropout = 0;                       // 0 outside training
+  std::uint64_t seed = 0;                   // of dropout
+  std::int64_t first_sample = 0;            // number of row 0 in the run: what is dropped depends on it, and on no layout
+
+  std::int64_t count() const { return std::int64_t{rows} * length; }  // N
+  /// Rows that attention takes in one call: all, or one by one where each draws its own dropout.
+  int group() const { return dropout > 0 ? 1 : rows; }
+  WindowList windows_of(int row) const { return {windows.all, {windows.first.data + row, group() + 1}}; }
+};
+
+/// Device copies of a batch's integers. Buffers grow to the largest batch seen.
+template <class D>
+class RowsOnDevice {
+ public:
+  /// Copies `batch`, with each window's prefix as `mask` wants it.
+  void upload(D& device, const Batch& batch, Mask mask) {
+    require(batch.rows > 0 && batch.length > 0, "a batch of ", batch.rows, " rows of ", batch.length, " tokens has nothing to compute");
+    const auto n = static_cast<std::size_t>(batch.rows) * static_cast<std::size_t>(batch.length);
+    require(batch.tokens.size() == n && batch.positions.size() == n && batch.first_window.size() == static_cast<std::size_t>(batch.rows) + 1,
+            "a batch of ", batch.rows, " x ", batch.length, " tokens came with ", batch.tokens.size(), " tokens, ", batch.positions.size(), " positions and ",
+            batch.first_window.size(), " window offsets");
+    windows_host_ = batch.windows;
+    for (Window& window : windows_host_) {
+      if (mask == Mask::causal) window.prefix = 0;
+      if (mask == Mask::bidirectional) window.prefix = window.end - window.begin;
+    }
+    put(device, tokens_, batch.tokens.data(), n);
+    put(device, positions_, batch.positions.data(), n);
+    put(device, windows_, windows_host_.data(), windows_host_.size());
+    put(device, first_window_, batch.first_window.data(), batch.first_window.size());
+    rows_ = batch.rows, length_ = batch.length, window_count_ = static_cast<std::int64_t>(windows_host_.size());
+  }
+
+  template <class A>
+  Rows<A> rows(View<const A, 2> cos, View<const A, 2> sin) const {
+    const std::int64_t n = std::int64_t{rows_} * length_;
+    return {.rows = rows_,
+            .length = length_,
+            .tokens = {tokens_.data(), n},
+            .positions = {positions_.data(), n},
+            .windows = {{windows_.data(), window_count_}, {first_window_.data(), rows_ + 1}},
+            .cos = cos,
+            .sin = sin};
+  }
+
+ private:
+  template <class E>
+  static void put(D& device, Buffer<E, D>& buffer, const E* data, std::size_t count) {
+    if (buffer.size() < static_cast<std::int64_t>(count)) buffer = Buffer<E, D>(device, static_cast<std::int64_t>(count), "batch");
+    if (count) device.copy_in(buffer.data(), data, count * sizeof(E));
+  }
+
+  Buffer<std::int32_t, D> tokens_, positions_, first_window_;
+  Buffer<Window, D> windows_;
+  std::vector<Window> windows_host_;
+  int rows_ = 0, length_ = 0;
+  std::int64_t window_count_ = 0;
+};
+
+}  // namespace golem

@@ -1,0 +1,59 @@
+// The training loop: steps, and the moments at which a program logs, validates, saves, stops or rolls back.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <csignal>
+#include <cstdint>
+
+#include "golem/core/function_ref.hpp"
+#include "golem/core/step_report.hpp"
+#include "golem/train/trainer_core.hpp"
+
+namespace golem {
+
+/// What happens at a step of the loop; each may be empty. The loop knows no file: a program saves and loads in here.
+struct LoopHooks {
+  function_ref<void(const StepReport&)> on_step = {};
+  function_ref<void()> validate = {};
+  function_ref<void()> save = {};
+  /// Loads the last checkpoint after an alarm, and moves the data past what raised it.
+  function_ref<void(const StepReport&)> roll_back = {};
+};
+
+struct LoopOptions {
+  std::int64_t last_step = 0;       // the loop ends after it
+  std::int64_t validate_every = 0;  // steps; 0: never
+  std::int64_t save_every = 0;      // steps; 0: at the end only
+  const volatile std::sig_atomic_t* stop = nullptr;  // set by a signal handler: the loop saves and leaves after the step
+};
+
+enum class LoopEnd : std::uint8_t { finished, stopped };
+
+/// Runs steps until options.last_step or a stop. Saves at the end, whatever ended it.
+template <class TrainerType>
+LoopEnd run_loop(TrainerType& trainer, BatchSource next, const LoopOptions& options, const LoopHooks& hooks) {
+  const auto due = [&](std::int64_t every) { return every > 0 && trainer.steps() % every == 0; };
+  bool saved = true;
+  while (trainer.steps() < options.last_step) {
+    const StepReport report = trainer.step(next);
+    saved = false;
+    if (hooks.on_step) hooks.on_step(report);
+    if (report.alarm && trainer.config().sentinel.action == SentinelConfig::Action::roll_back && hooks.roll_back) {
+      hooks.roll_back(report);
+      continue;
+    }
+    if (options.stop && *options.stop) {
+      if (hooks.save) hooks.save();
+      return LoopEnd::stopped;
+    }
+    if (due(options.validate_every) && hooks.validate) hooks.validate();
+    if (due(options.save_every) && hooks.save) {
+      hooks.save();
+      saved = true;
+    }
+  }
+  if (!saved && hooks.save) hooks.save();
+  return LoopEnd::finished;
+}
+
+}  // namespace golem

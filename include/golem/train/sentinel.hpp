@@ -1,0 +1,57 @@
+// The sentinel: watches gradient norm and loss scale, since a collapse follows a spike by a few steps (spec 4.6).
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "golem/config/training.hpp"
+#include "golem/core/error.hpp"
+#include "golem/core/stateful.hpp"
+
+namespace golem {
+
+class Sentinel {
+ public:
+  struct Verdict {
+    bool alarm = false;
+    std::string why;  // a sentence, where there is an alarm
+  };
+
+  Sentinel() = default;
+  explicit Sentinel(const SentinelConfig& config) : config_(config), norms_(static_cast<std::size_t>(config.history), 0.0) {}
+
+  SentinelConfig::Action action() const { return config_.action; }
+
+  /// Judges a step by its gradient norm (before clipping) and, where it is used, its loss scale. A norm that raises an
+  /// alarm does not join the history, so that a run of spikes cannot make itself look normal. Silent until the history
+  /// is half full.
+  Verdict judge(double norm, double loss_scale, bool scaled) {
+    if (!std::isfinite(norm)) return {scaled ? Verdict{} : Verdict{true, "the gradient is not finite"}};  // fp16: the loss scaler's business
+    if (scaled && loss_scale < config_.smallest_scale) return {true, sentence("the loss scale fell to ", loss_scale)};
+    const std::int64_t known = std::min<std::int64_t>(seen_, static_cast<std::int64_t>(norms_.size()));
+    if (known * 2 >= static_cast<std::int64_t>(norms_.size()) && known > 0) {
+      std::vector<double> sorted(norms_.begin(), norms_.begin() + known);
+      std::nth_element(sorted.begin(), sorted.begin() + known / 2, sorted.end());
+      const double median = sorted[static_cast<std::size_t>(known / 2)];
+      if (norm > config_.factor * median) return {true, sentence("the gradient norm ", norm, " is ", norm / median, " times its running median")};
+    }
+    norms_[static_cast<std::size_t>(seen_++) % norms_.size()] = norm;
+    return {};
+  }
+
+  void visit_state(StateVisitor& visitor) {
+    visitor.integer("sentinel.seen", seen_);
+    for (std::size_t i = 0; i < norms_.size(); ++i) visitor.real(sentence("sentinel.norm.", i), norms_[i]);
+  }
+
+ private:
+  SentinelConfig config_;
+  std::vector<double> norms_ = std::vector<double>(64, 0.0);
+  std::int64_t seen_ = 0;
+};
+
+}  // namespace golem

@@ -1,0 +1,34 @@
+// Trainer: the class that users instantiate. It proves the configuration and turns the layout into run-time values.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+
+#include "golem/config/layout.hpp"
+#include "golem/core/own_device.hpp"
+#include "golem/golem_fwd.hpp"
+#include "golem/train/trainer_core.hpp"
+
+namespace golem {
+
+/// Trains model M with precision policy P on one rank. See TrainerCore for what it does.
+///   golem::Trainer<my_glm> trainer;                       // fp32, on the CPU, its own device
+///   golem::Trainer<my_glm, golem::bf16_mixed> trainer(device, {.micro_batch = 4});
+template <class M, class P, Layout layout, class D>
+class Trainer : private OwnDevice<D>, public TrainerCore<M, P, layout.tp, D> {
+  static_assert(Model<M>, "golem: a model is a type with a ModelConfig `config`: struct my_glm { static constexpr auto config = golem::checked({...}); };");
+  static_assert(prove_model<M>());
+  static_assert(TrainingPrecision<P>, "golem: Trainer needs fp32, fp64, bf16_mixed or fp16_mixed; bf16, fp16 and quantized are for inference");
+  static_assert(Device<D>, "golem: Trainer's last argument must be a device, such as golem::cpu::Device");
+  static_assert(layout.tp >= 1 && layout.pp >= 1 && layout.dp >= 1, "golem: Layout::tp, pp and dp must be at least 1");
+  static_assert(M::config.heads % layout.tp == 0, "golem: Layout::tp must divide ModelConfig::heads");
+  static_assert(M::config.ffn % layout.tp == 0, "golem: Layout::tp must divide ModelConfig::ffn");
+  static_assert(M::config.vocab % layout.tp == 0, "golem: Layout::tp must divide ModelConfig::vocab");
+  static_assert(layout.ranks() == 1, "golem: this version trains on one rank: use Layout{}");
+
+ public:
+  explicit Trainer(const TrainingConfig& config = {}) : OwnDevice<D>{std::make_unique<D>()}, TrainerCore<M, P, layout.tp, D>(*this->own_device, config) {}
+  explicit Trainer(D& device, const TrainingConfig& config = {}) : TrainerCore<M, P, layout.tp, D>(device, config) {}
+};
+
+}  // namespace golem

@@ -1,0 +1,197 @@
+// The engine against the trainer and the oracle: cached generation sees what whole rows see.
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "catch.hpp"
+#include "golem/golem.hpp"
+#include "oracle/transformer.hpp"
+#include "train/memory_state.hpp"
+#include "train/models.hpp"
+
+using namespace golem;
+
+namespace {
+
+constexpr SpecialTokens special{.mask = 30, .gmask = 31, .smask = 32, .sop = 33, .eop = 34, .eos = 35, .newline = 36, .pad = 0};
+
+// Random weights by name; biases and norms random too, so that every term counts.
+template <class M>
+struct RandomWeights : TensorSource {
+  oracle::Glm model{.config = M::config, .weights = {}};
+  RandomWeights() {
+    for_each_parameter(M::config, whole(M::config), [&](const Parameter& parameter, int layer) {
+      const std::string name = full_name(parameter, layer);
+      auto& values = model.weights[name];
+      for (std::int64_t i = 0; i < parameter.size(); ++i) {
+        const double shake = 0.3 * Random{3, stream_of(name)}.normal(static_cast<std::uint64_t>(i));
+        values.push_back(static_cast<float>(parameter.init == Init::ones ? 1 + shake : shake));
+      }
+    });
+  }
+  bool has(const std::string& name) const override { return model.weights.contains(name); }
+  void read(const TensorState& tensor) const override {
+    const auto& values = model.weights.at(tensor.name);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (tensor.type == DType::f64) static_cast<double*>(tensor.data)[i] = values[i];
+      else if (tensor.type == DType::f32) static_cast<float*>(tensor.data)[i] = static_cast<float>(values[i]);
+      else static_cast<bfloat16*>(tensor.data)[i] = bfloat16(values[i]);
+    }
+  }
+};
+
+// The row of a prompt with what was generated behind it, as one whole row without a cache.
+Batch whole_row(const Prompt& prompt, const std::vector<std::int32_t>& generated) {
+  Batch batch{.rows = 1, .length = static_cast<int>(prompt.tokens.size() + generated.size())};
+  batch.tokens = prompt.tokens, batch.positions = prompt.positions;
+  for (std::size_t i = 0; i < generated.size(); ++i) batch.tokens.push_back(generated[i]), batch.positions.push_back(prompt.position(static_cast<std::int64_t>(i)));
+  batch.targets.assign(batch.tokens.size(), -1);
+  batch.windows = {{0, batch.length, prompt.prefix()}}, batch.first_window = {0, 1}, batch.tasks = {Task::blank};
+  return batch;
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("greedy generation takes the oracle's argmax at every step", "", (models::Small<Norm::deep>), (models::Small<Norm::pre>)) {
+  using M = TestType;
+  const RandomWeights<M> weights;
+  cpu::Device device({.threads = 2});
+  Engine<M, fp64> engine(device);
+  engine.load_weights(weights);
+  for (const auto& text : {std::vector<std::int32_t>{3, 4, special.mask, 6, 7, 8}, std::vector<std::int32_t>{9, 2, 2, 5}}) {
+    const Prompt prompt = make_prompt(text, special);
+    Sampling sampling = greedy;
+    sampling.max_tokens = 8;
+    const std::vector<std::int32_t> generated = engine.generate(prompt, sampling, special);
+    std::vector<std::int32_t> so_far;
+    for (std::size_t i = 0; i <= generated.size() && i < 8; ++i) {
+      const auto logits = weights.model.logits(weights.model.hidden(whole_row(prompt, so_far), 0).back());
+      const auto best = static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+      if (i == generated.size()) {
+        CHECK((best == special.eop || best == special.eos));
+        break;
+      }
+      REQUIRE(generated[i] == best);
+      so_far.push_back(best);
+    }
+  }
+}
+
+TEST_CASE("several sequences in one pass get the logits that each gets alone") {
+  using M = models::Small<Norm::deep>;
+  const RandomWeights<M> weights;
+  cpu::Device device({.threads = 2});
+  Engine<M, fp64> engine(device, {.sequences = 3});
+  engine.load_weights(weights);
+  const Prompt a = make_prompt({1, 2, special.mask, 4}, special), b = make_prompt({5, 6, 7, 8, 9, 10, 11}, special);
+  const SequenceStep steps[]{{.slot = 2, .first = 0, .prefix = a.prefix(), .tokens = a.tokens, .positions = a.positions},
+                             {.slot = 0, .first = 0, .prefix = b.prefix(), .tokens = b.tokens, .positions = b.positions}};
+  const auto logits = engine.forward(steps);
+  for (int s = 0; s < 2; ++s) {
+    const auto expected = weights.model.logits(weights.model.hidden(whole_row(s ? b : a, {}), 0).back());
+    for (std::size_t v = 0; v < expected.size(); ++v) CHECK(logits(s, v) == Approx(expected[v]).epsilon(1e-10).margin(1e-10));
+  }
+  const std::int32_t token = 7, position = a.position(0);
+  const SequenceStep next{.slot = 2, .first = static_cast<std::int32_t>(a.tokens.size()), .prefix = a.prefix(), .tokens = {&token, 1}, .positions = {&position, 1}};
+  const auto after = engine.forward({&next, 1});
+  const auto expected = weights.model.logits(weights.model.hidden(whole_row(a, {token}), 0).back());
+  for (std::size_t v = 0; v < expected.size(); ++v) CHECK(after(0, v) == Approx(expected[v]).epsilon(1e-10).margin(1e-10));
+}
+
+TEST_CASE("whole rows score the same in the engine, the oracle and the trainer") {
+  using M = models::Small<Norm::deep>;
+  const RandomWeights<M> weights;
+  cpu::Device device({.threads = 2});
+  Engine<M, fp64> engine(device, {.sequences = 2});
+  engine.load_weights(weights);
+  const Batch batch = models::random_batch(2, 15, M::config.vocab, 8);
+  CHECK(engine.evaluate(batch).loss() == Approx(weights.model.loss(batch)).epsilon(1e-11));
+}
+
+TEST_CASE("quantised engines stay near the exact one, 8 bits nearer than 4") {
+  using M = models::Small<Norm::deep>;
+  const RandomWeights<M> weights;
+  cpu::Device device({.threads = 2});
+  Engine<M, fp32> exact(device, {.sequences = 2});
+  Engine<M, quantized<Quant{.bits = 8}>> int8(device, {.sequences = 2});
+  Engine<M, quantized<Quant{.bits = 4, .group = 32}>> int4(device, {.sequences = 2});
+  exact.load_weights(weights), int8.load_weights(weights), int4.load_weights(weights);
+  const Batch batch = models::random_batch(2, 15, M::config.vocab, 8);
+  const double loss = exact.evaluate(batch).loss();
+  const double error8 = std::abs(int8.evaluate(batch).loss() - loss), error4 = std::abs(int4.evaluate(batch).loss() - loss);
+  CHECK(error8 > 0);
+  CHECK(error8 < 0.02 * loss);
+  CHECK(error4 > error8);
+  CHECK(error4 < 0.3 * loss);
+}
+
+TEST_CASE("a fixed number of blanks is filled from left to right, each seeing the answers before it") {
+  using M = models::Small<Norm::deep>;
+  const RandomWeights<M> weights;
+  cpu::Device device({.threads = 1});
+  Engine<M, fp64> engine(device);
+  engine.load_weights(weights);
+  Sampling sampling = greedy;
+  sampling.max_tokens = 2, sampling.min_tokens = 1;
+  const Filled filled = fill_blanks(engine, {1, special.mask, 2, 3, special.mask, 4, special.gmask}, sampling, special);
+  REQUIRE(filled.answers.size() == 2);
+  std::vector<std::int32_t> expected{1};
+  expected.insert(expected.end(), filled.answers[0].begin(), filled.answers[0].end());
+  expected.insert(expected.end(), {2, 3});
+  std::vector<std::int32_t> second_prompt = expected;
+  expected.insert(expected.end(), filled.answers[1].begin(), filled.answers[1].end());
+  expected.insert(expected.end(), {4, special.gmask});
+  CHECK(filled.text == expected);
+  second_prompt.insert(second_prompt.end(), {special.mask, 4, special.gmask});
+  CHECK(engine.generate(make_prompt(second_prompt, special), sampling, special) == filled.answers[1]);
+}
+
+TEST_CASE("the stream of tokens is the answer, and may be ended from outside") {
+  using M = models::Small<Norm::deep>;
+  const RandomWeights<M> weights;
+  cpu::Device device({.threads = 1});
+  Engine<M, fp64> engine(device);
+  engine.load_weights(weights);
+  Sampling sampling{.max_tokens = 6, .min_tokens = 6};
+  std::vector<std::int32_t> seen;
+  const auto all = engine.generate(make_prompt({1, 2, 3}, special), sampling, special, [&](std::int32_t token) { return seen.push_back(token), true; });
+  CHECK(seen == all);
+  CHECK(all.size() == 6);
+  CHECK(engine.generate(make_prompt({1, 2, 3}, special), sampling, special, [&](std::int32_t) { return false; }).size() == 1);
+}
+
+TEST_CASE("the cache's end, prompts too long and foreign tokens are sentences or ends, never overruns") {
+  using M = models::Small<Norm::deep>;
+  const RandomWeights<M> weights;
+  cpu::Device device({.threads = 1});
+  Engine<M, fp64> engine(device, {.capacity = 10});
+  engine.load_weights(weights);
+  CHECK_THROWS_WITH(engine.generate(make_prompt(std::vector<std::int32_t>(9, 1), special), greedy, special), Catch::Matchers::Contains("shorten the text"));
+  CHECK_THROWS_WITH(engine.generate(make_prompt({1, 99}, special), greedy, special), Catch::Matchers::Contains("another tokenizer"));
+  Sampling sampling{.max_tokens = 100, .min_tokens = 100};
+  CHECK(engine.generate(make_prompt({1, 2, 3, 4, 5}, special), sampling, special).size() == 4);  // 5 + [gMASK] + sop = 7 of 10
+  CHECK_THROWS_WITH((Engine<M, fp64>(device, {.capacity = 25})), Catch::Matchers::Contains("the model's context"));
+}
+
+TEST_CASE("decoding allocates nothing, and buffers hold what the plan says, within 5%") {
+  constexpr Quant q{.bits = 4, .group = 32};
+  const RandomWeights<glm_tiny> weights;
+  cpu::Device device({.threads = 1});
+  Engine<glm_tiny, quantized<q>> engine(device);
+  engine.load_weights(weights);
+  const InferenceMemory plan = plan_inference<glm_tiny, quantized<q>>();
+  CHECK(static_cast<double>(device.memory().of("weights")) == Approx(static_cast<double>(plan.weights)).epsilon(0.05));
+  CHECK(static_cast<double>(device.memory().of("key-value cache")) == Approx(static_cast<double>(plan.key_value_cache)).epsilon(0.05));
+  CHECK(static_cast<double>(device.memory().of("activations")) == Approx(static_cast<double>(plan.activations)).epsilon(0.05));
+  Sampling sampling{.max_tokens = 8, .min_tokens = 8};
+  std::int64_t first = 0, later = 0;
+  int count = 0;
+  engine.generate(make_prompt({1, 2, 3}, special), sampling, special, [&](std::int32_t) {
+    (++count == 2 ? first : later) = device.memory().peak();
+    return true;
+  });
+  CHECK(first == later);
+}

@@ -1,0 +1,34 @@
+// The sentinel raises an alarm for spikes, and only for spikes.
+// SPDX-License-Identifier: Apache-2.0
+#include "golem/train/sentinel.hpp"
+
+#include <limits>
+
+#include "catch.hpp"
+
+using golem::Sentinel;
+
+TEST_CASE("a spike of the gradient norm is an alarm, again and again, and does not become normal") {
+  Sentinel sentinel({.factor = 8, .history = 16});
+  for (int i = 0; i < 20; ++i) CHECK_FALSE(sentinel.judge(1.0 + 0.1 * (i % 3), 1, false).alarm);
+  for (int i = 0; i < 40; ++i) {
+    const auto verdict = sentinel.judge(20, 1, false);
+    REQUIRE(verdict.alarm);
+    REQUIRE_THAT(verdict.why, Catch::Matchers::Contains("gradient norm 20"));
+  }
+  CHECK_FALSE(sentinel.judge(1.1, 1, false).alarm);
+}
+
+TEST_CASE("the first steps, whose norms are large, raise none") {
+  Sentinel sentinel({.factor = 8, .history = 16});
+  CHECK_FALSE(sentinel.judge(1, 1, false).alarm);
+  CHECK_FALSE(sentinel.judge(1000, 1, false).alarm);
+}
+
+TEST_CASE("a gradient that is not finite is an alarm, but for fp16, whose loss scaler answers it") {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  Sentinel sentinel(golem::SentinelConfig{});
+  CHECK(sentinel.judge(nan, 1, false).alarm);
+  CHECK_FALSE(sentinel.judge(nan, 65536, true).alarm);
+  CHECK(sentinel.judge(1, 64, true).alarm);
+}

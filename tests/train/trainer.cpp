@@ -1,0 +1,231 @@
+// The trainer: it learns, it resumes byte for byte, it skips what overflows, and it holds what the plan says.
+// SPDX-License-Identifier: Apache-2.0
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "catch.hpp"
+#include "golem/golem.hpp"
+#include "train/memory_state.hpp"
+#include "train/models.hpp"
+
+using namespace golem;
+
+namespace {
+
+using M = models::Small<Norm::deep>;
+
+struct Dropping {
+  static constexpr auto config = checked(M::config.with([](auto& c) { c.dropout = 0.2; }));
+};
+
+struct Planned {
+  static constexpr auto config = checked(glm_tiny::config.with([](auto& c) { c.layers = 3, c.hidden = 128, c.heads = 2, c.ffn = 352; }));
+};
+
+// Batches 0, 1, 2, ... of a fixed series.
+struct Series {
+  int next = 0;
+  int length = 16;
+  Batch batch;
+  const Batch& operator()(int rows) {
+    batch = models::random_batch(rows, length, M::config.vocab, static_cast<std::uint64_t>(next++));
+    return batch;
+  }
+};
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("a small model learns a batch by heart", "", fp32, bf16_mixed, fp16_mixed) {
+  cpu::Device device({.threads = 2});
+  Trainer<M, TestType> trainer(device, {.learning_rate = {.peak = 2e-2, .min = 2e-2, .warmup_samples = 20}, .batch = {.full = 2}, .micro_batch = 2, .weight_decay = 0});
+  const Batch batch = models::random_batch(2, 12, M::config.vocab, 1);
+  const double before = trainer.evaluate(batch).loss();
+  const auto source = [&](int) -> const Batch& { return batch; };
+  for (int i = 0; i < 150; ++i) trainer.step(source);
+  CHECK(before > 3);
+  CHECK(trainer.evaluate(batch).loss() < 0.1);
+}
+
+TEMPLATE_TEST_CASE("a resumed run equals the uninterrupted one, bit for bit", "", fp32, bf16_mixed, fp16_mixed) {
+  const TrainingConfig config{.learning_rate = {.peak = 1e-2, .min = 1e-3, .warmup_samples = 8, .decay_samples = 60},
+                              .batch = {.full = 6, .start = 2, .increment = 2, .ramp_samples = 12},
+                              .micro_batch = 4,
+                              .shrink = {.alpha = 0.1, .ramp_from = 3, .ramp_steps = 4, .where = EmbeddingShrink::Where::input_and_head},
+                              .loss_scale = {.window = 3}};
+  cpu::Device device({.threads = 2});
+  Trainer<Dropping, TestType> straight(device, config), first(device, config), second(device, config);
+  Series a, b;
+  for (int i = 0; i < 10; ++i) straight.step(a);
+  for (int i = 0; i < 5; ++i) first.step(b);
+  tests::MemoryState state;
+  state.save(first);
+  state.load(second);
+  for (int i = 0; i < 5; ++i) second.step(b);
+  tests::MemoryState end_straight, end_second;
+  end_straight.save(straight);
+  end_second.save(second);
+  CHECK(end_straight == end_second);
+  CHECK_FALSE(end_straight == state);
+}
+
+TEST_CASE("the answer does not depend on the number of threads") {
+  tests::MemoryState states[3];
+  for (int threads = 1; threads <= 3; ++threads) {
+    cpu::Device device({.threads = threads});
+    Trainer<Dropping> trainer(device, {.batch = {.full = 3}, .micro_batch = 3});
+    Series series;
+    for (int i = 0; i < 4; ++i) trainer.step(series);
+    states[threads - 1].save(trainer);
+  }
+  CHECK(states[0] == states[1]);
+  CHECK(states[0] == states[2]);
+}
+
+TEST_CASE("dropout depends on the sample, not on the micro-batch, and evaluation has none") {
+  cpu::Device device({.threads = 2});
+  Trainer<Dropping, fp64> one(device, {.batch = {.full = 4}, .micro_batch = 1}), four(device, {.batch = {.full = 4}, .micro_batch = 4});
+  Batch batch = models::random_batch(4, 12, M::config.vocab, 2);
+  batch.windows.clear(), batch.first_window = {0};
+  for (int r = 0; r < 4; ++r) batch.windows.push_back({0, 12, 3}), batch.first_window.push_back(r + 1);
+  int row = 0;
+  Batch single;
+  const auto rows = [&](int) -> const Batch& {
+    const auto begin = row * 12, end = begin + 12;
+    single = {.rows = 1, .length = 12, .tokens = {batch.tokens.begin() + begin, batch.tokens.begin() + end}, .positions = {batch.positions.begin() + begin, batch.positions.begin() + end},
+              .targets = {batch.targets.begin() + begin, batch.targets.begin() + end}, .windows = {{0, 12, 3}}, .first_window = {0, 1}, .tasks = {batch.tasks[static_cast<std::size_t>(row)]}};
+    ++row;
+    return single;
+  };
+  const auto all = [&](int) -> const Batch& { return batch; };
+  const StepReport a = one.step(rows), b = four.step(all);
+  CHECK(a.loss == Approx(b.loss).epsilon(1e-12));
+  CHECK(a.gradient_norm == Approx(b.gradient_norm).epsilon(1e-10));
+  CHECK(four.evaluate(batch).loss() == four.evaluate(batch).loss());
+  CHECK(std::abs(a.loss - four.evaluate(batch).loss()) > 1e-6);
+}
+
+TEST_CASE("an overflow skips the update, tells so, and lowers the scale") {
+  cpu::Device device({.threads = 1});
+  Trainer<M, fp16_mixed> trainer(device, {.learning_rate = {.peak = 1e-2}, .batch = {.full = 1}, .micro_batch = 1, .loss_scale = {.initial = 1e30, .hysteresis = 1}});
+  Series series;
+  const std::vector<float> before(trainer.parameters().data, trainer.parameters().data + trainer.parameters().size());
+  const StepReport report = trainer.step(series);
+  CHECK(report.skipped);
+  CHECK_THAT(report.note, Catch::Matchers::Contains("overflow"));
+  CHECK(std::memcmp(before.data(), trainer.parameters().data, before.size() * sizeof(float)) == 0);
+  CHECK(trainer.samples() == 1);            // the data move on
+  CHECK(trainer.next_learning_rate() == 1e-2);
+}
+
+TEST_CASE("a gradient that is not finite is never applied, whatever the precision") {
+  cpu::Device device({.threads = 1});
+  Trainer<M> trainer(device, {.batch = {.full = 1}, .micro_batch = 1});
+  trainer.parameters().data[0] = std::numeric_limits<float>::quiet_NaN();
+  Series series;
+  const float kept = trainer.parameters().data[100];
+  Batch batch = series(1);
+  batch.tokens[0] = 0;
+  const auto source = [&](int) -> const Batch& { return batch; };
+  const StepReport report = trainer.step(source);
+  CHECK(report.skipped);
+  CHECK(report.alarm);
+  CHECK(trainer.parameters().data[100] == kept);
+}
+
+TEST_CASE("a spike is skipped where the sentinel may") {
+  cpu::Device device({.threads = 1});
+  Trainer<M> trainer(device, {.learning_rate = {.peak = 1e-4}, .batch = {.full = 1}, .micro_batch = 1, .sentinel = {.action = SentinelConfig::Action::skip, .factor = 3, .history = 8}});
+  bool spike = false;
+  auto loss = [&](View<float, 2> logits, View<const std::int32_t, 1>, View<float, 1> losses) {
+    for (std::int64_t i = 0; i < logits.size(); ++i) logits.data[i] = spike ? 100.0f * static_cast<float>(i % 2) : static_cast<float>(i % 2);
+    for (std::int64_t i = 0; i < losses.size(); ++i) losses.data[i] = 0;
+  };
+  trainer.set_own_loss(loss);
+  Series series;
+  for (int i = 0; i < 8; ++i) CHECK_FALSE(trainer.step(series).skipped);
+  spike = true;
+  const StepReport report = trainer.step(series);
+  CHECK(report.skipped);
+  CHECK_THAT(report.note, Catch::Matchers::Contains("gradient norm"));
+}
+
+TEST_CASE("an own loss equal to cross entropy gives cross entropy's gradients") {
+  cpu::Device device({.threads = 1});
+  Trainer<M, fp64> own(device, {.batch = {.full = 2}, .micro_batch = 2}), built_in(device, {.batch = {.full = 2}, .micro_batch = 2});
+  const auto cross_entropy = [](View<double, 2> logits, View<const std::int32_t, 1> targets, View<double, 1> losses) {
+    for (std::int64_t i = 0; i < logits.extent(0); ++i) {
+      double sum = 0;
+      const double picked = logits(i, targets(i));
+      for (std::int64_t v = 0; v < logits.extent(1); ++v) sum += std::exp(logits(i, v));
+      for (std::int64_t v = 0; v < logits.extent(1); ++v) logits(i, v) = std::exp(logits(i, v)) / sum - (v == targets(i) ? 1 : 0);
+      losses(i) = std::log(sum) - picked;
+    }
+  };
+  own.set_own_loss(cross_entropy);
+  const Batch batch = models::random_batch(2, 12, M::config.vocab, 2);
+  LossSummary a, b;
+  own.accumulate(batch, 2, a);
+  built_in.accumulate(batch, 2, b);
+  CHECK(a.loss() == Approx(b.loss()).epsilon(1e-12));
+  for (std::int64_t i = 0; i < own.gradients().size(); ++i) REQUIRE(own.gradients().data[i] == Approx(built_in.gradients().data[i]).epsilon(1e-9).margin(1e-13));
+}
+
+TEST_CASE("embedding shrink scales what flows in through the input, and the head's share only where asked") {
+  cpu::Device device({.threads = 1});
+  const Batch batch = models::random_batch(1, 12, M::config.vocab, 2);
+  const auto gradient = [&](EmbeddingShrink shrink) {
+    Trainer<M, fp64> trainer(device, {.batch = {.full = 1}, .micro_batch = 1, .shrink = shrink});
+    LossSummary losses;
+    trainer.accumulate(batch, 1, losses);
+    return std::vector<double>(trainer.gradients().data, trainer.gradients().data + M::config.vocab * M::config.hidden);
+  };
+  const auto whole = gradient({}), head = gradient({.alpha = 0}), half = gradient({.alpha = 0.5}), both = gradient({.alpha = 0.5, .where = EmbeddingShrink::Where::input_and_head});
+  for (std::size_t i = 0; i < whole.size(); ++i) {
+    REQUIRE(half[i] == Approx(head[i] + 0.5 * (whole[i] - head[i])).epsilon(1e-9).margin(1e-13));
+    REQUIRE(both[i] == Approx(0.5 * whole[i]).epsilon(1e-9).margin(1e-13));
+  }
+}
+
+TEST_CASE("levers: the rate is warmed up again, and changes are part of the state") {
+  cpu::Device device({.threads = 1});
+  Trainer<M> trainer(device, {.learning_rate = {.peak = 1e-2, .min = 1e-3}, .batch = {.full = 1}, .micro_batch = 1});
+  Series series;
+  for (int i = 0; i < 3; ++i) trainer.step(series);
+  trainer.levers().learning_rate.peak = 4e-3;
+  trainer.levers().rewarm_from = trainer.steps(), trainer.levers().rewarm_steps = 4;
+  for (const double expected : {1e-3, 2e-3, 3e-3, 4e-3, 4e-3}) CHECK(trainer.step(series).learning_rate == Approx(expected));
+  tests::MemoryState state;
+  state.save(trainer);
+  Trainer<M> other(device, {.learning_rate = {.peak = 1e-2, .min = 1e-3}, .batch = {.full = 1}, .micro_batch = 1});
+  state.load(other);
+  CHECK(other.levers().learning_rate.peak == 4e-3);
+}
+
+TEMPLATE_TEST_CASE("buffers hold what the plan says, within 5%", "", fp32, bf16_mixed) {
+  for (const Recompute recompute : {Recompute::none, Recompute::block}) {
+    const TrainingConfig config{.batch = {.full = 4}, .micro_batch = 4, .recompute = recompute};
+    cpu::Device device({.threads = 1});
+    Trainer<Planned, TestType> trainer(device, config);
+    const TrainingMemory plan = plan_training<Planned, TestType>(config);
+    CHECK(static_cast<double>(device.memory().of("activations")) == Approx(static_cast<double>(plan.activations)).epsilon(0.05));
+    CHECK(static_cast<double>(device.memory().of("moments")) == Approx(static_cast<double>(plan.moments)).epsilon(0.05));
+    CHECK(static_cast<double>(device.memory().of("head")) == Approx(static_cast<double>(plan.head)).epsilon(0.05));
+    CHECK(static_cast<double>(device.memory().current()) == Approx(static_cast<double>(plan.total())).epsilon(0.05));
+  }
+}
+
+TEST_CASE("data that do not fit the model are refused with a sentence") {
+  cpu::Device device({.threads = 1});
+  Trainer<M> trainer(device, {.batch = {.full = 1}, .micro_batch = 1});
+  Batch batch = models::random_batch(1, 12, M::config.vocab, 2);
+  batch.targets[1] = M::config.vocab;
+  const auto source = [&](int) -> const Batch& { return batch; };
+  CHECK_THROWS_WITH(trainer.step(source), Catch::Matchers::Contains("another tokenizer"));
+  batch = models::random_batch(1, M::config.context + 1, M::config.vocab, 2);
+  CHECK_THROWS_WITH(trainer.step(source), Catch::Matchers::Contains("context of 24"));
+  CHECK_THROWS_WITH(trainer.evaluate(models::random_batch(2, 12, M::config.vocab, 2)), Catch::Matchers::Contains("micro-batch of 1"));
+}
