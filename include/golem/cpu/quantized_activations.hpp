@@ -28,6 +28,15 @@ std::int64_t blocks_of(std::int64_t columns) {
   return chunks_of(columns) * (chunk_columns / block_columns<Q>);
 }
 
+/// One row's scale for each of `blocks` blocks, from its scale for each group.
+template <Quant Q>
+void spread_scales(float* out, const float16* scales, std::int64_t groups, std::int64_t blocks) {
+  for (std::int64_t b = 0; b < blocks; ++b) {
+    const std::int64_t group = Q.group == 0 ? 0 : b * block_columns<Q> / Q.group;
+    out[b] = group < groups ? static_cast<float>(scales[group]) : 0.0f;  // beyond the last column
+  }
+}
+
 /// Where column c of a chunk lies among the activations of that chunk.
 enum class ColumnOrder : std::uint8_t {
   plain,         // c

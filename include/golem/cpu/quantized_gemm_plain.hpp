@@ -13,14 +13,20 @@ namespace golem::cpu {
 /// `scales` its scale for each block.
 struct PlainRow {
   template <Quant Q>
-  static void unpack(std::int8_t* weights, const std::uint8_t* bytes, std::int64_t columns) {
+  static const std::int8_t* unpack(std::int8_t* weights, const std::uint8_t* bytes, std::int64_t columns) {
     for (std::int64_t c = 0; c < columns; ++c)
       weights[c] = static_cast<std::int8_t>(Q.bits == 4 ? int4_at(bytes, c) : static_cast<std::int8_t>(bytes[c]));
+    return weights;
+  }
+  template <Quant Q>
+  static void spread(float* out, const float16* scales, std::int64_t groups, std::int64_t blocks) {
+    spread_scales<Q>(out, scales, groups, blocks);
   }
 
   /// sums[t] = row . token + t, each block's sum times its scale.
   template <Quant Q, int tokens, class A>
-  static void dot(A (&sums)[tokens], const std::int8_t* weights, const float* scales, const ExactActivations<A>& x, std::int64_t token) {
+  static void dot(A (&sums)[tokens], const std::int8_t* weights, std::int64_t, const float* scales, const ExactActivations<A>& x,
+                  std::int64_t token) {
     constexpr int block = block_columns<Q>, lanes = 16;
     for (int t = 0; t < tokens; ++t) {
       sums[t] = 0;
@@ -37,7 +43,7 @@ struct PlainRow {
   }
 
   template <Quant Q, int tokens, class A>
-  static void dot(A (&sums)[tokens], const std::int8_t* weights, const float* scales, const Int8Activations& x, std::int64_t token) {
+  static void dot(A (&sums)[tokens], const std::int8_t* weights, std::int64_t, const float* scales, const Int8Activations& x, std::int64_t token) {
     constexpr int block = block_columns<Q>;
     for (int t = 0; t < tokens; ++t) {
       sums[t] = 0;
