@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
@@ -15,18 +16,19 @@
 
 namespace golem {
 
-/// Exponential mean of the values so far, without a bias towards the first; values that are not finite are passed over, and NaN until one is.
+/// Exponential mean of the values so far, over about `span` of them, and over fewer where fewer than eight spans have passed: losses fall fast at
+/// first, and the mean must not lag behind. Values that are not finite are passed over; NaN until one is finite.
 inline std::vector<double> smoothed(const std::vector<double>& values, double span) {
-  const double keep = 1 - 2 / (span + 1);
-  double sum = 0, weight = 0;
+  double mean = MetricsRecord::none, seen = 0;
   std::vector<double> out;
   out.reserve(values.size());
   for (const double value : values) {
     if (std::isfinite(value)) {
-      sum = keep * sum + (1 - keep) * value;
-      weight = keep * weight + (1 - keep);
+      const double share = 2 / (std::clamp(seen / 8, 1.0, std::max(1.0, span)) + 1);
+      mean = seen == 0 ? value : mean + share * (value - mean);
+      ++seen;
     }
-    out.push_back(weight > 0 ? sum / weight : MetricsRecord::none);
+    out.push_back(mean);
   }
   return out;
 }
@@ -36,7 +38,7 @@ namespace chart {
 /// One loss in two series: the raw values, faint, and the smoothed ones, named with the newest value.
 inline void add_loss(Chart& chart, const std::string& name, int color, std::vector<double> steps, std::vector<double> losses) {
   if (steps.empty()) return;
-  const auto mean = smoothed(losses, std::max(1.0, static_cast<double>(losses.size()) / 40));
+  const auto mean = smoothed(losses, static_cast<double>(losses.size()) / 40);
   char last[32];
   std::snprintf(last, sizeof last, " %.3f", mean.back());
   chart.series.push_back({"", steps, std::move(losses), LineStyle::faint, color});
