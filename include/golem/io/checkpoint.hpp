@@ -1,0 +1,130 @@
+// golem checkpoints: save what a Stateful shows, load it back exactly, or load the weights alone.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "golem/core/error.hpp"
+#include "golem/core/stateful.hpp"
+#include "golem/io/checkpoint_reader.hpp"
+#include "golem/io/checkpoint_writer.hpp"
+
+namespace golem {
+
+/// Saves a state as root/step-XXXXXXXX and makes it root/latest. A crash at any moment leaves the checkpoints before it, or this one, whole.
+/// The folder of the checkpoint. Errors: see write_checkpoint.
+template <Stateful S>
+std::string save(const std::string& root, std::int64_t step, S& state, const CheckpointOptions& options = {}) {
+  checkpoint::Collector collector;
+  state.visit_state(collector);
+  return write_checkpoint(root, step, std::move(collector.contents), options);
+}
+
+namespace checkpoint {
+
+/// First visit of a load: compares, and changes nothing, so that a state is loaded whole or left as it was.
+class Comparison : public StateVisitor {
+ public:
+  explicit Comparison(const CheckpointReader& reader) : reader_(reader) {}
+  void integer(std::string_view name, std::int64_t&) override { expect(reader_.state().integers, name, "integer"); }
+  void real(std::string_view name, double&) override { expect(reader_.state().reals, name, "real"); }
+  void text(std::string_view name, std::string&) override { expect(reader_.state().texts, name, "text"); }
+  void tensor(const TensorState& tensor) override {
+    visited_.insert(tensor.name);
+    reader_.check(tensor);
+  }
+  bool loading() const override { return false; }
+
+  /// Throws Error where the checkpoint holds what the state did not ask for.
+  void finish() const {
+    for (const std::string& name : reader_.names()) known(name, "tensor");
+    for (const auto& [name, value] : reader_.state().integers) known(name, "integer");
+    for (const auto& [name, value] : reader_.state().reals) known(name, "real");
+    for (const auto& [name, value] : reader_.state().texts) known(name, "text");
+  }
+
+ private:
+  template <class Values>
+  void expect(const Values& values, std::string_view name, std::string_view kind) {
+    visited_.emplace(name);
+    require(values.contains(std::string(name)), "the checkpoint '", reader_.folder(), "' has no ", kind, " '", name, "'");
+  }
+  void known(const std::string& name, std::string_view kind) const {
+    require(visited_.contains(name), "the checkpoint '", reader_.folder(), "' has the ", kind, " '", name,
+            "', which this state does not: it was saved by another one");
+  }
+  const CheckpointReader& reader_;
+  std::set<std::string, std::less<>> visited_;
+};
+
+/// Second visit: writes into the state.
+class Restore : public StateVisitor {
+ public:
+  explicit Restore(const CheckpointReader& reader) : reader_(reader) {}
+  void integer(std::string_view name, std::int64_t& value) override { value = reader_.state().integers.at(std::string(name)); }
+  void real(std::string_view name, double& value) override { value = reader_.state().reals.at(std::string(name)); }
+  void text(std::string_view name, std::string& value) override { value = reader_.state().texts.at(std::string(name)); }
+  void tensor(const TensorState& tensor) override { reader_.copy(tensor); }
+  bool loading() const override { return true; }
+
+ private:
+  const CheckpointReader& reader_;
+};
+
+/// Either visit of load_weights: passes over scalars and the optimizer's tensors.
+class Weights : public StateVisitor {
+ public:
+  enum class Pass { compare, restore };
+  Weights(const CheckpointReader& reader, Pass pass) : reader_(reader), pass_(pass) {}
+  void integer(std::string_view, std::int64_t&) override {}
+  void real(std::string_view, double&) override {}
+  void text(std::string_view, std::string&) override {}
+  void tensor(const TensorState& tensor) override {
+    if (tensor.name.starts_with(optimizer_prefix)) return;
+    if (pass_ == Pass::compare)
+      reader_.check(tensor);
+    else
+      reader_.copy(tensor);
+  }
+  bool loading() const override { return pass_ == Pass::restore; }
+
+ private:
+  const CheckpointReader& reader_;
+  Pass pass_;
+};
+
+}  // namespace checkpoint
+
+/// Loads the checkpoint at `path`, or the latest of the run's folder `path`, and returns its step. The state visited must have the tensors, types,
+/// shapes and scalars that were saved, and no others. Throws Error, with the state as it was, for anything missing, unexpected, altered, of another
+/// model, or not finite.
+template <Stateful S>
+std::int64_t load(const std::string& path, S& state, const LoadOptions& options = {}) {
+  const CheckpointReader reader(path, options);
+  checkpoint::Comparison comparison(reader);
+  state.visit_state(comparison);
+  comparison.finish();
+  checkpoint::Restore restore(reader);
+  state.visit_state(restore);
+  return reader.state().step;
+}
+
+/// Loads tensors alone, for inference or to begin another run with: scalars and tensors named "optimizer..." are left as they are, and what else the
+/// checkpoint holds is passed over. The optimizer's files need not be there.
+template <Stateful S>
+std::int64_t load_weights(const std::string& path, S& state, LoadOptions options = {}) {
+  options.part = CheckpointPart::model;
+  const CheckpointReader reader(path, options);
+  for (const auto pass : {checkpoint::Weights::Pass::compare, checkpoint::Weights::Pass::restore}) {
+    checkpoint::Weights weights(reader, pass);
+    state.visit_state(weights);
+  }
+  return reader.state().step;
+}
+
+}  // namespace golem

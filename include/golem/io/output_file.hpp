@@ -1,0 +1,119 @@
+// OutputFile: a new file, written front to back, digested on the way, and on the disk before it counts as written.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "golem/core/digest.hpp"
+#include "golem/core/error.hpp"
+#include "golem/core/function_ref.hpp"
+
+namespace golem {
+
+/// Called before each change of the file system ("write", "sync", "rename", ...) with its path: to show what is going on, or, in tests, to
+/// stop the process right there.
+using FileStep = function_ref<void(std::string_view action, const std::string& path)>;
+
+namespace files {
+
+inline void announce(FileStep step, std::string_view action, const std::string& path) {
+  if (step) step(action, path);
+}
+
+/// Puts the entries of a folder on the disk: names made, renamed or removed in it.
+inline void sync_folder(const std::string& path, FileStep step = {}) {
+  announce(step, "sync", path);
+  const int folder = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  require(folder >= 0, "cannot open the folder '", path, "' to sync it: ", std::strerror(errno));
+  const bool synced = ::fsync(folder) == 0 || errno == EINVAL;  // EINVAL: a file system that has no such thing
+  const int cause = errno;
+  ::close(folder);
+  require(synced, "cannot sync the folder '", path, "': ", std::strerror(cause));
+}
+
+inline void rename(const std::string& from, const std::string& to, FileStep step = {}) {
+  announce(step, "rename", to);
+  require(::rename(from.c_str(), to.c_str()) == 0, "cannot rename '", from, "' to '", to, "': ", std::strerror(errno));
+}
+
+/// The folder that a path lies in; "." for a bare name.
+inline std::string parent_of(const std::string& path) {
+  const auto slash = path.find_last_of('/');
+  return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+}
+
+}  // namespace files
+
+/// Throws Error with path, offset and cause where the disk is full or fails; the file then holds what fitted, and its maker removes it.
+class OutputFile {
+ public:
+  explicit OutputFile(std::string path, FileStep step = {}) : path_(std::move(path)), step_(step) {
+    files::announce(step_, "create", path_);
+    file_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    require(file_ >= 0, "cannot create '", path_, "': ", std::strerror(errno));
+  }
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
+  ~OutputFile() {
+    if (file_ >= 0) ::close(file_);
+  }
+
+  void write(const void* data, std::size_t bytes) {
+    auto* from = static_cast<const char*>(data);
+    while (bytes > 0) {
+      files::announce(step_, "write", path_);
+      const ::ssize_t written = ::write(file_, from, std::min<std::size_t>(bytes, std::size_t{8} << 20));
+      if (written < 0 && errno == EINTR) continue;
+      require(written > 0, "cannot write byte ", size_, " of '", path_, "': ", std::strerror(written < 0 ? errno : ENOSPC));
+      digest_.update(from, static_cast<std::size_t>(written));
+      from += written, bytes -= static_cast<std::size_t>(written), size_ += static_cast<std::uint64_t>(written);
+    }
+  }
+  void write(std::string_view text) { write(text.data(), text.size()); }
+
+  /// Puts the file on the disk and closes it. The SHA-256 digest of its content.
+  std::string finish() {
+    files::announce(step_, "sync", path_);
+    require(::fsync(file_) == 0, "cannot sync '", path_, "': ", std::strerror(errno));
+    require(::close(std::exchange(file_, -1)) == 0, "cannot close '", path_, "': ", std::strerror(errno));
+    return digest_.hex();
+  }
+
+  std::uint64_t size() const { return size_; }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+  FileStep step_;
+  int file_ = -1;
+  std::uint64_t size_ = 0;
+  Sha256 digest_;
+};
+
+/// Replaces a file by the given text: its readers see the old content or the new, never a part, also after a crash.
+inline void replace_file(const std::string& path, std::string_view text, FileStep step = {}) {
+  const std::string partial = path + ".partial";
+  try {
+    OutputFile file(partial, step);
+    file.write(text);
+    file.finish();
+    files::rename(partial, path, step);
+  } catch (const Error&) {
+    ::unlink(partial.c_str());
+    throw;
+  }
+  files::sync_folder(files::parent_of(path), step);
+}
+
+}  // namespace golem
