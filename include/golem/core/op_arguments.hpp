@@ -41,6 +41,14 @@ struct ResidualGradient {
   double alpha = 1;
 };
 
+/// What AdamW moves: equal-sized segments of the flat buffers.
+template <class A, class T>
+struct AdamwTensors {
+  View<A, 1> master, moment1, moment2;
+  View<T, 1> compute;  // the weights in T; empty where the master is used itself
+  View<const A, 1> gradient;
+};
+
 /// One AdamW update (spec 4.2): g = gradient * gradient_scale; m, v as usual; with decay decoupled from the gradient,
 /// w -= learning_rate * (m / correction1 / (sqrt(v / correction2) + eps) + decay * w).
 struct AdamwStep {

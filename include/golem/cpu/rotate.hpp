@@ -1,0 +1,56 @@
+// Rotary positions: turns pairs (j, j + D/2) of each query and key head, in place (spec 1.4).
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "golem/core/tensor.hpp"
+#include "golem/cpu/device.hpp"
+#include "golem/cpu/vector.hpp"
+
+namespace golem::cpu {
+
+/// One head's D elements by the angles of one position; `sign` -1 turns back.
+template <class T>
+struct RotateHead {
+  template <int Bytes>
+  [[gnu::always_inline]] static void run(T* x, const accumulate_t<T>* cos, const accumulate_t<T>* sin, accumulate_t<T> sign, std::int64_t half) {
+    using V = Vector<accumulate_t<T>, Bytes>;
+    for (std::int64_t j = 0; j < half; j += lanes<V>) {
+      V first, second, c, s;
+      load_up_to(first, x + j, half - j);
+      load_up_to(second, x + half + j, half - j);
+      load_up_to(c, cos + j, half - j);
+      load_up_to(s, sin + j, half - j);
+      s *= sign;
+      store_up_to(x + j, V(first * c - second * s), half - j);
+      store_up_to(x + half + j, V(second * c + first * s), half - j);
+    }
+  }
+};
+
+template <class T, class A>
+void rotate_by(Device& device, View<T, 4> qkv, View<const A, 2> cos, View<const A, 2> sin, View<const std::int32_t, 1> positions, A sign) {
+  const std::int64_t heads = qkv.extent(1), dim = qkv.extent(3);
+  device.parallel(qkv.extent(0), [&](std::int64_t n) {
+    for (std::int64_t part = 0; part < 3 * heads; ++part)
+      if (part % 3 < 2) run_kernel<RotateHead<T>>(device.isa(), qkv.row(n) + part * dim, cos.row(positions(n)), sin.row(positions(n)), sign, dim / 2);
+  });
+}
+
+/// Turns q and k of qkv (N, H, 3, D) by the angles of cos, sin (context, D/2) at positions (N).
+template <class T>
+void rotate(Device& device, View<T, 4> qkv, std::type_identity_t<View<const accumulate_t<T>, 2>> cos, std::type_identity_t<View<const accumulate_t<T>, 2>> sin,
+            View<const std::int32_t, 1> positions) {
+  rotate_by(device, qkv, cos, sin, positions, accumulate_t<T>{1});
+}
+
+/// The inverse: a gradient behind the rotation becomes one before it.
+template <class T>
+void rotate_backward(Device& device, View<T, 4> d_qkv, std::type_identity_t<View<const accumulate_t<T>, 2>> cos, std::type_identity_t<View<const accumulate_t<T>, 2>> sin,
+                     View<const std::int32_t, 1> positions) {
+  rotate_by(device, d_qkv, cos, sin, positions, accumulate_t<T>{-1});
+}
+
+}  // namespace golem::cpu
