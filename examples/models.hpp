@@ -1,0 +1,39 @@
+// The models and precisions that the example programs were built for, and the one switch that picks among them.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "golem/config/precision.hpp"
+#include "golem/config/presets.hpp"
+#include "golem/core/error.hpp"
+
+namespace examples {
+
+/// Calls use.template operator()<Model>() for the model of that name; another one is one more line.
+template <class Use>
+void with_model(std::string_view name, Use use) {
+  if (name == "tiny") return use.template operator()<golem::glm_tiny>();
+  if (name == "small") return use.template operator()<golem::glm_small>();
+  golem::fail("there is no model '", name, "' in this program: it was built for tiny and small; add a line to with_model() in examples/models.hpp");
+}
+
+/// The same for a precision that trains.
+template <class Use>
+void with_training_precision(std::string_view name, Use use) {
+  if (name == "fp32") return use.template operator()<golem::fp32>();
+  if (name == "bf16") return use.template operator()<golem::bf16_mixed>();
+  golem::fail("there is no training precision '", name, "' in this program: it was built for fp32 and bf16; add a line to with_training_precision() in examples/models.hpp");
+}
+
+/// What an engine holds its weights in: "full" is fp32.
+template <class Use>
+void with_engine_precision(std::string_view name, Use use) {
+  if (name == "full") return use.template operator()<golem::fp32>();
+  if (name == "int8") return use.template operator()<golem::quantized<golem::Quant{.bits = 8}>>();
+  if (name == "int4") return use.template operator()<golem::quantized<golem::Quant{.bits = 4, .group = 32}>>();
+  golem::fail("there is no precision '", name, "' in this program: it was built for full, int8 and int4 (groups of 32); add a line to with_engine_precision() in examples/models.hpp");
+}
+
+}  // namespace examples
