@@ -1,0 +1,26 @@
+// The umbrella: all of golem that a plain C++20 compiler accepts and that needs no third party but oneDNN's C header.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "golem/comm/communicator.hpp"
+#include "golem/config/describe.hpp"
+#include "golem/config/plan.hpp"
+#include "golem/config/presets.hpp"
+#include "golem/config/special_tokens.hpp"
+#include "golem/core/error.hpp"
+#include "golem/cpu/device.hpp"
+#include "golem/cpu/dropout.hpp"
+#include "golem/cpu/embedding.hpp"
+#include "golem/cpu/feed_forward.hpp"
+#include "golem/cpu/loss.hpp"
+#include "golem/cpu/norm.hpp"
+#include "golem/cpu/optimizer.hpp"
+#include "golem/cpu/quantized_gemm.hpp"
+#include "golem/cpu/rotate.hpp"
+#include "golem/eval/bits_per_byte.hpp"
+#include "golem/infer/engine.hpp"
+#include "golem/infer/fill.hpp"
+#include "golem/quant/search.hpp"
+#include "golem/train/loop.hpp"
+#include "golem/train/trainer.hpp"
+#include "golem/version.hpp"
