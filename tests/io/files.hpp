@@ -70,13 +70,27 @@ inline std::string mutated(std::string text, Dice& dice) {
   for (std::size_t changes = 1 + dice(3); changes > 0 && !text.empty(); --changes) {
     const std::size_t at = dice(text.size()), length = 1 + dice(std::min<std::size_t>(text.size() - at, 24));
     switch (dice(7)) {
-      case 0: text[at] = static_cast<char>(text[at] ^ (1 << dice(8))); break;
-      case 1: text[at] = telling[dice(telling.size())]; break;
-      case 2: text.resize(at); break;
-      case 3: text.erase(at, length); break;
-      case 4: text.insert(at, text.substr(dice(text.size()), length)); break;
-      case 5: text.insert(at, 1, telling[dice(telling.size())]); break;
-      case 6: text.append(length, telling[dice(telling.size())]); break;
+      case 0:
+        text[at] = static_cast<char>(text[at] ^ (1 << dice(8)));
+        break;
+      case 1:
+        text[at] = telling[dice(telling.size())];
+        break;
+      case 2:
+        text.resize(at);
+        break;
+      case 3:
+        text.erase(at, length);
+        break;
+      case 4:
+        text.insert(at, text.substr(dice(text.size()), length));
+        break;
+      case 5:
+        text.insert(at, 1, telling[dice(telling.size())]);
+        break;
+      case 6:
+        text.append(length, telling[dice(telling.size())]);
+        break;
     }
   }
   return text;

@@ -21,7 +21,7 @@ struct Tick {
 struct Axis {
   double low = 0, high = 1;
   Scale scale = Scale::linear;
-  std::vector<Tick> ticks;  // ascending, within the range
+  std::vector<Tick> ticks{};  // ascending, within the range
 
   /// Whether a value has a place on the axis at all, be it outside the range.
   bool holds(double value) const { return std::isfinite(value) && (scale == Scale::linear || value > 0); }

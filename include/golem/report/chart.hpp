@@ -20,17 +20,17 @@ namespace golem {
 enum class LineStyle { solid, faint, marked };  // faint: thin and pale, behind the others; marked: with a dot at each point
 
 struct Series {
-  std::string name;  // in the legend; none: not there
-  std::vector<double> x, y;
+  std::string name{};  // in the legend; none: not there
+  std::vector<double> x{}, y{};
   LineStyle style = LineStyle::solid;
   int color = 0;  // of chart_colors
 };
 
 struct Chart {
-  std::string title, x_label, y_label;
+  std::string title{}, x_label{}, y_label{};
   Scale y_scale = Scale::linear;
   int width = 920, height = 460;  // CSS pixels
-  std::vector<Series> series;
+  std::vector<Series> series{};
 };
 
 /// Told apart by colour-blind eyes too, and dark enough on white.
