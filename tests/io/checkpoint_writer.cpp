@@ -3,7 +3,6 @@
 #include "golem/io/checkpoint_writer.hpp"
 
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -41,25 +40,6 @@ void save_step(const std::string& root, std::int64_t step, golem::FileStep on_fi
   }
   ::_exit(0);
 }
-
-/// While it lives no file of this process can grow beyond `bytes`: a disk that is full.
-class FullDisk {
- public:
-  explicit FullDisk(std::size_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
-    ::getrlimit(RLIMIT_FSIZE, &before_);
-    const rlimit limit{bytes, before_.rlim_max};
-    ::setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  FullDisk(const FullDisk&) = delete;
-  ~FullDisk() {
-    ::setrlimit(RLIMIT_FSIZE, &before_);
-    std::signal(SIGXFSZ, handler_);
-  }
-
- private:
-  rlimit before_{};
-  void (*handler_)(int);
-};
 
 std::vector<std::string> names(std::initializer_list<std::int64_t> steps) {
   std::vector<std::string> out{"latest"};
@@ -111,7 +91,7 @@ TEST_CASE("a disk that fills at any byte of a save costs nothing but that save")
   const auto before = golem::files::names_in(folder.path);
   for (std::uint64_t space = 0; space < largest; space += 1 + largest / 100) {
     const std::string sentence = error_of([&] {
-      const FullDisk full(space);
+      const test::FullDisk full(space);
       save_step(folder.path, 2);
     });
     REQUIRE(has(sentence, golem::sentence("cannot write byte ", space)));
@@ -120,7 +100,7 @@ TEST_CASE("a disk that fills at any byte of a save costs nothing but that save")
     RunState loaded;
     REQUIRE(golem::load(folder.path, loaded) == 1);
   }
-  const FullDisk enough(largest + 8);
+  const test::FullDisk enough(largest + 8);
   CHECK(error_of([&] { save_step(folder.path, 2); }) == "no error");
 }
 
