@@ -27,13 +27,13 @@ void save_step(const std::string& root, std::int64_t step, golem::FileStep on_fi
   golem::save(root, step, state, {.model = "tiny", .keep_last = 2, .keep_every = 4, .shard_bytes = 64, .on_file = on_file});
 }
 
-/// Saves 3, 4, 5, then goes back and saves 4 and 5 once more, over those that exist. Kills itself at file system step `fatal`.
+/// Saves 3, 4, 5, then 5 over itself, then goes back and saves 4 twice, over itself and beside a later one. Kills itself at file system step `fatal`.
 [[noreturn]] void save_until_killed(const std::string& root, int fatal, Shared& shared) {
   int steps = 0;
   const auto count = [&](std::string_view, const std::string&) {
     if (++steps == fatal) ::kill(::getpid(), SIGKILL);
   };
-  for (const std::int64_t step : {3, 4, 5, 4, 5}) {
+  for (const std::int64_t step : {3, 4, 5, 5, 4, 4}) {
     shared.begun = step;
     save_step(root, step, count);
     shared.done = step;
@@ -72,11 +72,12 @@ TEST_CASE("a process killed at any step of a save leaves a checkpoint that loads
     REQUIRE((step == shared->done || step == shared->begun));
     REQUIRE(loaded == RunState(step));
 
+    for (const std::int64_t saved : golem::checkpoint::saved_steps(root))
+      REQUIRE(golem::load(root + "/" + golem::checkpoint::folder_of_step(saved), loaded) == saved);
+
     save_step(root, 6);  // the next save goes on, and leaves nothing of the crash
     REQUIRE(golem::load(root, loaded) == 6);
     for (const std::string& name : golem::files::names_in(root)) REQUIRE(name[0] != '.');
-    for (const std::int64_t kept : golem::checkpoint::saved_steps(root))
-      REQUIRE(golem::load(root + "/" + golem::checkpoint::folder_of_step(kept), loaded) == kept);
   }
   CHECK(fatal > 100);  // each save has some twenty steps
   ::munmap(shared, sizeof(Shared));
