@@ -2,6 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <sys/resource.h>
+
+#include <csignal>
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
@@ -37,6 +40,25 @@ inline std::string read(const std::string& path) {
 
 inline void write(const std::string& path, const std::string& text) { std::ofstream(path, std::ios::binary | std::ios::trunc) << text; }
 
+/// While it lives no file of this process can grow beyond `bytes`: a disk that is full.
+class FullDisk {
+ public:
+  explicit FullDisk(std::size_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit limit{bytes, before_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  FullDisk(const FullDisk&) = delete;
+  ~FullDisk() {
+    ::setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, handler_);
+  }
+
+ private:
+  rlimit before_{};
+  void (*handler_)(int);
+};
+
 /// The sentence of the golem::Error that `action` throws; "no error" if none.
 template <class Action>
 std::string error_of(const Action& action) {
@@ -70,13 +92,27 @@ inline std::string mutated(std::string text, Dice& dice) {
   for (std::size_t changes = 1 + dice(3); changes > 0 && !text.empty(); --changes) {
     const std::size_t at = dice(text.size()), length = 1 + dice(std::min<std::size_t>(text.size() - at, 24));
     switch (dice(7)) {
-      case 0: text[at] = static_cast<char>(text[at] ^ (1 << dice(8))); break;
-      case 1: text[at] = telling[dice(telling.size())]; break;
-      case 2: text.resize(at); break;
-      case 3: text.erase(at, length); break;
-      case 4: text.insert(at, text.substr(dice(text.size()), length)); break;
-      case 5: text.insert(at, 1, telling[dice(telling.size())]); break;
-      case 6: text.append(length, telling[dice(telling.size())]); break;
+      case 0:
+        text[at] = static_cast<char>(text[at] ^ (1 << dice(8)));
+        break;
+      case 1:
+        text[at] = telling[dice(telling.size())];
+        break;
+      case 2:
+        text.resize(at);
+        break;
+      case 3:
+        text.erase(at, length);
+        break;
+      case 4:
+        text.insert(at, text.substr(dice(text.size()), length));
+        break;
+      case 5:
+        text.insert(at, 1, telling[dice(telling.size())]);
+        break;
+      case 6:
+        text.append(length, telling[dice(telling.size())]);
+        break;
     }
   }
   return text;

@@ -29,7 +29,7 @@ inline std::string beside(std::string path, std::string_view suffix) {
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   const auto slash = path.find_last_of('/');
   const std::size_t start = slash == std::string::npos ? 0 : slash + 1;
-  return path.substr(0, start) + "." + path.substr(start) + std::string(suffix);
+  return sentence(path.substr(0, start), ".", path.substr(start), suffix);
 }
 
 inline bool is_folder(const std::string& path) {

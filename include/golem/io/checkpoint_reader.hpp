@@ -26,7 +26,7 @@ namespace golem {
 enum class CheckpointPart { everything, model };  // model: without the optimizer's files, which need not be there
 
 struct LoadOptions {
-  std::string model;  // must equal what the checkpoint was saved with; empty: not compared
+  std::string model{};  // must equal what the checkpoint was saved with; empty: not compared
   CheckpointPart part = CheckpointPart::everything;
   bool digests = true;  // compare each file's SHA-256; false: only sizes and headers
 };

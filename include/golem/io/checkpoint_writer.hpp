@@ -23,11 +23,11 @@
 namespace golem {
 
 struct CheckpointOptions {
-  std::string model;                                   // what is saved fits this model only: a loader that gives another text is refused
+  std::string model{};                                 // what is saved fits this model only: a loader that gives another text is refused
   std::int64_t keep_last = 0;                          // the newest that stay; 0: all
   std::int64_t keep_every = 0;                         // those whose step is a multiple of it stay for good; 0: none
   std::uint64_t shard_bytes = std::uint64_t{2} << 30;  // tensors of one file, if more than one fit
-  FileStep on_file;                                    // told of each change of the file system
+  FileStep on_file{};                                  // told of each change of the file system
 };
 
 /// What a state visit found: scalars by value, tensors by reference to the memory that they are in.

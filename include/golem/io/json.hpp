@@ -34,7 +34,7 @@ inline nlohmann::json parse_json(std::string_view text, std::string_view where, 
   } catch (const Json::exception& problem) {
     const std::string_view all = problem.what();  // "[json.exception.parse_error.101] parse error at line 1, column 5: ..."
     const auto end_of_tag = all.find("] ");
-    fail(where, ": no valid JSON: ", end_of_tag == std::string_view::npos ? all : all.substr(end_of_tag + 2));
+    fail(where, ": no valid JSON: ", all.substr(end_of_tag == std::string_view::npos ? 0 : end_of_tag + 2, 200));  // it may quote the file
   }
 }
 

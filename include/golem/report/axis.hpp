@@ -21,10 +21,10 @@ struct Tick {
 struct Axis {
   double low = 0, high = 1;
   Scale scale = Scale::linear;
-  std::vector<Tick> ticks;  // ascending, within the range
+  std::vector<Tick> ticks{};  // ascending, within the range
 
-  /// Whether a value has a place on the axis at all, be it outside the range.
-  bool holds(double value) const { return std::isfinite(value) && (scale == Scale::linear || value > 0); }
+  /// Whether a value has a place on such an axis at all, be it outside the range. Beyond 1e150 the arithmetic would overflow.
+  bool holds(double value) const { return std::fabs(value) < 1e150 && (scale == Scale::linear || value > 1e-150); }
 
   /// 0 at `low`, 1 at `high`.
   double place(double value) const { return scale == Scale::linear ? (value - low) / (high - low) : std::log(value / low) / std::log(high / low); }

@@ -20,17 +20,17 @@ namespace golem {
 enum class LineStyle { solid, faint, marked };  // faint: thin and pale, behind the others; marked: with a dot at each point
 
 struct Series {
-  std::string name;  // in the legend; none: not there
-  std::vector<double> x, y;
+  std::string name{};  // in the legend; none: not there
+  std::vector<double> x{}, y{};
   LineStyle style = LineStyle::solid;
   int color = 0;  // of chart_colors
 };
 
 struct Chart {
-  std::string title, x_label, y_label;
+  std::string title{}, x_label{}, y_label{};
   Scale y_scale = Scale::linear;
   int width = 920, height = 460;  // CSS pixels
-  std::vector<Series> series;
+  std::vector<Series> series{};
 };
 
 /// Told apart by colour-blind eyes too, and dark enough on white.
@@ -96,7 +96,7 @@ inline Extents extents_of(const Chart& chart) {
   for (const Series& series : chart.series) {
     Extents& extents = series.style == LineStyle::faint ? faint : all;
     for (std::size_t i = 0; i < std::min(series.x.size(), series.y.size()); ++i) {
-      if (!std::isfinite(series.x[i]) || !judge.holds(series.y[i])) continue;
+      if (!Axis{}.holds(series.x[i]) || !judge.holds(series.y[i])) continue;
       all.x.add(series.x[i]);
       extents.y.add(series.y[i]);
     }
@@ -118,7 +118,7 @@ inline std::string path_of(const Series& series, const Frame& frame) {
   std::string out;
   bool drawing = false;
   const std::size_t count = std::min(series.x.size(), series.y.size());
-  const auto valid = [&](std::size_t i) { return std::isfinite(series.x[i]) && frame.y.holds(series.y[i]); };
+  const auto valid = [&](std::size_t i) { return frame.x.holds(series.x[i]) && frame.y.holds(series.y[i]); };
   const auto point = [&](std::size_t i) {
     out += drawing ? 'L' : 'M';
     append_number(out, frame.across(series.x[i]));
@@ -152,7 +152,7 @@ inline std::string drawn(const Series& series, const Frame& frame) {
                     "\" stroke-linejoin=\"round\" stroke-linecap=\"round\"/>\n";
   if (series.style != LineStyle::marked) return out;
   for (std::size_t i = 0; i < std::min(series.x.size(), series.y.size()); ++i) {
-    if (!std::isfinite(series.x[i]) || !frame.y.holds(series.y[i])) continue;
+    if (!frame.x.holds(series.x[i]) || !frame.y.holds(series.y[i])) continue;
     out += "<circle cx=\"";
     append_number(out, frame.across(series.x[i]));
     out += "\" cy=\"";

@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <string>
 
+#include "golem/core/error.hpp"
 #include "golem/core/step_report.hpp"
 
 namespace golem {
@@ -54,8 +55,8 @@ inline std::string short_time(double seconds) {
 /// `seconds` and `tokens` are of one step, smoothed.
 inline std::string line(const StepReport& report, std::int64_t steps, double seconds, double tokens) {
   char part[64];
-  std::string out = "step " + std::to_string(report.step);
-  if (steps > 0) out += "/" + std::to_string(steps);
+  std::string out = sentence("step ", report.step);
+  if (steps > 0) out += sentence("/", steps);
   std::snprintf(part, sizeof part, "  loss %.4f", report.loss);
   out += part;
   if (seconds > 0) out += "  " + short_number(tokens / seconds) + " tokens/s";
