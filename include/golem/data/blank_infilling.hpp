@@ -1,0 +1,173 @@
+// Blank infilling: a row of the corpus becomes a training sample, [MASK] or [gMASK] (spec 2.5; every random call as in spec 2.8).
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "golem/config/special_tokens.hpp"
+#include "golem/core/batch.hpp"
+#include "golem/core/error.hpp"
+#include "golem/data/blank_recipe.hpp"
+#include "golem/data/mersenne.hpp"
+
+namespace golem {
+
+/// One sample: `tokens`, `labels` and the rest have the recipe's context as length; labels count where `scored` is 1.
+struct BlankSample {
+  Task task = Task::blank;
+  std::vector<std::int32_t> tokens, labels, positions;
+  std::vector<std::uint8_t> scored;
+  std::vector<Window> windows;
+};
+
+/// Makes samples of one recipe. Keeps its work space from call to call.
+class BlankInfilling {
+ public:
+  explicit BlankInfilling(const BlankRecipe& recipe, const SpecialTokens& special) : recipe_(recipe), special_(special) {
+    double sum = 0;  // a running sum in double, as the original's, decides where a draw falls
+    for (int k = 1; k <= longest_span; ++k) {
+      sum += std::exp(k * std::log(recipe.span_mean) - std::lgamma(k + 1.0) - recipe.span_mean);
+      cumulative_[static_cast<std::size_t>(k - 1)] = sum;
+    }
+  }
+
+  const BlankRecipe& recipe() const { return recipe_; }
+
+  /// The sample of `source` (recipe().row tokens) under `seed`: the same whoever makes it. For GLM-130B the seed is the
+  /// row's number.
+  void make(BlankSample& sample, std::span<const std::int32_t> source, std::uint64_t seed) {
+    require(source.size() == static_cast<std::size_t>(recipe_.row), "a sample was to be made of ", source.size(), " tokens by a recipe for rows of ", recipe_.row);
+    PythonRandom random(PythonRandom(seed).below(std::uint64_t{1} << 32));
+    sample.tokens.clear(), sample.labels.clear(), sample.positions.clear(), sample.scored.clear(), sample.windows.clear();
+    if (random.uniform() < 1 - recipe_.generation) {
+      sample.task = Task::blank;
+      for (int w = 0; w < recipe_.windows; ++w)
+        add_blank_window(sample, source.subspan(static_cast<std::size_t>(w * recipe_.piece()), static_cast<std::size_t>(recipe_.piece())), random);
+    } else {
+      sample.task = Task::generation;
+      make_generation(sample, source, random);
+    }
+  }
+
+ private:
+  static constexpr int longest_span = 39;
+
+  struct Span {
+    int begin, length;
+    int blank;  // which [MASK] of the window, in text order
+  };
+
+  int draw_length(PythonRandom& random) const {
+    const double x = random.uniform() * cumulative_.back();
+    return static_cast<int>(std::upper_bound(cumulative_.begin(), cumulative_.end() - 1, x) - cumulative_.begin()) + 1;
+  }
+
+  void append(BlankSample& sample, std::int32_t token, std::int32_t label, std::int32_t position, bool scored) const {
+    sample.tokens.push_back(token), sample.labels.push_back(label), sample.positions.push_back(position), sample.scored.push_back(scored);
+  }
+
+  void pad(BlankSample& sample, std::size_t length, bool count_positions) const {
+    while (sample.tokens.size() < length) append(sample, special_.pad, special_.pad, count_positions ? static_cast<std::int32_t>(sample.tokens.size()) : 0, false);
+    sample.tokens.resize(length), sample.labels.resize(length), sample.positions.resize(length), sample.scored.resize(length);
+  }
+
+  void make_generation(BlankSample& sample, std::span<const std::int32_t> source, PythonRandom& random) const {
+    const int row = recipe_.row, least = static_cast<int>(recipe_.min_generation * row);
+    const int generated = least + static_cast<int>(random.below(static_cast<std::uint64_t>(row - least + 1))), division = row - generated;
+    std::int32_t position = 0;
+    for (int i = 0; i < division; ++i) append(sample, source[static_cast<std::size_t>(i)], source[static_cast<std::size_t>(i)], position++, false);
+    append(sample, special_.gmask, special_.gmask, position++, false);
+    append(sample, special_.sop, source[static_cast<std::size_t>(division)], position++, true);
+    for (int i = division + 1; i < row; ++i) append(sample, source[static_cast<std::size_t>(i - 1)], source[static_cast<std::size_t>(i)], position++, true);
+    pad(sample, static_cast<std::size_t>(recipe_.context), true);
+    sample.windows.push_back({0, recipe_.context, division + 1});
+  }
+
+  void add_blank_window(BlankSample& sample, std::span<const std::int32_t> text, PythonRandom& random) {
+    if (random.uniform() < recipe_.short_window)
+      text = text.first(static_cast<std::size_t>(recipe_.shortest_window) + random.below(text.size() - static_cast<std::size_t>(recipe_.shortest_window)));
+    draw_spans(static_cast<int>(text.size()), random);
+
+    const std::size_t start = sample.tokens.size();
+    std::int32_t position = 0;
+    int at = 0;
+    blank_positions_.clear();
+    for (const Span& span : spans_) {
+      for (; at < span.begin; ++at) append(sample, text[static_cast<std::size_t>(at)], text[static_cast<std::size_t>(at)], position++, false);
+      blank_positions_.push_back(position);
+      append(sample, special_.mask, special_.mask, position++, false);
+      at = span.begin + span.length;
+    }
+    for (; at < static_cast<int>(text.size()); ++at) append(sample, text[static_cast<std::size_t>(at)], text[static_cast<std::size_t>(at)], position++, false);
+    const auto division = static_cast<std::int32_t>(sample.tokens.size() - start);
+
+    random.shuffle(spans_);
+    for (const Span& span : spans_) {
+      const std::int32_t place = blank_positions_[static_cast<std::size_t>(span.blank)];
+      for (int i = 0; i <= span.length; ++i) {
+        const auto before = static_cast<std::size_t>(span.begin + i - 1), here = static_cast<std::size_t>(span.begin + i);
+        append(sample, i == 0 ? special_.sop : text[before], i == span.length ? special_.eop : text[here], place, true);
+      }
+    }
+    const std::size_t end = start + static_cast<std::size_t>(recipe_.window());
+    pad(sample, end, false);
+    sample.windows.push_back({static_cast<std::int32_t>(start), static_cast<std::int32_t>(end), division});
+  }
+
+  /// Fills spans_, in text order: lengths that add up to the mask ratio, shuffled, at least one token apart.
+  void draw_spans(int length, PythonRandom& random) {
+    lengths_.clear();
+    int masked = 0;
+    if (random.uniform() < recipe_.single_span) {
+      lengths_.push_back(masked = draw_length(random));
+    } else {
+      const int wanted = static_cast<int>(recipe_.mask_ratio * length);
+      while (masked < wanted && (recipe_.max_spans == 0 || static_cast<int>(lengths_.size()) < recipe_.max_spans)) {
+        lengths_.push_back(draw_length(random));
+        masked += lengths_.back();
+      }
+    }
+    if (recipe_.max_spans > 0) shorten(length, masked);
+    random.shuffle(lengths_);
+    const int free = length - masked - static_cast<int>(lengths_.size()) + 1;
+    require(free >= 0, "spans of ", masked, " tokens do not fit a window of ", length, ": the recipe's windows are too short for its spans");
+    offsets_.clear();
+    for (std::size_t i = 0; i < lengths_.size(); ++i) offsets_.push_back(static_cast<int>(random.below(static_cast<std::uint64_t>(free) + 1)));
+    std::sort(offsets_.begin(), offsets_.end());
+    spans_.clear();
+    int shift = 0;
+    for (std::size_t i = 0; i < lengths_.size(); ++i) {
+      spans_.push_back({shift + offsets_[i], lengths_[i], static_cast<int>(i)});
+      shift += lengths_[i] + 1;
+    }
+  }
+
+  /// In windows that may be very short: the last spans give way until the others fit, with a token between any two.
+  void shorten(int length, int& masked) {
+    while (!lengths_.empty() && masked + static_cast<int>(lengths_.size()) - 1 > length) {
+      const int excess = masked + static_cast<int>(lengths_.size()) - 1 - length;
+      int& last = lengths_.back();
+      if (last > excess) {
+        last -= excess, masked -= excess;
+      } else {
+        masked -= last;
+        lengths_.pop_back();
+      }
+    }
+  }
+
+  BlankRecipe recipe_;
+  SpecialTokens special_;
+  std::array<double, longest_span> cumulative_{};
+  std::vector<int> lengths_, offsets_;
+  std::vector<Span> spans_;
+  std::vector<std::int32_t> blank_positions_;
+};
+
+}  // namespace golem

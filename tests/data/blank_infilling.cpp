@@ -1,0 +1,131 @@
+// Samples: GLM-130B's rows token for token, and recipes that cut nothing off.
+// SPDX-License-Identifier: Apache-2.0
+#include "golem/data/blank_infilling.hpp"
+
+#include <map>
+#include <numeric>
+#include <string>
+
+#include "catch.hpp"
+#include "golem/core/digest.hpp"
+
+using namespace golem;
+
+namespace {
+
+std::string hash(const std::vector<std::int32_t>& values) { return sha256_hex(values.data(), values.size() * sizeof(std::int32_t)).substr(0, 16); }
+
+std::vector<std::int32_t> counted(int length, int first) {
+  std::vector<std::int32_t> row(static_cast<std::size_t>(length));
+  std::iota(row.begin(), row.end(), first);
+  return row;
+}
+
+struct Expected {
+  std::uint64_t row;
+  std::vector<int> divisions;
+  int targets;
+  const char *tokens, *labels, *positions;
+};
+
+}  // namespace
+
+TEST_CASE("GLM-130B's rows are the original's, token for token") {  // vectors: spec 2.8
+  const Expected expected[]{{0, {291}, 1710, "acda43e8ad0c9560", "1f7be4d20f6903c5", "cc76b029564c7257"},
+                            {1, {195}, 1806, "19878df50960434d", "354f9ca4d6bcff29", "cc76b029564c7257"},
+                            {2, {369, 448, 451, 446}, 269, "370ff6773b991662", "07a6d25bf96d566c", "04b97df596a86204"},
+                            {12345, {442, 448, 443, 451}, 264, "590f912823e6439f", "8ff1e4b305874298", "4e8ca00a4bb128e9"}};
+  BlankInfilling infilling(glm_130b_recipe, glm_130b_tokens);
+  const std::vector<std::int32_t> source = counted(2000, 20100);
+  for (const Expected& e : expected) {
+    BlankSample sample;
+    infilling.make(sample, source, e.row);
+    INFO("row " << e.row);
+    REQUIRE(sample.tokens.size() == 2048);
+    CHECK(hash(sample.tokens) == e.tokens);
+    CHECK(hash(sample.labels) == e.labels);
+    CHECK(hash(sample.positions) == e.positions);
+    CHECK(std::accumulate(sample.scored.begin(), sample.scored.end(), 0) == e.targets);
+    REQUIRE(sample.windows.size() == e.divisions.size());
+    for (std::size_t w = 0; w < e.divisions.size(); ++w) CHECK(sample.windows[w].prefix == e.divisions[w]);
+  }
+}
+
+TEST_CASE("Python's random numbers") {
+  PythonRandom zero(0);
+  CHECK(zero.uniform() == 0.8444218515250481);
+  CHECK(zero.uniform() == 0.7579544029403025);
+  CHECK(PythonRandom(0).below(std::uint64_t{1} << 32) == 3626764237u);  // inner seeds of spec 2.8
+  CHECK(PythonRandom(1).below(std::uint64_t{1} << 32) == 3280387012u);
+  CHECK(PythonRandom(2).below(std::uint64_t{1} << 32) == 242886303u);
+  CHECK(PythonRandom(12345).below(std::uint64_t{1} << 32) == 831769172u);
+}
+
+TEST_CASE("a sample of any recipe holds its whole text, and each target belongs to its blank") {
+  const SpecialTokens special{.mask = 1, .gmask = 2, .smask = 3, .sop = 4, .eop = 5, .eos = 6, .newline = 7, .pad = 0};
+  for (const int context : {16, 31, 64, 100, 256, 512, 1024, 2048}) {
+    const BlankRecipe r = recipe(context);
+    BlankInfilling infilling(r, special);
+    const std::vector<std::int32_t> source = counted(r.row, 10);
+    int blanks = 0;
+    double masked = 0, seen = 0;
+    for (std::uint64_t seed = 0; seed < 300; ++seed) {
+      BlankSample s;
+      infilling.make(s, source, seed);
+      REQUIRE(s.tokens.size() == static_cast<std::size_t>(context));
+      REQUIRE(s.labels.size() == s.tokens.size());
+      for (const std::int32_t p : s.positions) REQUIRE((p >= 0 && p < context));
+      if (s.task == Task::generation) {
+        const int division = s.windows[0].prefix - 1;
+        REQUIRE(s.tokens[static_cast<std::size_t>(division)] == special.gmask);
+        std::vector<std::int32_t> text(s.tokens.begin(), s.tokens.begin() + division);
+        for (std::size_t i = 0; i < s.labels.size(); ++i)
+          if (s.scored[i]) text.push_back(s.labels[i]);
+        REQUIRE(text == source);
+        REQUIRE(static_cast<int>(text.size()) - division >= static_cast<int>(0.2 * r.row));
+        continue;
+      }
+      ++blanks;
+      for (const Window& window : s.windows) {
+        // Answers by the position of their blank, each [sop ... ] -> [... eop].
+        std::map<int, std::vector<std::int32_t>> answers;
+        for (int i = window.begin + window.prefix; i < window.end; ++i) {
+          const auto at = static_cast<std::size_t>(i);
+          if (!s.scored[at]) continue;
+          auto& answer = answers[s.positions[at]];
+          REQUIRE(s.tokens[at] == (answer.empty() ? special.sop : answer.back()));
+          answer.push_back(s.labels[at]);
+        }
+        std::vector<std::int32_t> text;
+        bool after_blank = false;
+        for (int i = 0; i < window.prefix; ++i) {
+          const std::int32_t token = s.tokens[static_cast<std::size_t>(window.begin + i)];
+          REQUIRE(s.positions[static_cast<std::size_t>(window.begin + i)] == i);
+          if (token != special.mask) {
+            text.push_back(token), after_blank = false;
+            continue;
+          }
+          REQUIRE_FALSE(after_blank);  // a token between any two spans
+          after_blank = true;
+          REQUIRE(answers.contains(i));
+          REQUIRE(answers[i].back() == special.eop);
+          text.insert(text.end(), answers[i].begin(), answers[i].end() - 1);
+          masked += static_cast<double>(answers[i].size()) - 1;
+        }
+        const auto begin = source.begin() + (window.begin / r.window()) * r.piece();
+        REQUIRE(text == std::vector<std::int32_t>(begin, begin + static_cast<std::ptrdiff_t>(text.size())));  // nothing cut off
+        seen += static_cast<double>(text.size());
+      }
+    }
+    INFO("context " << context);
+    CHECK(std::abs(blanks / 300.0 - 0.3) < 0.1);
+    if (context >= 256) CHECK(std::abs(masked / seen - 0.155) < 0.03);
+  }
+  CHECK_THROWS_WITH(recipe(8), Catch::Matchers::Contains("at least 16"));
+}
+
+TEST_CASE("a source of another length is refused") {
+  BlankInfilling infilling(glm_130b_recipe, glm_130b_tokens);
+  BlankSample sample;
+  CHECK_THROWS_WITH(infilling.make(sample, counted(1999, 0), 0), Catch::Matchers::Contains("rows of 2000"));
+}
