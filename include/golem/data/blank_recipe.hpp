@@ -20,6 +20,7 @@ struct BlankRecipe {
   double single_span = 0.02;     // probability that a window has one span only
   double min_generation = 0.2;   // smallest part of a row that a [gMASK] sample generates
   int max_spans = 0;             // in a window; 0: as many as are drawn, and what does not fit is cut off
+  bool redraw = false;           // other blanks for a row in every epoch
 
   constexpr int window() const { return context / windows; }
   constexpr int piece() const { return row / windows; }
@@ -38,6 +39,7 @@ constexpr BlankRecipe recipe(int context) {
   const int spare = r.window() / 18;  // spans; each needs 2 tokens more than it masks
   r.max_spans = spare > 1 ? spare : 1;
   r.row = r.windows * (r.window() - 2 * r.max_spans);
+  r.redraw = true;
   r.shortest_window = r.piece() / 16 > 4 ? r.piece() / 16 : 4;
   return r;
 }

@@ -1,0 +1,78 @@
+// Reading folders of text: every file proved to be text before anything is made of it.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <dirent.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "golem/core/error.hpp"
+#include "golem/core/mapped_file.hpp"
+#include "golem/core/utf8.hpp"
+
+namespace golem {
+
+/// One file of text.
+struct Document {
+  std::string name;  // its path
+  std::string text;  // UTF-8
+};
+
+/// Throws Error unless `text` is UTF-8 without NUL bytes; `where` names it.
+inline void require_text(std::string_view text, const std::string& where) {
+  const std::size_t nul = text.find('\0');
+  require(nul == text.npos, where, " is not text: byte ", nul, " is NUL; give a folder of UTF-8 text files");
+  const std::size_t bad = first_invalid_utf8(text);
+  require(bad == text.npos, where, " is not UTF-8 at byte ", bad, ": convert it first, for instance with iconv -t UTF-8");
+}
+
+inline Document read_document(const std::string& path) {
+  const MappedFile file(path);
+  Document document{path, std::string(reinterpret_cast<const char*>(file.data()), file.size())};
+  require_text(document.text, "'" + path + "'");
+  return document;
+}
+
+namespace documents {
+
+inline void collect(const std::string& path, std::vector<std::string>& files) {
+  struct stat status {};
+  const bool found = stat(path.c_str(), &status) == 0;
+  require(found, "'", path, "' cannot be read as a corpus: ", std::strerror(errno));
+  if (!S_ISDIR(status.st_mode)) {
+    files.push_back(path);
+    return;
+  }
+  DIR* folder = opendir(path.c_str());
+  require(folder != nullptr, "the folder '", path, "' cannot be read: ", std::strerror(errno));
+  std::vector<std::string> names;
+  while (const dirent* entry = readdir(folder))
+    if (entry->d_name[0] != '.') names.push_back(entry->d_name);
+  closedir(folder);
+  std::sort(names.begin(), names.end());
+  for (const std::string& name : names) collect(path + "/" + name, files);
+}
+
+}  // namespace documents
+
+/// The text files at `path`: a file, or a folder with its folders, in the order of their names; hidden ones and empty ones
+/// are passed over. Throws Error for what cannot be read or is not text, and where nothing is left.
+inline std::vector<Document> read_documents(const std::string& path) {
+  std::vector<std::string> files;
+  documents::collect(path, files);
+  std::vector<Document> all;
+  for (const std::string& file : files) {
+    Document document = read_document(file);
+    if (document.text.find_first_not_of(" \t\r\n") != std::string::npos) all.push_back(std::move(document));
+  }
+  require(!all.empty(), "there is no text in '", path, "' (", files.size(), " files): give a folder of UTF-8 text files");
+  return all;
+}
+
+}  // namespace golem
