@@ -33,4 +33,14 @@ inline Isa detect_isa() {
 #endif
 }
 
+/// Whether bfloat16 products run faster than fp32 ones: AMD's AVX-512 BF16 has twice the rate of its fp32 FMA, Intel's
+/// outside AMX half of it (measured on Zen 4 and on Sapphire Rapids).
+inline bool prefers_bf16() {
+#if defined(__x86_64__)
+  return detect_isa() >= Isa::avx512_bf16 && __builtin_cpu_is("amd");
+#else
+  return false;
+#endif
+}
+
 }  // namespace golem::cpu

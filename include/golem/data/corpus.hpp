@@ -66,6 +66,15 @@ class CorpusBuilder {
     tokens_.push_back(eos);
   }
 
+  /// Gives the last `part` of the rows, at least one, to `other`.
+  void move_tail(CorpusBuilder& other, double part) {
+    const std::int64_t rows = tokens() / header_.row, moved = static_cast<double>(rows) * part < 1 ? 1 : static_cast<std::int64_t>(static_cast<double>(rows) * part);
+    require(rows >= 2, "a corpus of ", tokens(), " tokens cannot be split: its rows have ", header_.row, "; give more text, or a model with a shorter context");
+    const auto begin = tokens_.begin() + static_cast<std::ptrdiff_t>((rows - moved) * header_.row);
+    other.tokens_.insert(other.tokens_.end(), begin, tokens_.end());
+    tokens_.erase(begin, tokens_.end());
+  }
+
   std::int64_t tokens() const { return static_cast<std::int64_t>(tokens_.size()); }
 
   /// Writes all whole rows; the tokens behind the last one are left out.

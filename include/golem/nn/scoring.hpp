@@ -23,6 +23,12 @@ struct LossSummary {
   std::int64_t rows = 0;
   std::array<TaskLoss, task_count> tasks{};  // `loss` holds the sum of row means until finish()
 
+  LossSummary& operator+=(const LossSummary& other) {
+    nats += other.nats, tokens += other.tokens, row_means += other.row_means, rows += other.rows;
+    for (std::size_t i = 0; i < tasks.size(); ++i) tasks[i].loss += other.tasks[i].loss, tasks[i].rows += other.tasks[i].rows;
+    return *this;
+  }
+
   double loss() const { return rows ? row_means / static_cast<double>(rows) : 0; }
   LossSummary finished() const {
     LossSummary s = *this;

@@ -119,6 +119,14 @@ class MetricsLog {
     append(line);
   }
 
+  /// What was changed or happened between two steps, in words.
+  void write_note(std::int64_t step, const std::string& note) {
+    Line line;
+    line["step"] = step;
+    line["note"] = note;
+    append(line);
+  }
+
  private:
   using Line = nlohmann::ordered_json;  // NaN and infinity become null
 

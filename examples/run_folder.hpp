@@ -1,0 +1,60 @@
+// Where the files of a run are, and the text that it is evaluated on.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstring>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "golem/core/error.hpp"
+#include "golem/data/documents.hpp"
+#include "golem/data/tokenizer.hpp"
+#include "golem/eval/bits_per_byte.hpp"
+
+namespace examples {
+
+struct RunFolder {
+  std::string path;
+
+  std::string tokenizer() const { return path + "/tokenizer.model"; }
+  std::string training_rows() const { return path + "/train.bin"; }
+  std::string validation_rows() const { return path + "/valid.bin"; }
+  std::string metrics() const { return path + "/metrics.jsonl"; }
+  std::string chart() const { return path + "/loss.svg"; }
+  std::string summary() const { return path + "/pretrain.json"; }
+
+  void create() const {
+    const bool made = mkdir(path.c_str(), 0755) == 0;
+    const int cause = errno;
+    golem::require(made || cause == EEXIST, "the run's folder '", path, "' cannot be made: ", std::strerror(cause));
+  }
+};
+
+/// Documents as tokens, with the bytes that they had.
+struct HeldOut {
+  std::vector<std::vector<std::int32_t>> documents;
+  std::vector<std::int64_t> bytes;
+
+  HeldOut(const std::string& path, const golem::Tokenizer& tokenizer) {
+    for (const golem::Document& document : golem::read_documents(path)) {
+      documents.push_back(tokenizer.encode(document.text));
+      bytes.push_back(static_cast<std::int64_t>(document.text.size()));
+    }
+  }
+
+  /// Every byte once, half a context at a time (spec 7.5); `nats(batch)` sums the losses of the scored tokens.
+  double bits_per_byte(int context, const golem::SpecialTokens& special, golem::function_ref<double(const golem::Batch&)> nats) const {
+    golem::BitsPerByte total;
+    for (std::size_t i = 0; i < documents.size(); ++i) {
+      const golem::BitsPerByte part = golem::bits_per_byte(documents[i], bytes[i], context, context / 2, special, nats);
+      total.bits += part.bits, total.bytes += part.bytes, total.tokens += part.tokens;
+    }
+    return total.value();
+  }
+};
+
+}  // namespace examples
