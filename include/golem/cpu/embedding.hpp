@@ -8,7 +8,7 @@
 #include "golem/core/math.hpp"
 #include "golem/core/tensor.hpp"
 #include "golem/cpu/device.hpp"
-#include "golem/cpu/vector.hpp"
+#include "golem/cpu/simd_rows.hpp"
 
 namespace golem::cpu {
 
@@ -17,8 +17,8 @@ template <class T>
 struct AccumulateRow {
   template <int Bytes>
   [[gnu::always_inline]] static void run(accumulate_t<T>* y, const T* x, accumulate_t<T> scale, std::int64_t count) {
-    using V = Vector<accumulate_t<T>, Bytes>;
-    for (std::int64_t i = 0; i < count; i += lanes<V>) {
+    using V = Lanes<accumulate_t<T>, Bytes>;
+    for (std::int64_t i = 0; i < count; i += lane_count<V>) {
       V total, term;
       load_up_to(total, y + i, count - i);
       load_up_to(term, x + i, count - i);
@@ -47,7 +47,7 @@ void embed_backward(Device& device, View<accumulate_t<T>, 2> d_table, View<T, 2>
     const std::int64_t begin = s * strip, count = smaller(strip, hidden - begin);
     for (std::int64_t n = 0; n < dx.extent(0); ++n) {
       const std::int64_t row = tokens(n) - first;
-      if (row >= 0 && row < d_table.extent(0)) run_kernel<AccumulateRow<T>>(device.isa(), d_table.row(row) + begin, dx.row(n) + begin, static_cast<accumulate_t<T>>(scale), count);
+      if (row >= 0 && row < d_table.extent(0)) run_on<AccumulateRow<T>>(device.isa(), d_table.row(row) + begin, dx.row(n) + begin, static_cast<accumulate_t<T>>(scale), count);
     }
   });
 }

@@ -8,7 +8,8 @@
 #include "golem/config/model.hpp"
 #include "golem/core/tensor.hpp"
 #include "golem/cpu/device.hpp"
-#include "golem/cpu/vector_math.hpp"
+#include "golem/cpu/simd_normal.hpp"
+#include "golem/cpu/simd_rows.hpp"
 
 namespace golem::cpu {
 
@@ -17,8 +18,8 @@ template <class T>
 struct ActivateRow {
   template <int Bytes>
   [[gnu::always_inline]] static void run(T* y, const T* linear, const T* gate, std::int64_t count) {
-    using V = Vector<accumulate_t<T>, Bytes>;
-    for (std::int64_t i = 0; i < count; i += lanes<V>) {
+    using V = Lanes<accumulate_t<T>, Bytes>;
+    for (std::int64_t i = 0; i < count; i += lane_count<V>) {
       V x, cdf, density, u;
       load_up_to(x, gate + i, count - i);
       normal_distribution(cdf, density, x);
@@ -37,8 +38,8 @@ template <class T>
 struct ActivateBackwardRow {
   template <int Bytes>
   [[gnu::always_inline]] static void run(T* d_linear, T* d_gate, const T* dy, const T* linear, const T* gate, std::int64_t count) {
-    using V = Vector<accumulate_t<T>, Bytes>;
-    for (std::int64_t i = 0; i < count; i += lanes<V>) {
+    using V = Lanes<accumulate_t<T>, Bytes>;
+    for (std::int64_t i = 0; i < count; i += lane_count<V>) {
       V x, cdf, density, d, u;
       load_up_to(x, gate + i, count - i);
       load_up_to(d, dy + i, count - i);
@@ -59,8 +60,8 @@ void activate(Device& device, View<T, 2> y, std::type_identity_t<View<const T, 2
   const std::int64_t ffn = y.extent(1);
   device.parallel(y.extent(0), [&](std::int64_t n) {
     const T* row = u.row(n);
-    if (kind == Ffn::geglu) run_kernel<ActivateRow<T>>(device.isa(), y.row(n), row, row + ffn, ffn);
-    else run_kernel<ActivateRow<T>>(device.isa(), y.row(n), static_cast<const T*>(nullptr), row, ffn);
+    if (kind == Ffn::geglu) run_on<ActivateRow<T>>(device.isa(), y.row(n), row, row + ffn, ffn);
+    else run_on<ActivateRow<T>>(device.isa(), y.row(n), static_cast<const T*>(nullptr), row, ffn);
   });
 }
 
@@ -71,8 +72,8 @@ void activate_backward(Device& device, View<T, 2> du, std::type_identity_t<View<
   device.parallel(dy.extent(0), [&](std::int64_t n) {
     T* d = du.row(n);
     const T* row = u.row(n);
-    if (kind == Ffn::geglu) run_kernel<ActivateBackwardRow<T>>(device.isa(), d, d + ffn, dy.row(n), row, row + ffn, ffn);
-    else run_kernel<ActivateBackwardRow<T>>(device.isa(), static_cast<T*>(nullptr), d, dy.row(n), static_cast<const T*>(nullptr), row, ffn);
+    if (kind == Ffn::geglu) run_on<ActivateBackwardRow<T>>(device.isa(), d, d + ffn, dy.row(n), row, row + ffn, ffn);
+    else run_on<ActivateBackwardRow<T>>(device.isa(), static_cast<T*>(nullptr), d, dy.row(n), static_cast<const T*>(nullptr), row, ffn);
   });
 }
 

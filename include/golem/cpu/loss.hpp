@@ -9,7 +9,8 @@
 
 #include "golem/core/tensor.hpp"
 #include "golem/cpu/device.hpp"
-#include "golem/cpu/vector_math.hpp"
+#include "golem/cpu/simd_exp.hpp"
+#include "golem/cpu/simd_rows.hpp"
 
 namespace golem::cpu {
 
@@ -18,10 +19,10 @@ template <class A>
 struct LogitStatisticsRow {
   template <int Bytes>
   [[gnu::always_inline]] static void run(A* max_out, A* sum_out, const A* logits, std::int64_t count) {
-    using V = Vector<A, Bytes>;
-    const std::int64_t whole = count / lanes<V> * lanes<V>;
+    using V = Lanes<A, Bytes>;
+    const std::int64_t whole = count / lane_count<V> * lane_count<V>;
     V most = V{} + logits[0];
-    for (std::int64_t i = 0; i < whole; i += lanes<V>) {
+    for (std::int64_t i = 0; i < whole; i += lane_count<V>) {
       V x;
       load(x, logits + i);
       most = x > most ? x : most;
@@ -29,12 +30,13 @@ struct LogitStatisticsRow {
     A max = max_lanes(most);
     for (std::int64_t i = whole; i < count; ++i) max = logits[i] > max ? logits[i] : max;
     V total{};
-    for (std::int64_t i = 0; i < count; i += lanes<V>) {
-      V x, e;
-      load_up_to(x, logits + i, count - i);
-      exp(e, V(x - max));
-      if (count - i < lanes<V>)
-        for (std::int64_t j = count - i; j < lanes<V>; ++j) e[j] = 0;
+    for (std::int64_t i = 0; i < count; i += lane_count<V>) {
+      V e;
+      load_up_to(e, logits + i, count - i);
+      e -= max;
+      exponentiate(e);
+      if (count - i < lane_count<V>)
+        for (std::int64_t j = count - i; j < lane_count<V>; ++j) e[j] = 0;
       total += e;
     }
     *max_out = max, *sum_out = sum_lanes(total);
@@ -47,11 +49,12 @@ struct LogitGradientRow {
   using A = accumulate_t<T>;
   template <int Bytes>
   [[gnu::always_inline]] static void run(T* d, const A* logits, A max, A scale, std::int64_t count) {
-    using V = Vector<A, Bytes>;
-    for (std::int64_t i = 0; i < count; i += lanes<V>) {
-      V x, e;
-      load_up_to(x, logits + i, count - i);
-      exp(e, V(x - max));
+    using V = Lanes<A, Bytes>;
+    for (std::int64_t i = 0; i < count; i += lane_count<V>) {
+      V e;
+      load_up_to(e, logits + i, count - i);
+      e -= max;
+      exponentiate(e);
       store_up_to(d + i, V(e * scale), count - i);
     }
   }
@@ -62,7 +65,7 @@ struct LogitGradientRow {
 template <class A>
 void logit_statistics(Device& device, View<A, 1> max, View<A, 1> sum, View<A, 1> picked, View<A, 2> logits, View<const std::int32_t, 1> targets, std::int64_t first) {
   device.parallel(logits.extent(0), [&](std::int64_t n) {
-    run_kernel<LogitStatisticsRow<A>>(device.isa(), &max(n), &sum(n), static_cast<const A*>(logits.row(n)), logits.extent(1));
+    run_on<LogitStatisticsRow<A>>(device.isa(), &max(n), &sum(n), static_cast<const A*>(logits.row(n)), logits.extent(1));
     const std::int64_t target = targets(n) - first;
     picked(n) = target >= 0 && target < logits.extent(1) ? logits(n, target) : A{0};
   });
@@ -91,7 +94,7 @@ void logit_gradient(Device& device, View<T, 2> d_logits, std::type_identity_t<Vi
     const std::int64_t target = targets(n) - first;
     const bool here = target >= 0 && target < logits.extent(1);
     const A at_target = here ? weights(n) * (std::exp(logits(n, here ? target : 0) - max(n)) / sum(n) - 1) : A{0};  // before it is overwritten
-    run_kernel<LogitGradientRow<T>>(device.isa(), d_logits.row(n), logits.row(n), max(n), scale, logits.extent(1));
+    run_on<LogitGradientRow<T>>(device.isa(), d_logits.row(n), logits.row(n), max(n), scale, logits.extent(1));
     if (here) d_logits(n, target) = static_cast<T>(at_target);
   });
 }

@@ -10,7 +10,7 @@
 #include "golem/core/op_arguments.hpp"
 #include "golem/core/tensor.hpp"
 #include "golem/cpu/device.hpp"
-#include "golem/cpu/vector.hpp"
+#include "golem/cpu/simd_rows.hpp"
 
 namespace golem::cpu {
 
@@ -21,9 +21,9 @@ struct NormalizeRow {
   [[gnu::always_inline]] static void run(T* y, T* sum, const T* a, const T* b, accumulate_t<T> alpha, const T* gamma, const T* beta, accumulate_t<T> eps,
                                          accumulate_t<T>* mean_out, accumulate_t<T>* rstd_out, std::int64_t count) {
     using A = accumulate_t<T>;
-    using V = Vector<A, Bytes>;
+    using V = Lanes<A, Bytes>;
     V total{}, squares{};
-    for (std::int64_t i = 0; i < count; i += lanes<V>) {
+    for (std::int64_t i = 0; i < count; i += lane_count<V>) {
       V x;
       load_up_to(x, a + i, count - i);
       if (b) {
@@ -37,16 +37,16 @@ struct NormalizeRow {
     }
     const T* x_row = b ? sum : a;
     const A mean = sum_lanes(total) / static_cast<A>(count);
-    for (std::int64_t i = 0; i < count; i += lanes<V>) {
+    for (std::int64_t i = 0; i < count; i += lane_count<V>) {
       V x;
       load_up_to(x, x_row + i, count - i);
       x -= mean;
-      if (count - i < lanes<V>)
-        for (std::int64_t j = count - i; j < lanes<V>; ++j) x[j] = 0;
+      if (count - i < lane_count<V>)
+        for (std::int64_t j = count - i; j < lane_count<V>; ++j) x[j] = 0;
       squares += x * x;
     }
     const A rstd = 1 / std::sqrt(sum_lanes(squares) / static_cast<A>(count) + eps);
-    for (std::int64_t i = 0; i < count; i += lanes<V>) {
+    for (std::int64_t i = 0; i < count; i += lane_count<V>) {
       V x, g, shift;
       load_up_to(x, x_row + i, count - i);
       load_up_to(g, gamma + i, count - i);
@@ -64,9 +64,9 @@ struct NormalizeBackwardRow {
   [[gnu::always_inline]] static void run(T* dx, accumulate_t<T>* d_gamma, accumulate_t<T>* d_beta, const T* dy, const T* inside, const T* outside, accumulate_t<T> alpha,
                                          const T* x_row, const T* gamma, accumulate_t<T> mean, accumulate_t<T> rstd, std::int64_t count) {
     using A = accumulate_t<T>;
-    using V = Vector<A, Bytes>;
+    using V = Lanes<A, Bytes>;
     V sum{}, dot{};
-    for (std::int64_t i = 0; i < count; i += lanes<V>) {
+    for (std::int64_t i = 0; i < count; i += lane_count<V>) {
       const std::int64_t rest = count - i;
       V up, x, g, slope, shift;
       upstream(up, dy, inside, alpha, i, rest);
@@ -82,7 +82,7 @@ struct NormalizeBackwardRow {
       dot += up * x;
     }
     const A mean_up = sum_lanes(sum) / static_cast<A>(count), mean_dot = sum_lanes(dot) / static_cast<A>(count);
-    for (std::int64_t i = 0; i < count; i += lanes<V>) {
+    for (std::int64_t i = 0; i < count; i += lane_count<V>) {
       const std::int64_t rest = count - i;
       V up, x, g;
       upstream(up, dy, inside, alpha, i, rest);
@@ -114,8 +114,8 @@ template <class T>
 struct AddScaledRow {
   template <int Bytes>
   [[gnu::always_inline]] static void run(T* y, const T* a, const T* b, accumulate_t<T> alpha, std::int64_t count) {
-    using V = Vector<accumulate_t<T>, Bytes>;
-    for (std::int64_t i = 0; i < count; i += lanes<V>) {
+    using V = Lanes<accumulate_t<T>, Bytes>;
+    for (std::int64_t i = 0; i < count; i += lane_count<V>) {
       V x, other{};
       load_up_to(x, a + i, count - i);
       if (b) load_up_to(other, b + i, count - i);
@@ -131,7 +131,7 @@ void normalize(Device& device, View<T, 2> y, std::type_identity_t<View<const T, 
                std::type_identity_t<View<accumulate_t<T>, 1>> rstd) {
   using A = accumulate_t<T>;
   device.parallel(x.extent(0), [&](std::int64_t n) {
-    run_kernel<NormalizeRow<T>>(device.isa(), y.row(n), static_cast<T*>(nullptr), x.row(n), static_cast<const T*>(nullptr), A{1}, gamma.data, beta.data,
+    run_on<NormalizeRow<T>>(device.isa(), y.row(n), static_cast<T*>(nullptr), x.row(n), static_cast<const T*>(nullptr), A{1}, gamma.data, beta.data,
                                 static_cast<A>(eps), mean ? &mean(n) : nullptr, mean ? &rstd(n) : nullptr, x.extent(1));
   });
 }
@@ -143,7 +143,7 @@ void normalize_sum(Device& device, View<T, 2> y, View<T, 2> sum, std::type_ident
                    std::type_identity_t<View<accumulate_t<T>, 1>> mean, std::type_identity_t<View<accumulate_t<T>, 1>> rstd) {
   using A = accumulate_t<T>;
   device.parallel(a.extent(0), [&](std::int64_t n) {
-    run_kernel<NormalizeRow<T>>(device.isa(), y.row(n), sum.row(n), static_cast<const T*>(a.row(n)), static_cast<const T*>(b.row(n)), static_cast<A>(alpha), gamma.data,
+    run_on<NormalizeRow<T>>(device.isa(), y.row(n), sum.row(n), static_cast<const T*>(a.row(n)), static_cast<const T*>(b.row(n)), static_cast<A>(alpha), gamma.data,
                                 beta.data, static_cast<A>(eps), mean ? &mean(n) : nullptr, mean ? &rstd(n) : nullptr, a.extent(1));
   });
 }
@@ -152,7 +152,7 @@ void normalize_sum(Device& device, View<T, 2> y, View<T, 2> sum, std::type_ident
 template <class T>
 void add_scaled(Device& device, View<T, 2> y, std::type_identity_t<View<const T, 2>> a, std::type_identity_t<View<const T, 2>> b, double alpha) {
   device.parallel(y.extent(0), [&](std::int64_t n) {
-    run_kernel<AddScaledRow<T>>(device.isa(), y.row(n), a.row(n), b ? b.row(n) : nullptr, static_cast<accumulate_t<T>>(alpha), y.extent(1));
+    run_on<AddScaledRow<T>>(device.isa(), y.row(n), a.row(n), b ? b.row(n) : nullptr, static_cast<accumulate_t<T>>(alpha), y.extent(1));
   });
 }
 
@@ -171,7 +171,7 @@ void normalize_backward(Device& device, View<T, 2> dx, View<accumulate_t<T>, 1> 
     A* shift = slope + columns;
     for (std::int64_t i = 0; i < 2 * columns; ++i) slope[i] = 0;
     for (std::int64_t n = p * piece; n < smaller(rows, (p + 1) * piece); ++n)
-      run_kernel<NormalizeBackwardRow<T>>(device.isa(), dx.row(n), slope, shift, dy.row(n), residual.inside ? residual.inside.row(n) : nullptr,
+      run_on<NormalizeBackwardRow<T>>(device.isa(), dx.row(n), slope, shift, dy.row(n), residual.inside ? residual.inside.row(n) : nullptr,
                                           residual.outside ? residual.outside.row(n) : nullptr, static_cast<A>(residual.alpha), x.row(n), gamma.data, mean(n), rstd(n),
                                           columns);
   });

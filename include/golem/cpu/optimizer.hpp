@@ -9,7 +9,7 @@
 #include "golem/core/op_arguments.hpp"
 #include "golem/core/tensor.hpp"
 #include "golem/cpu/device.hpp"
-#include "golem/cpu/vector.hpp"
+#include "golem/cpu/simd_rows.hpp"
 
 namespace golem::cpu {
 
@@ -18,7 +18,7 @@ inline constexpr std::int64_t flat_piece = 16384;
 
 template <class A>
 [[gnu::always_inline]] inline void square_root(A& x) {
-  for (int i = 0; i < lanes<A>; ++i) x[i] = std::is_same_v<Lane<A>, double> ? __builtin_sqrt(x[i]) : __builtin_sqrtf(static_cast<float>(x[i]));
+  for (int i = 0; i < lane_count<A>; ++i) x[i] = std::is_same_v<lane_t<A>, double> ? __builtin_sqrt(x[i]) : __builtin_sqrtf(static_cast<float>(x[i]));
 }
 
 /// Everything that AdamW reads of one step, in A.
@@ -31,10 +31,10 @@ template <class A, class T>
 struct AdamwPiece {
   template <int Bytes>
   [[gnu::always_inline]] static void run(A* master, A* moment1, A* moment2, T* compute, const A* gradient, const AdamwNumbers<A>* step, std::int64_t count) {
-    using V = Vector<A, Bytes>;
+    using V = Lanes<A, Bytes>;
     const AdamwNumbers<A> s = *step;
     const A inverse1 = 1 / s.correction1, inverse2 = 1 / s.correction2;
-    for (std::int64_t i = 0; i < count; i += lanes<V>) {
+    for (std::int64_t i = 0; i < count; i += lane_count<V>) {
       const std::int64_t rest = count - i;
       V g, m, v, w;
       load_up_to(g, gradient + i, rest);
@@ -59,11 +59,11 @@ template <class A>
 struct SquaresPiece {
   template <int Bytes>
   [[gnu::always_inline]] static void run(double* sum, const A* values, std::int64_t count) {
-    using V = Vector<A, Bytes>;
+    using V = Lanes<A, Bytes>;
     double total = 0;
     for (std::int64_t begin = 0; begin < count; begin += 1024) {  // short runs in A, joined in double
       V squares{};
-      for (std::int64_t i = begin; i < smaller(count, begin + 1024); i += lanes<V>) {
+      for (std::int64_t i = begin; i < smaller(count, begin + 1024); i += lane_count<V>) {
         V x;
         load_up_to(x, values + i, count - i);
         squares += x * x;
@@ -78,8 +78,8 @@ template <class To, class From>
 struct ConvertPiece {
   template <int Bytes>
   [[gnu::always_inline]] static void run(To* to, const From* from, std::int64_t count) {
-    using V = Vector<accumulate_t<From>, Bytes>;
-    for (std::int64_t i = 0; i < count; i += lanes<V>) {
+    using V = Lanes<accumulate_t<From>, Bytes>;
+    for (std::int64_t i = 0; i < count; i += lane_count<V>) {
       V x;
       load_up_to(x, from + i, count - i);
       store_up_to(to + i, x, count - i);
@@ -96,7 +96,7 @@ void adamw(Device& device, const AdamwTensors<A, T>& tensors, const AdamwStep& s
   const std::int64_t size = tensors.master.size();
   device.parallel(ceil_div(size, flat_piece), [&](std::int64_t p) {
     const std::int64_t at = p * flat_piece;
-    run_kernel<AdamwPiece<A, T>>(device.isa(), tensors.master.data + at, tensors.moment1.data + at, tensors.moment2.data + at,
+    run_on<AdamwPiece<A, T>>(device.isa(), tensors.master.data + at, tensors.moment1.data + at, tensors.moment2.data + at,
                                  tensors.compute ? tensors.compute.data + at : nullptr, tensors.gradient.data + at, &numbers, smaller(flat_piece, size - at));
   });
 }
@@ -107,7 +107,7 @@ double sum_of_squares(Device& device, View<const A, 1> values) {
   const std::int64_t size = values.size(), pieces = ceil_div(size, flat_piece);
   double* partial = device.shared_scratch<double>(pieces);
   device.parallel(pieces, [&](std::int64_t p) {
-    run_kernel<SquaresPiece<A>>(device.isa(), partial + p, values.data + p * flat_piece, smaller(flat_piece, size - p * flat_piece));
+    run_on<SquaresPiece<A>>(device.isa(), partial + p, values.data + p * flat_piece, smaller(flat_piece, size - p * flat_piece));
   });
   double total = 0;
   for (std::int64_t p = 0; p < pieces; ++p) total += partial[p];
@@ -121,7 +121,7 @@ void convert(Device& device, View<To, 1> to, View<From, 1> from) {
   const std::int64_t size = to.size();
   device.parallel(ceil_div(size, flat_piece), [&](std::int64_t p) {
     const std::int64_t at = p * flat_piece;
-    run_kernel<ConvertPiece<To, Source>>(device.isa(), to.data + at, static_cast<const Source*>(from.data + at), smaller(flat_piece, size - at));
+    run_on<ConvertPiece<To, Source>>(device.isa(), to.data + at, static_cast<const Source*>(from.data + at), smaller(flat_piece, size - at));
   });
 }
 

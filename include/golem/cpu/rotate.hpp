@@ -7,7 +7,7 @@
 
 #include "golem/core/tensor.hpp"
 #include "golem/cpu/device.hpp"
-#include "golem/cpu/vector.hpp"
+#include "golem/cpu/simd_rows.hpp"
 
 namespace golem::cpu {
 
@@ -16,8 +16,8 @@ template <class T>
 struct RotateHead {
   template <int Bytes>
   [[gnu::always_inline]] static void run(T* x, const accumulate_t<T>* cos, const accumulate_t<T>* sin, accumulate_t<T> sign, std::int64_t half) {
-    using V = Vector<accumulate_t<T>, Bytes>;
-    for (std::int64_t j = 0; j < half; j += lanes<V>) {
+    using V = Lanes<accumulate_t<T>, Bytes>;
+    for (std::int64_t j = 0; j < half; j += lane_count<V>) {
       V first, second, c, s;
       load_up_to(first, x + j, half - j);
       load_up_to(second, x + half + j, half - j);
@@ -35,7 +35,7 @@ void rotate_by(Device& device, View<T, 4> qkv, View<const A, 2> cos, View<const 
   const std::int64_t heads = qkv.extent(1), dim = qkv.extent(3);
   device.parallel(qkv.extent(0), [&](std::int64_t n) {
     for (std::int64_t part = 0; part < 3 * heads; ++part)
-      if (part % 3 < 2) run_kernel<RotateHead<T>>(device.isa(), qkv.row(n) + part * dim, cos.row(positions(n)), sin.row(positions(n)), sign, dim / 2);
+      if (part % 3 < 2) run_on<RotateHead<T>>(device.isa(), qkv.row(n) + part * dim, cos.row(positions(n)), sin.row(positions(n)), sign, dim / 2);
   });
 }
 
