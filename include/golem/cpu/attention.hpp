@@ -1,0 +1,152 @@
+// Attention: forward, backward, and to a key-value cache, with GLM's prefix masks, and never a T x T matrix.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "golem/core/op_arguments.hpp"
+#include "golem/cpu/attention_backward.hpp"
+#include "golem/cpu/attention_cached.hpp"
+#include "golem/cpu/attention_forward.hpp"
+#include "golem/cpu/device.hpp"
+
+namespace golem::cpu {
+
+/// Of q (0), k (1) or v (2) in qkv (N, H, 3, D), the rows of a head from token `token` on.
+template <class T>
+HeadRows<T> rows_of(const View<T, 4>& qkv, int part, std::int64_t token, std::int64_t head) {
+  return {&qkv(token, head, part, 0), 3 * qkv.extent(1) * qkv.extent(3)};
+}
+/// The same in a tensor (N, H, D).
+template <class T>
+HeadRows<T> rows_of(const View<T, 3>& out, std::int64_t token, std::int64_t head) {
+  return {&out(token, head, 0), out.extent(1) * out.extent(2)};
+}
+
+/// Each query's softmax-weighted mean of the values of its window: out (N, H, D) from rotated qkv (N, H, 3, D) of `rows` rows
+/// of T = N / rows tokens. log_sum (B, H, T), where given, keeps the log-sum-exp of each query's scores for the backward.
+/// A query outside every window gets zeros (spec 1.5, 2.3, 2.5).
+template <class T>
+void attend(Device& device, View<T, 3> out, std::type_identity_t<View<accumulate_t<T>, 3>> log_sum, std::type_identity_t<View<const T, 4>> qkv,
+            int rows, const WindowList& windows, const AttentionOptions& options) {
+  const std::int64_t tokens = qkv.extent(0), heads = qkv.extent(1), dims = qkv.extent(3);
+  require(rows > 0 && tokens % rows == 0 && windows.first.extent(0) == rows + 1, "attend was given ", tokens, " tokens in ", rows,
+          " rows, and windows for ", windows.first.extent(0) - 1, ": give rows of equal length, and first[0] .. first[rows]");
+  require(out.size() * 3 == qkv.size(), "attend writes ", shape_of(out), " from qkv of shape ", shape_of(qkv), ": give (N, H, D) and (N, H, 3, D)");
+  const std::int64_t length = tokens / rows, blocks = ceil_div(length, tile_queries);
+  require(!log_sum || log_sum.size() == tokens * heads, "attend saves log-sum-exps to ", shape_of(log_sum), ": give (B, H, T), ", tokens * heads,
+          " elements");
+  device.parallel_uneven(rows * heads * blocks, [&](std::int64_t piece) {
+    const std::int64_t row = piece / blocks / heads, head = piece / blocks % heads;
+    const std::int64_t query = (blocks - 1 - piece % blocks) * tile_queries, token = row * length + query;  // long ones first
+    QueryBlock<T> block{.out = rows_of(out, token, head),
+                        .log_sum = log_sum ? &log_sum(row, head, query) : nullptr,
+                        .queries = rows_of(qkv, 0, token, head),
+                        .keys = rows_of(qkv, 1, row * length, head),
+                        .values = rows_of(qkv, 2, row * length, head),
+                        .dims = dims,
+                        .count = static_cast<int>(smaller<std::int64_t>(tile_queries, length - query)),
+                        .first_element = static_cast<std::uint64_t>(((row * heads + head) * length + query) * length),
+                        .element_step = static_cast<std::uint64_t>(length)};
+    find_visible_keys(block.visible, windows, row, query, block.count);
+    attend_block(device, block, options);
+  });
+}
+
+/// dqkv (N, H, 3, D) from dout (N, H, D), what `attend` wrote, and what it was given; overwrites dqkv.
+template <class T>
+void attend_backward(Device& device, View<T, 4> dqkv, std::type_identity_t<View<const T, 3>> dout, std::type_identity_t<View<const T, 3>> out,
+                     std::type_identity_t<View<const accumulate_t<T>, 3>> log_sum, std::type_identity_t<View<const T, 4>> qkv, int rows,
+                     const WindowList& windows, const AttentionOptions& options) {
+  const std::int64_t tokens = qkv.extent(0), heads = qkv.extent(1), dims = qkv.extent(3);
+  require(rows > 0 && tokens % rows == 0 && windows.first.extent(0) == rows + 1, "attend_backward was given ", tokens, " tokens in ", rows,
+          " rows, and windows for ", windows.first.extent(0) - 1, ": give rows of equal length, and first[0] .. first[rows]");
+  require(dqkv.size() == qkv.size() && out.size() * 3 == qkv.size() && dout.size() == out.size() && log_sum.size() == tokens * heads,
+          "attend_backward was given dqkv ", shape_of(dqkv), ", dout ", shape_of(dout), ", out ", shape_of(out), ", log-sum-exps ", shape_of(log_sum),
+          " and qkv ", shape_of(qkv), ": give (N, H, 3, D), (N, H, D) twice, (B, H, T) and (N, H, 3, D)");
+  const std::int64_t length = tokens / rows;
+  device.parallel_uneven(length > 0 ? rows * heads : 0, [&](std::int64_t piece) {
+    const std::int64_t row = piece / heads, head = piece % heads, token = row * length;
+    attend_head_backward(device,
+                         HeadGradient<T>{.dqueries = rows_of(dqkv, 0, token, head),
+                                         .dkeys = rows_of(dqkv, 1, token, head),
+                                         .dvalues = rows_of(dqkv, 2, token, head),
+                                         .dout = rows_of(dout, token, head),
+                                         .out = rows_of(out, token, head),
+                                         .queries = rows_of(qkv, 0, token, head),
+                                         .keys = rows_of(qkv, 1, token, head),
+                                         .values = rows_of(qkv, 2, token, head),
+                                         .log_sum = &log_sum(row, head, 0),
+                                         .length = length,
+                                         .dims = dims,
+                                         .row = row,
+                                         .first_element = static_cast<std::uint64_t>(piece * length * length)},
+                         windows, options);
+  });
+}
+
+/// Copies the rotated keys and the values of new tokens to their places in the cache: keys, values (slots, H, capacity, D).
+template <class T>
+void append_cache(Device& device, View<T, 4> keys, std::type_identity_t<View<T, 4>> values, std::type_identity_t<View<const T, 4>> qkv,
+                  View<const CachedSequence, 1> sequences) {
+  const std::int64_t heads = qkv.extent(1), capacity = keys.extent(2), dims = qkv.extent(3);
+  for (std::int64_t s = 0; s < sequences.extent(0); ++s) {
+    const CachedSequence& q = sequences(s);
+    require(q.first >= 0 && q.count >= 0 && q.first + q.count <= capacity && q.slot >= 0 && q.slot < keys.extent(0) && q.row >= 0 &&
+                q.row + q.count <= qkv.extent(0),
+            "append_cache was given tokens ", q.first, " to ", q.first + q.count, " for slot ", q.slot, " of a cache of shape ", shape_of(keys),
+            ", from row ", q.row, " of ", qkv.extent(0), ": make the cache longer, or end the sequence");
+  }
+  device.parallel(sequences.extent(0) * heads, [&](std::int64_t piece) {
+    const CachedSequence& q = sequences(piece / heads);
+    const std::int64_t head = piece % heads;
+    for (std::int64_t i = 0; i < q.count; ++i) {
+      std::memcpy(&keys(q.slot, head, q.first + i, 0), &qkv(q.row + i, head, 1, 0), static_cast<std::size_t>(dims) * sizeof(T));
+      std::memcpy(&values(q.slot, head, q.first + i, 0), &qkv(q.row + i, head, 2, 0), static_cast<std::size_t>(dims) * sizeof(T));
+    }
+  });
+}
+
+/// New tokens of each sequence attend to its cache, which holds their own keys and values already (`append_cache`): token i
+/// sees token j where j <= i or j < prefix. `options.dropout` is not used. Sequences of a few new tokens stream the cache,
+/// longer ones take it in tiles.
+template <class T>
+void attend_cached(Device& device, View<T, 3> out, std::type_identity_t<View<const T, 4>> qkv, std::type_identity_t<View<const T, 4>> keys,
+                   std::type_identity_t<View<const T, 4>> values, View<const CachedSequence, 1> sequences, const AttentionOptions& options) {
+  using A = accumulate_t<T>;
+  constexpr std::int64_t few_tokens = 4;
+  const std::int64_t heads = qkv.extent(1), dims = qkv.extent(3);
+  require(keys.extent(1) == heads && keys.extent(3) == dims && keys.size() == values.size() && out.size() * 3 == qkv.size(),
+          "attend_cached was given qkv ", shape_of(qkv), ", keys ", shape_of(keys), ", values ", shape_of(values), " and out ", shape_of(out),
+          ": give (N, H, 3, D), (slots, H, capacity, D) twice, and (N, H, D)");
+  AttentionOptions inference = options;
+  inference.dropout = 0;
+  std::int64_t longest = 0;
+  for (std::int64_t s = 0; s < sequences.extent(0); ++s) longest = larger<std::int64_t>(longest, sequences(s).count);
+  const std::int64_t blocks = ceil_div(longest, tile_queries);
+  device.parallel_uneven(sequences.extent(0) * heads * blocks, [&](std::int64_t piece) {
+    const CachedSequence& q = sequences(piece / blocks / heads);
+    const std::int64_t head = piece / blocks % heads, token = (blocks - 1 - piece % blocks) * tile_queries;
+    if (token >= q.count) return;
+    const T *const k = &keys(q.slot, head, 0, 0), *const v = &values(q.slot, head, 0, 0);
+    QueryBlock<T> block{.out = rows_of(out, q.row + token, head),
+                        .queries = rows_of(qkv, 0, q.row + token, head),
+                        .keys = {k, dims},
+                        .values = {v, dims},
+                        .dims = dims,
+                        .count = static_cast<int>(smaller<std::int64_t>(tile_queries, q.count - token))};
+    find_visible_keys(block.visible, q, token, block.count);
+    if (q.count > few_tokens) return attend_block(device, block, inference);
+    A* const scratch = device.scratch<A>(2 * tile_width(dims));
+    for (int i = 0; i < block.count; ++i) {
+      run_on<LoadRows>(device.isa(), RowsIn<T>{scratch, tile_width(dims), block.queries[i], 0, 1, 1, dims,
+                                               static_cast<A>(options.scale) / static_cast<A>(options.layer_scale)});
+      run_on<AttendSingle>(device.isa(), SingleQuery<T>{block.out[i], scratch, scratch + tile_width(dims), k, v, block.visible.last[i], dims,
+                                                        static_cast<A>(options.layer_scale)});
+    }
+  });
+}
+
+}  // namespace golem::cpu

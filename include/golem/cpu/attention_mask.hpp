@@ -1,0 +1,68 @@
+// Which keys a block of queries sees: an interval of integers for each query, and never a matrix (spec 2.3, 2.5).
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <limits>
+
+#include "golem/core/batch.hpp"
+#include "golem/core/math.hpp"
+#include "golem/core/op_arguments.hpp"
+
+namespace golem::cpu {
+
+/// Queries and keys meet in tiles of this many of each.
+inline constexpr int tile_queries = 64, tile_keys = 64;
+
+/// Lane i sees the keys [first[i], last[i]), which may be none. A prefix makes its rows wider, never ragged, so that one
+/// interval a query holds every mask that GLM has.
+template <class Integer>
+struct VisibleKeys {
+  alignas(64) Integer first[tile_queries];
+  alignas(64) Integer last[tile_queries];
+  std::int64_t some_first = 0, some_last = 0;  // outside of these no lane sees a key
+  std::int64_t all_first = 0, all_last = 0;    // between these every lane sees every key
+
+  /// Repeats lane count - 1 in the lanes that hold no query, and finds the bounds of them all.
+  void finish(int count) {
+    some_first = all_last = std::numeric_limits<std::int64_t>::max();
+    some_last = all_first = 0;
+    for (int i = 0; i < count; ++i) {
+      all_first = larger<std::int64_t>(all_first, first[i]);
+      all_last = smaller<std::int64_t>(all_last, last[i]);
+      if (first[i] == last[i]) continue;
+      some_first = smaller<std::int64_t>(some_first, first[i]);
+      some_last = larger<std::int64_t>(some_last, last[i]);
+    }
+    for (int i = count; i < tile_queries; ++i) first[i] = first[count - 1], last[i] = last[count - 1];
+  }
+  bool see_all(std::int64_t key, std::int64_t keys) const { return key >= all_first && key + keys <= all_last; }
+};
+
+/// For the `count` tokens from `token` on of row `row`.
+template <class Integer>
+void find_visible_keys(VisibleKeys<Integer>& visible, const WindowList& windows, std::int64_t row, std::int64_t token, int count) {
+  const std::int32_t end = windows.first(row + 1);
+  std::int32_t w = windows.first(row);
+  for (int i = 0; i < count; ++i) {
+    const auto t = static_cast<std::int32_t>(token + i);
+    while (w < end && windows.all(w).end <= t) ++w;
+    const Window window = w < end && windows.all(w).begin <= t ? windows.all(w) : Window{};
+    visible.first[i] = window.begin;
+    visible.last[i] = window.end == 0 ? 0 : smaller(window.end, larger(t + 1, window.begin + window.prefix));
+  }
+  visible.finish(count);
+}
+
+/// For the `count` new tokens from the sequence's new token `token` on.
+template <class Integer>
+void find_visible_keys(VisibleKeys<Integer>& visible, const CachedSequence& sequence, std::int64_t token, int count) {
+  for (int i = 0; i < count; ++i) {
+    const auto t = static_cast<std::int32_t>(sequence.first + token + i);
+    visible.first[i] = 0;
+    visible.last[i] = smaller(sequence.first + sequence.count, larger(t + 1, sequence.prefix));
+  }
+  visible.finish(count);
+}
+
+}  // namespace golem::cpu
