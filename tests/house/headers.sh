@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Every header compiles alone, without a warning; those whose library is missing are named and left out.
+# SPDX-License-Identifier: Apache-2.0
+# headers.sh INCLUDE_FOLDER FOLDERS COMPILER [FLAG...]     FOLDERS: "all", or names such as "core config"; .hpp only
+set -uo pipefail
+root=$(cd "$1" && pwd) folders=$2
+shift 2
+compile=("$@" "-I$root")
+
+has() { echo "#include <$1>" | "${compile[0]}" -std=c++20 -x c++ -E - >/dev/null 2>&1; }
+
+# Architecture section 6: who needs what.
+leave_out='^$'
+leave() { leave_out+="|^golem/$1"; echo "left out: golem/$1, without <$2>"; }
+if [ "$folders" = all ]; then
+  has nlohmann/json.hpp || { leave io/ nlohmann/json.hpp; leave report/ nlohmann/json.hpp; }
+  has sentencepiece_processor.h || leave data/tokenizer.hpp sentencepiece_processor.h
+  has mpi.h || leave comm/mpi mpi.h
+  has nccl.h || leave comm/nccl nccl.h
+  has cuda_runtime.h || leave cuda/ cuda_runtime.h
+fi
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cd "$root" || exit 1
+{
+  if [ "$folders" = all ]; then find golem -name '*.hpp'; else for folder in $folders; do find "golem/$folder" -name '*.hpp'; done; fi
+} | grep -vE "$leave_out" | sort >"$scratch/headers"
+[ -s "$scratch/headers" ] || { echo "no headers under $root"; exit 1; }
+
+# One translation unit a header, included twice; a second time with oneDNN switched on where the text asks for it.
+one() {
+  local header=$1
+  shift
+  local unit="$scratch/${header//\//.}.cpp"
+  printf '#include "%s"\n#include "%s"\n' "$header" "$header" >"$unit"
+  "$@" "$unit" || { echo "does not compile alone: $header"; return 1; }
+  [ "$onednn" = yes ] && grep -q GOLEM_ONEDNN "$header" || return 0
+  "$@" -DGOLEM_ONEDNN=1 "$unit" || { echo "does not compile alone with oneDNN: $header"; return 1; }
+}
+onednn=no
+[ "$folders" = all ] && has dnnl.h && onednn=yes
+export -f one
+export scratch onednn
+xargs -P "$(nproc)" -I{} bash -c 'one "$@"' _ {} "${compile[@]}" <"$scratch/headers" || exit 1
+echo "$(wc -l <"$scratch/headers") headers compile alone: ${compile[*]}"

@@ -1,0 +1,12 @@
+// Must not compile: constant.
+// SPDX-License-Identifier: Apache-2.0
+#include "golem/config/model.hpp"
+
+// The value path: `checked` ends the compilation where the configuration is written, before a class proves it by a sentence.
+#if defined(SOUND)
+constexpr int heads = 4;
+#else
+constexpr int heads = 5;
+#endif
+
+inline constexpr auto config = golem::checked({.layers = 2, .hidden = 64, .heads = heads, .ffn = 176, .vocab = 512, .context = 64});
