@@ -70,6 +70,8 @@
 #include "golem/data/mersenne.hpp"
 #include "golem/doctor.hpp"
 #include "golem/eval/bits_per_byte.hpp"
+#include "golem/eval/blanks.hpp"
+#include "golem/eval/ngram.hpp"
 #include "golem/golem_fwd.hpp"
 #include "golem/infer/engine.hpp"
 #include "golem/infer/engine_core.hpp"
