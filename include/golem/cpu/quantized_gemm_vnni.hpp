@@ -144,6 +144,7 @@ struct VnniRow {
 
 /// 64 rows of a chunk, unpacked into cache, times all tokens: bound by arithmetic.
 struct VnniTile {
+  using Words = int [[gnu::vector_size(64)]];
   using Tokens = Int8Activations;
   static constexpr std::int64_t bytes = chunk_columns * tile_rows;  // (32, 64, 4) unsigned weights: four columns in the order of the activations
 
@@ -176,11 +177,11 @@ struct VnniTile {
     const std::int8_t* values = &x.values(chunk, token, 0);
     const std::int32_t* offsets = &x.offsets(chunk, token, 0);
     for (int b = 0; b < blocks; ++b, scales += tile_rows) {
-      __m512i sum[tokens][4];
+      Words sum[tokens][4];
 #pragma GCC unroll 6
       for (int t = 0; t < tokens; ++t)
 #pragma GCC unroll 4
-        for (int q = 0; q < 4; ++q) sum[t][q] = _mm512_set1_epi32(offsets[t * offset_lanes<Q> + b * offset_lanes<Q> / blocks]);
+        for (int q = 0; q < 4; ++q) sum[t][q] = (Words)_mm512_set1_epi32(offsets[t * offset_lanes<Q> + b * offset_lanes<Q> / blocks]);
       for (int run = 0; run < runs; ++run) {
         const std::byte* weights = tile + (run * 16 + b * steps) * 256;
         const std::int8_t* bytes = values + (run * 16 + b * steps) * 4;
@@ -194,7 +195,7 @@ struct VnniTile {
             __builtin_memcpy(&four, bytes + t * chunk_columns, 4);
             const __m512i v = _mm512_set1_epi32(four);
 #pragma GCC unroll 4
-            for (int q = 0; q < 4; ++q) sum[t][q] = _mm512_dpbusd_epi32(sum[t][q], w[q], v);
+            for (int q = 0; q < 4; ++q) sum[t][q] = (Words)_mm512_dpbusd_epi32((__m512i)sum[t][q], w[q], v);
           }
         }
       }
@@ -205,7 +206,7 @@ struct VnniTile {
         for (int q = 0; q < 4; ++q) {
           float* to = sums + t * tile_rows + q * 16;
           _mm512_store_ps(
-              to, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[t][q]), _mm512_mul_ps(_mm512_loadu_ps(scales + q * 16), token_scale), _mm512_load_ps(to)));
+              to, _mm512_fmadd_ps(_mm512_cvtepi32_ps((__m512i)sum[t][q]), _mm512_mul_ps(_mm512_loadu_ps(scales + q * 16), token_scale), _mm512_load_ps(to)));
         }
       }
     }
