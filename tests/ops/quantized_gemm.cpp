@@ -62,8 +62,10 @@ struct Case {
     const std::vector<double> expected = oracle::project(wide_x, w(), wide_bias, magnitude);
     const std::vector<T> y = project(device, biased);
     for (std::size_t i = 0; i < y.size(); ++i) {
-      // Sums in float of some hundred terms, then one rounding; int8 scales are float even where T is double.
-      const double sum_error = std::is_same_v<T, double> && Q.activations == Activations::exact ? 0x1p-48 : 0x1p-20;
+      // Sums in float of some hundred terms, or of 16 bits for bfloat16; then one rounding. int8 scales are float even where T is double.
+      const double sum_error = std::is_same_v<T, bfloat16>                                        ? 0x1p-13
+                               : std::is_same_v<T, double> && Q.activations == Activations::exact ? 0x1p-48
+                                                                                                  : 0x1p-20;
       INFO(golem::cpu::name_of(device.isa()) << ", " << tokens << " tokens, (" << rows << ", " << columns << "), element " << i);
       REQUIRE(std::fabs(static_cast<double>(y[i]) - expected[i]) <= sum_error * magnitude[i] + unit_roundoff<T> * std::fabs(expected[i]));
     }

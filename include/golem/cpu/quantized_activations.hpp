@@ -50,7 +50,7 @@ struct ExactActivations {
 };
 
 /// Activations as integers of a byte: x = value * scale, scale = the largest magnitude of a token's block / 127. Or, in
-/// `planes` planes, x = (value 0 + 256 * value 1 + 65536 * value 2) * scale, and the planes are tokens of their own here.
+/// `planes` planes, x = (value 0 + 256 * value 1 + ..) * scale, and the planes are tokens of their own here.
 struct Int8Activations {
   View<std::int8_t, 3> values;    // (chunks, N * planes, 128)
   View<float, 2> scales;          // (N, blocks rounded up to 16)

@@ -117,8 +117,8 @@ void project_vnni(Device& device, View<T, 2> y, View<const T, 2> x, const Quanti
 #endif
 
 /// y (N, O) = x (N, I) wT + bias (O) or none, w (O, I) quantised. Q.activations == exact: each weight is integer * scale
-/// in float (the original rounds that product to fp16), and x has the precision of float, or of 24 bits below the largest
-/// magnitude of its block. int8: x is rounded to int8. A block is a group of columns of one token, 128 at most; sums of
+/// in float (the original rounds that product to fp16), and x keeps float's precision, or 24 bits (bfloat16: 16) below the
+/// largest magnitude of its block. int8: x is rounded to 8 bits below that. A block is a group of columns of one token, 128 at most; sums of
 /// blocks are held in float. Throws Error where shapes differ.
 template <class T, Quant Q, class Byte>
 void project(Device& device, View<T, 2> y, std::type_identity_t<View<const T, 2>> x, const QuantizedView<Q, Byte>& weights,
@@ -130,9 +130,10 @@ void project(Device& device, View<T, 2> y, std::type_identity_t<View<const T, 2>
   const std::int64_t count = y.extent(0);
   if (count == 0 || w.rows == 0) return;
   constexpr bool exact = Q.activations == Activations::exact, vectors = !std::is_same_v<T, double>;
+  [[maybe_unused]] constexpr int planes = !exact ? 1 : std::is_same_v<T, bfloat16> ? 2 : 3;
 #if defined(__x86_64__)
   if constexpr (vectors)
-    if (device.isa() >= Isa::avx512_vnni) return project_vnni < exact ? 3 : 1 > (device, y, x, w, bias);
+    if (device.isa() >= Isa::avx512_vnni) return project_vnni<planes>(device, y, x, w, bias);
 #endif
   const auto tokens = [&] {
     if constexpr (exact)

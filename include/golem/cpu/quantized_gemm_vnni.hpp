@@ -48,14 +48,14 @@ template <Quant Q>
   }
 }
 
-/// Sets out one token. One plane rounds it to int8, as arrange_token does. Three hold 24 bits: each value within 2^-23 of
-/// the largest magnitude of its block, which is as near as a sum in float comes.
+/// Sets out one token: integers of -limit .. limit, with a scale for each block, one byte of them in each plane. One plane
+/// is what arrange_token does. Three hold 24 bits: each value within 2^-23 of the largest magnitude of its block, as near
+/// as a sum in float comes. Two hold 16, twice the bits of bfloat16.
 template <Quant Q, int planes, class T>
 [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]] void arrange_token_vnni(const Int8Activations& to, View<const T, 2> x,
                                                                                          std::int64_t token) {
   constexpr int block = block_columns<Q>;
-  constexpr float limit = planes == 1 ? 127.0f : 127.0f * 65536.0f;
-  static_assert(planes == 1 || planes == 3);
+  constexpr auto limit = static_cast<float>(127 << 8 * (planes - 1));
   const T* from = x.data + token * x.extent(1);
   for (std::int64_t chunk = 0; chunk < to.values.extent(0); ++chunk) {
     alignas(64) std::int8_t integers[planes][chunk_columns];
@@ -103,8 +103,7 @@ template <int planes>
 /// Rows of the matrix where they lie, times a few tokens: bound by memory.
 template <int planes>
 struct VnniRow {
-  static constexpr int rows = 4;                      // at once
-  static constexpr int tokens = planes == 1 ? 4 : 2;  // at once
+  static constexpr int rows = 4, tokens = planes == 1 ? 4 : 2;  // at once
 
   template <Quant Q>
   static const std::uint8_t* unpack(std::int8_t*, const std::uint8_t* bytes, std::int64_t) {
@@ -131,6 +130,7 @@ struct VnniRow {
     const std::int8_t* values = &x.values(0, token * planes, 0);
     const std::int32_t* offsets = &x.offsets(0, token * planes, 0);
     const float* products = scales.products;
+    const std::uint8_t* next = bytes + rows * row_bytes;  // the rows after these
     __m512 total[rows][tokens];
 #pragma GCC unroll 4
     for (int r = 0; r < rows; ++r)
@@ -141,7 +141,7 @@ struct VnniRow {
 #pragma GCC unroll 4
       for (int r = 0; r < rows; ++r) {
         const std::uint8_t* from = bytes + r * row_bytes;
-        prefetch_row(from, vectors * 64);
+        for (int i = 0; i < vectors; ++i) _mm_prefetch(reinterpret_cast<const char*>(next + r * row_bytes + i * 64), _MM_HINT_T0);
         __m512i w[2];  // 64 columns each
         if constexpr (Q.bits == 4) {
           const __m512i packed = load_bytes(from, left);
@@ -168,7 +168,7 @@ struct VnniRow {
           }
         }
       }
-      bytes += vectors * 64, values += count * chunk_columns, offsets += count * offset_lanes<Q>, products += blocks;
+      bytes += vectors * 64, next += vectors * 64, values += count * chunk_columns, offsets += count * offset_lanes<Q>, products += blocks;
     }
 #pragma GCC unroll 4
     for (int r = 0; r < rows; ++r)

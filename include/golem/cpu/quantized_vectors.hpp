@@ -20,18 +20,6 @@ namespace golem::cpu {
   return left <= 0 ? _mm512_setzero_si512() : _mm512_maskz_loadu_epi8(~std::uint64_t{0} >> (64 - left), from);
 }
 
-[[gnu::target("avx512f,avx512bw,avx512dq,avx512vl"), gnu::always_inline]] inline __m128i load_sixteen(const std::uint8_t* from, std::int64_t left) {
-  if (left >= 16) [[likely]]
-    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
-  return left <= 0 ? _mm_setzero_si128() : _mm_maskz_loadu_epi8(static_cast<__mmask16>((1 << left) - 1), from);
-}
-
-/// Asks for a row's bytes some rows ahead: the hardware does not look beyond the page of 4096 bytes.
-[[gnu::always_inline]] inline void prefetch_row(const std::uint8_t* from, int bytes) {
-  constexpr int ahead = 8192;  // best of 512 .. 8192 on rows of 2048 and 4096 bytes
-  for (int i = 0; i < bytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(from + ahead + i), _MM_HINT_T0);
-}
-
 /// Of 16 elements, the first `count`: 16 or more is all of them.
 inline std::uint16_t first_lanes(std::int64_t count) { return static_cast<std::uint16_t>(count >= 16 ? 0xffff : count <= 0 ? 0 : (1 << count) - 1); }
 
