@@ -100,12 +100,10 @@ constexpr Activations int8 = Activations::int8;
 }  // namespace
 
 TEMPLATE_TEST_CASE("a quantised product is its definition, for every number of tokens", "", (Format<Quant{.bits = 8}>), (Format<Quant{.bits = 4}>),
-                   (Format<Quant{.bits = 8, .group = 32}>), (Format<Quant{.bits = 4, .group = 32}>), (Format<Quant{.bits = 8, .group = 64}>),
-                   (Format<Quant{.bits = 4, .group = 64}>), (Format<Quant{.bits = 8, .group = 128}>), (Format<Quant{.bits = 4, .group = 128}>),
-                   (Format<Quant{.bits = 4, .group = 256}>), (Format<Quant{.bits = 8, .group = 0, .activations = int8}>),
-                   (Format<Quant{.bits = 4, .group = 0, .activations = int8}>), (Format<Quant{.bits = 8, .group = 32, .activations = int8}>),
-                   (Format<Quant{.bits = 4, .group = 32, .activations = int8}>), (Format<Quant{.bits = 8, .group = 64, .activations = int8}>),
-                   (Format<Quant{.bits = 4, .group = 64, .activations = int8}>), (Format<Quant{.bits = 8, .group = 128, .activations = int8}>),
+                   (Format<Quant{.bits = 4, .group = 32}>), (Format<Quant{.bits = 8, .group = 64}>), (Format<Quant{.bits = 4, .group = 256}>),
+                   (Format<Quant{.bits = 8, .group = 0, .activations = int8}>), (Format<Quant{.bits = 4, .group = 0, .activations = int8}>),
+                   (Format<Quant{.bits = 8, .group = 32, .activations = int8}>), (Format<Quant{.bits = 4, .group = 32, .activations = int8}>),
+                   (Format<Quant{.bits = 8, .group = 64, .activations = int8}>), (Format<Quant{.bits = 4, .group = 64, .activations = int8}>),
                    (Format<Quant{.bits = 4, .group = 128, .activations = int8}>), (Format<Quant{.bits = 8, .group = 256, .activations = int8}>)) {
   constexpr Quant Q = TestType::quant;
   check_all<float, Q>(1, 37, 333);

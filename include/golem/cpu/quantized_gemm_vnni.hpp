@@ -141,7 +141,7 @@ struct VnniRow {
 #pragma GCC unroll 4
       for (int r = 0; r < rows; ++r) {
         const std::uint8_t* from = bytes + r * row_bytes;
-        for (int i = 0; i < vectors; ++i) _mm_prefetch(reinterpret_cast<const char*>(next + r * row_bytes + i * 64), _MM_HINT_T0);
+        for (int i = 0; i < vectors; ++i) _mm_prefetch(reinterpret_cast<const char*>(next + r * row_bytes + i * 64), _MM_HINT_T1);
         __m512i w[2];  // 64 columns each
         if constexpr (Q.bits == 4) {
           const __m512i packed = load_bytes(from, left);
