@@ -31,7 +31,8 @@ std::int64_t blocks_of(std::int64_t columns) {
 template <Quant Q>
 void spread_scales(float* out, const float16* scales, std::int64_t groups, std::int64_t blocks) {
   for (std::int64_t b = 0; b < blocks; ++b) {
-    const std::int64_t group = Q.group == 0 ? 0 : b * block_columns<Q> / Q.group;
+    std::int64_t group = 0;
+    if constexpr (Q.group != 0) group = b * block_columns<Q> / Q.group;
     out[b] = group < groups ? static_cast<float>(scales[group]) : 0.0f;  // beyond the last column
   }
 }

@@ -116,15 +116,16 @@ void project_vnni(Device& device, View<T, 2> y, View<const T, 2> x, const Quanti
 }
 #endif
 
-/// y (N, O) = x (N, I) wT + bias (O) or none, w (O, I) quantised. Q.activations == exact: each weight is integer * scale
-/// in float (the original rounds that product to fp16), and x keeps float's precision, or 24 bits (bfloat16: 16) below the
-/// largest magnitude of its block. int8: x is rounded to 8 bits below that. A block is a group of columns of one token, 128 at most; sums of
-/// blocks are held in float. Throws Error where shapes differ.
+/// y (N, O) = x (N, I) wT + bias (O) or none, w (O, I) quantised. Each weight is integer * scale in float (the original
+/// rounds that product to fp16). Q.activations == exact: x keeps float's precision, or 24 bits (bfloat16: 16) below the
+/// largest magnitude of its block, which float sums of the block would not keep either. int8: x is rounded to 8 bits below
+/// that. A block is a group of columns of one token, 128 at most; sums of blocks are held in float, in an order that does
+/// not depend on threads. Throws Error where shapes differ.
 template <class T, Quant Q, class Byte>
 void project(Device& device, View<T, 2> y, std::type_identity_t<View<const T, 2>> x, const QuantizedView<Q, Byte>& weights,
              std::type_identity_t<View<const T, 1>> bias) {
   const QuantizedView<Q> w = weights;
-  require(x.extent(0) == y.extent(0) && x.extent(1) == w.columns && y.extent(1) == w.rows && (!bias || bias.extent(0) == w.rows),
+  require(w.columns > 0 && x.extent(0) == y.extent(0) && x.extent(1) == w.columns && y.extent(1) == w.rows && (!bias || bias.extent(0) == w.rows),
           "a product y = x wT + b was asked for with y ", shape_of(y), ", x ", shape_of(x), ", a quantised w (", w.rows, ", ", w.columns, ") and b ",
           shape_of(bias), ": they must be (N, O), (N, I), (O, I) and (O)");
   const std::int64_t count = y.extent(0);

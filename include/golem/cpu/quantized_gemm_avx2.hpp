@@ -3,11 +3,10 @@
 #pragma once
 
 #if defined(__x86_64__)
-#include "golem/cpu/intrinsics.hpp"
-
 #include <cstdint>
 #include <cstring>
 
+#include "golem/cpu/intrinsics.hpp"
 #include "golem/cpu/quantized_activations.hpp"
 #include "golem/cpu/quantized_gemm_plain.hpp"
 

@@ -3,10 +3,9 @@
 #pragma once
 
 #if defined(__x86_64__)
-#include "golem/cpu/intrinsics.hpp"
-
 #include <cstdint>
 
+#include "golem/cpu/intrinsics.hpp"
 #include "golem/cpu/quantized_vectors.hpp"
 
 namespace golem::cpu {
@@ -15,7 +14,7 @@ namespace golem::cpu {
 // sum of a block's activations to its result, and each sum starts from minus that (Int8Activations::offsets).
 
 /// Sixteen sums. As ints: GCC 12 copies accumulators of type __m512i at each step.
-using Words = std::int32_t [[gnu::vector_size(64), gnu::may_alias]];
+typedef std::int32_t Words __attribute__((vector_size(64), may_alias));
 
 /// The unsigned high nibbles (even columns) and low nibbles (odd columns) of 64 bytes of INT4.
 [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl"), gnu::always_inline]] inline __m512i even_columns(__m512i packed) {
@@ -130,7 +129,7 @@ struct VnniRow {
     const std::int8_t* values = &x.values(0, token * planes, 0);
     const std::int32_t* offsets = &x.offsets(0, token * planes, 0);
     const float* products = scales.products;
-    const std::uint8_t* next = bytes + rows * row_bytes;  // the rows after these
+    const std::uint8_t* next = bytes + 2 * rows * row_bytes;  // the rows of the call after next
     __m512 total[rows][tokens];
 #pragma GCC unroll 4
     for (int r = 0; r < rows; ++r)

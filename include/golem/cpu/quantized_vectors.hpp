@@ -3,12 +3,11 @@
 #pragma once
 
 #if defined(__x86_64__)
-#include "golem/cpu/intrinsics.hpp"
-
 #include <cstdint>
 
 #include "golem/config/quantized_tensor.hpp"
 #include "golem/core/math.hpp"
+#include "golem/cpu/intrinsics.hpp"
 #include "golem/cpu/quantized_activations.hpp"
 
 namespace golem::cpu {
