@@ -22,7 +22,10 @@ inline double now() { return std::chrono::duration<double>(std::chrono::steady_c
 [[gnu::target("avx512f")]] inline void read_piece(const std::uint8_t* from, std::int64_t bytes) {
   __m512i sum[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
   for (std::int64_t i = 0; i + 256 <= bytes; i += 256)
-    for (int k = 0; k < 4; ++k) sum[k] = _mm512_add_epi32(sum[k], _mm512_loadu_si512(from + i + 64 * k));
+    for (int k = 0; k < 4; ++k) {
+      _mm_prefetch(reinterpret_cast<const char*>(from + i + 64 * k + 8192), _MM_HINT_T1);
+      sum[k] = _mm512_add_epi32(sum[k], _mm512_loadu_si512(from + i + 64 * k));
+    }
   for (int k = 0; k < 4; ++k) benchmark::DoNotOptimize(sum[k]);
 }
 inline double read(golem::cpu::Device& device, const std::uint8_t* from, std::int64_t bytes) {

@@ -46,7 +46,10 @@ struct QuantizedView {
       return static_cast<std::int8_t>(bytes[column]);
   }
   GOLEM_HD constexpr float scale(std::int64_t row, std::int64_t column) const {
-    return static_cast<float>(scales(row, Q.group == 0 ? 0 : column / Q.group));
+    if constexpr (Q.group == 0)
+      return static_cast<float>(scales(row, 0));
+    else
+      return static_cast<float>(scales(row, column / Q.group));
   }
 };
 

@@ -3,11 +3,10 @@
 #pragma once
 
 #if defined(__x86_64__)
-#include "golem/cpu/intrinsics.hpp"
-
 #include <cstdint>
 #include <cstring>
 
+#include "golem/cpu/intrinsics.hpp"
 #include "golem/cpu/quantized_activations.hpp"
 #include "golem/cpu/quantized_gemm_plain.hpp"
 
@@ -21,6 +20,8 @@ namespace golem::cpu {
 
 /// The row kernels of PlainRow, in vectors of 32 bytes.
 struct Avx2Row {
+  static constexpr int rows = 1, tokens = 4;  // at once
+
   template <Quant Q>
   [[gnu::target("avx2,fma,f16c")]] static const std::int8_t* unpack(std::int8_t* weights, const std::uint8_t* bytes, std::int64_t columns) {
     if constexpr (Q.bits == 8) return PlainRow::unpack<Q>(weights, bytes, columns);
@@ -39,8 +40,8 @@ struct Avx2Row {
     spread_scales<Q>(out, scales, groups, blocks);
   }
 
-  template <Quant Q, int tokens>
-  [[gnu::target("avx2,fma,f16c")]] static void dot(float (&sums)[tokens], const std::int8_t* weights, std::int64_t, const float* scales,
+  template <Quant Q, int rows, int tokens>
+  [[gnu::target("avx2,fma,f16c")]] static void dot(float* sums, const std::int8_t* weights, std::int64_t, const RowScales& scales,
                                                    const ExactActivations<float>& x, std::int64_t token) {
     constexpr int block = block_columns<Q>;
     __m256 total[tokens];
@@ -57,13 +58,13 @@ struct Avx2Row {
         for (int t = 0; t < tokens; ++t) sum[t] = _mm256_fmadd_ps(w, _mm256_loadu_ps(values + t * chunk_columns + c), sum[t]);
       }
 #pragma GCC unroll 4
-      for (int t = 0; t < tokens; ++t) total[t] = _mm256_fmadd_ps(sum[t], _mm256_set1_ps(scales[first / block]), total[t]);
+      for (int t = 0; t < tokens; ++t) total[t] = _mm256_fmadd_ps(sum[t], _mm256_set1_ps(scales.scales[first / block]), total[t]);
     }
     for (int t = 0; t < tokens; ++t) sums[t] = sum_of_lanes(total[t]);
   }
 
-  template <Quant Q, int tokens>
-  [[gnu::target("avx2,fma,f16c")]] static void dot(float (&sums)[tokens], const std::int8_t* weights, std::int64_t, const float* scales,
+  template <Quant Q, int rows, int tokens>
+  [[gnu::target("avx2,fma,f16c")]] static void dot(float* sums, const std::int8_t* weights, std::int64_t, const RowScales& scales,
                                                    const Int8Activations& x, std::int64_t token) {
     constexpr int block = block_columns<Q>;
     __m256 total[tokens];
@@ -84,7 +85,8 @@ struct Avx2Row {
       }
 #pragma GCC unroll 4
       for (int t = 0; t < tokens; ++t)
-        total[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[t]), _mm256_set1_ps(scales[first / block] * x.scales(token + t, first / block)), total[t]);
+        total[t] =
+            _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[t]), _mm256_set1_ps(scales.scales[first / block] * x.scales(token + t, first / block)), total[t]);
     }
     for (int t = 0; t < tokens; ++t) sums[t] = sum_of_lanes(total[t]);
   }

@@ -3,12 +3,11 @@
 #pragma once
 
 #if defined(__x86_64__)
-#include "golem/cpu/intrinsics.hpp"
-
 #include <cstdint>
 
 #include "golem/config/quantized_tensor.hpp"
 #include "golem/core/math.hpp"
+#include "golem/cpu/intrinsics.hpp"
 #include "golem/cpu/quantized_activations.hpp"
 
 namespace golem::cpu {
@@ -132,13 +131,13 @@ template <Quant Q>
 template <class T>
 [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl")]] inline void store_tile(View<T, 2> y, const float* sums, View<const T, 1> bias, std::int64_t row,
                                                                              std::int64_t first, std::int64_t count) {
-  for (int quarter = 0; quarter < tile_rows; quarter += 16) {
-    const __mmask16 there = first_lanes(y.extent(1) - row - quarter);
-    if (!there) return;
-    const __m512 b = bias ? load_numbers(bias.data + row + quarter, there) : _mm512_setzero_ps();
-    for (std::int64_t t = 0; t < count; ++t)
+  const std::int64_t left = y.extent(1) - row;
+  for (std::int64_t t = 0; t < count; ++t)
+    for (int quarter = 0; quarter < tile_rows && quarter < left; quarter += 16) {
+      const __mmask16 there = first_lanes(left - quarter);
+      const __m512 b = bias ? load_numbers(bias.data + row + quarter, there) : _mm512_setzero_ps();
       store_numbers(y.data + (first + t) * y.extent(1) + row + quarter, there, _mm512_add_ps(_mm512_load_ps(sums + t * tile_rows + quarter), b));
-  }
+    }
 }
 
 }  // namespace golem::cpu
