@@ -1,7 +1,50 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds everything and runs the tests.
+# Installs what is missing (Debian, Ubuntu), builds golem's tests, benchmarks and examples, and runs the tests.
+# SPDX-License-Identifier: Apache-2.0
+# bash tests/run.sh [--all]     --all: the long tests too (sanitizers, nvcc)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-cmake -S . -B build -DCMAKE_BUILD_TYPE=Release
-cmake --build build -j "$(nproc)"
-ctest --test-dir build --output-on-failure
+exec </dev/null
+
+case ${1-} in
+'') long=(-LE long) ;;
+--all) long=() ;;
+*)
+  echo "bash tests/run.sh [--all], not: $*"
+  exit 2
+  ;;
+esac
+
+# Each is found, never demanded, but by these tests as many as there are.
+packages=(g++ cmake ninja-build pkg-config catch2 libbenchmark-dev libdnnl-dev libsentencepiece-dev nlohmann-json3-dev libcli11-dev)
+missing=()
+if command -v apt-get >/dev/null; then
+  for package in "${packages[@]}"; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q '^install ok installed$' || missing+=("$package")
+  done
+fi
+if [ ${#missing[@]} -gt 0 ]; then
+  as_root=(env DEBIAN_FRONTEND=noninteractive)
+  [ "$(id -u)" = 0 ] || as_root=(sudo -n "${as_root[@]}")
+  echo "installing ${missing[*]}"
+  "${as_root[@]}" apt-get update -qq || echo "apt-get update failed; its older lists may do"
+  "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" ||
+    for package in "${missing[@]}"; do
+      "${as_root[@]}" apt-get install -y -qq --no-install-recommends "$package" || echo "could not install $package"
+    done
+fi
+for tool in g++ cmake; do
+  command -v $tool >/dev/null || { echo "the tests need $tool: install ${packages[*]}, or what your system calls them"; exit 1; }
+done
+
+mkdir -p build
+generator=()
+if [ ! -e build/CMakeCache.txt ] && command -v ninja >/dev/null; then generator=(-G Ninja); fi
+cmake -S . -B build "${generator[@]}" -DCMAKE_BUILD_TYPE=Release | tee build/configured
+grep -q 'left out: most tests' build/configured && { echo "the tests need Catch2"; exit 1; }
+cmake --build build --parallel "$(nproc)"
+
+grep 'left out: ' build/configured || true
+[ ${#long[@]} = 0 ] || echo "-- left out: the long tests (bash tests/run.sh --all)"
+export OMP_WAIT_POLICY=passive # several test programs share the cores
+ctest --test-dir build --no-tests=error --output-on-failure --parallel "$(nproc)" "${long[@]}"

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Builds the test programs with AddressSanitizer and UndefinedBehaviorSanitizer, and runs them.
+# SPDX-License-Identifier: Apache-2.0
+# sanitized.sh SOURCE BUILD
+set -euo pipefail
+cmake -S "$1" -B "$2" -DCMAKE_BUILD_TYPE=Debug -DGOLEM_SANITIZED=ON -DGOLEM_BUILD_EXAMPLES=OFF -DGOLEM_BUILD_BENCH=OFF \
+  -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
+cmake --build "$2" --parallel "$(nproc)"
+ctest --test-dir "$2" --no-tests=error --output-on-failure --parallel "$(nproc)" -LE 'house|must_not_compile|consumers'
