@@ -145,8 +145,8 @@ TEMPLATE_TEST_CASE("attend computes attention's definition, and the log-sum-exp 
       const auto expected = oracle::attend(c, converted<double>(qkv));
       const auto result = run(device, c, qkv);
       INFO(cpu::name_of(isa) << ", length " << c.length << ", dims " << c.dims);
-      CHECK(largest_difference(result.out, expected.out) < 10 * unit<TestType>);
-      CHECK(largest_difference(result.log_sum, expected.log_sum) < 10 * unit<TestType>);
+      CHECK(largest_difference(result.out, expected.out) < 20 * unit<TestType>);
+      CHECK(largest_difference(result.log_sum, expected.log_sum) < 20 * unit<TestType>);
     }
   }
 }

@@ -35,23 +35,24 @@ void attend(Device& device, View<T, 3> out, std::type_identity_t<View<accumulate
   require(rows > 0 && tokens % rows == 0 && windows.first.extent(0) == rows + 1, "attend was given ", tokens, " tokens in ", rows,
           " rows, and windows for ", windows.first.extent(0) - 1, ": give rows of equal length, and first[0] .. first[rows]");
   require(out.size() * 3 == qkv.size(), "attend writes ", shape_of(out), " from qkv of shape ", shape_of(qkv), ": give (N, H, D) and (N, H, 3, D)");
-  const std::int64_t length = tokens / rows, blocks = ceil_div(length, tile_queries);
+  const std::int64_t length = tokens / rows, groups = ceil_div(length, group_queries);
   require(!log_sum || log_sum.size() == tokens * heads, "attend saves log-sum-exps to ", shape_of(log_sum), ": give (B, H, T), ", tokens * heads,
           " elements");
-  device.parallel_uneven(rows * heads * blocks, [&](std::int64_t piece) {
-    const std::int64_t row = piece / blocks / heads, head = piece / blocks % heads;
-    const std::int64_t query = (blocks - 1 - piece % blocks) * tile_queries, token = row * length + query;  // long ones first
-    QueryBlock<T> block{.out = rows_of(out, token, head),
+  device.parallel_uneven(rows * heads * groups, [&](std::int64_t piece) {
+    const std::int64_t row = piece / groups / heads, head = piece / groups % heads;
+    const std::int64_t query = (groups - 1 - piece % groups) * group_queries, token = row * length + query;  // long ones first
+    QueryGroup<T> group{.out = rows_of(out, token, head),
                         .log_sum = log_sum ? &log_sum(row, head, query) : nullptr,
                         .queries = rows_of(qkv, 0, token, head),
                         .keys = rows_of(qkv, 1, row * length, head),
                         .values = rows_of(qkv, 2, row * length, head),
                         .dims = dims,
-                        .count = static_cast<int>(smaller<std::int64_t>(tile_queries, length - query)),
+                        .count = smaller(group_queries, length - query),
                         .first_element = static_cast<std::uint64_t>(((row * heads + head) * length + query) * length),
                         .element_step = static_cast<std::uint64_t>(length)};
-    find_visible_keys(block.visible, windows, row, query, block.count);
-    attend_block(device, block, options);
+    for (std::int64_t first = 0; first < group.count; first += tile_queries)
+      find_visible_keys(group.visible[first / tile_queries], windows, row, query + first, group.count - first);
+    attend_group(device, group, options);
   });
 }
 
@@ -115,7 +116,6 @@ void append_cache(Device& device, View<T, 4> keys, std::type_identity_t<View<T, 
 template <class T>
 void attend_cached(Device& device, View<T, 3> out, std::type_identity_t<View<const T, 4>> qkv, std::type_identity_t<View<const T, 4>> keys,
                    std::type_identity_t<View<const T, 4>> values, View<const CachedSequence, 1> sequences, const AttentionOptions& options) {
-  using A = accumulate_t<T>;
   constexpr std::int64_t few_tokens = 4;
   const std::int64_t heads = qkv.extent(1), dims = qkv.extent(3);
   require(keys.extent(1) == heads && keys.extent(3) == dims && keys.size() == values.size() && out.size() * 3 == qkv.size(),
@@ -125,27 +125,23 @@ void attend_cached(Device& device, View<T, 3> out, std::type_identity_t<View<con
   inference.dropout = 0;
   std::int64_t longest = 0;
   for (std::int64_t s = 0; s < sequences.extent(0); ++s) longest = larger<std::int64_t>(longest, sequences(s).count);
-  const std::int64_t blocks = ceil_div(longest, tile_queries);
-  device.parallel_uneven(sequences.extent(0) * heads * blocks, [&](std::int64_t piece) {
-    const CachedSequence& q = sequences(piece / blocks / heads);
-    const std::int64_t head = piece / blocks % heads, token = (blocks - 1 - piece % blocks) * tile_queries;
-    if (token >= q.count) return;
-    const T *const k = &keys(q.slot, head, 0, 0), *const v = &values(q.slot, head, 0, 0);
-    QueryBlock<T> block{.out = rows_of(out, q.row + token, head),
-                        .queries = rows_of(qkv, 0, q.row + token, head),
-                        .keys = {k, dims},
-                        .values = {v, dims},
+  const std::int64_t groups = ceil_div(longest, group_queries);
+  device.parallel_uneven(sequences.extent(0) * heads * groups, [&](std::int64_t piece) {
+    const CachedSequence& sequence = sequences(piece / groups / heads);
+    const std::int64_t head = piece / groups % heads, query = (groups - 1 - piece % groups) * group_queries;
+    if (query >= sequence.count) return;
+    QueryGroup<T> group{.out = rows_of(out, sequence.row + query, head),
+                        .queries = rows_of(qkv, 0, sequence.row + query, head),
+                        .keys = {&keys(sequence.slot, head, 0, 0), dims},
+                        .values = {&values(sequence.slot, head, 0, 0), dims},
                         .dims = dims,
-                        .count = static_cast<int>(smaller<std::int64_t>(tile_queries, q.count - token))};
-    find_visible_keys(block.visible, q, token, block.count);
-    if (q.count > few_tokens) return attend_block(device, block, inference);
-    A* const scratch = device.scratch<A>(2 * tile_width(dims));
-    for (int i = 0; i < block.count; ++i) {
-      run_on<LoadRows>(device.isa(), RowsIn<T>{scratch, tile_width(dims), block.queries[i], 0, 1, 1, dims,
-                                               static_cast<A>(options.scale) / static_cast<A>(options.layer_scale)});
-      run_on<AttendSingle>(device.isa(), SingleQuery<T>{block.out[i], scratch, scratch + tile_width(dims), k, v, block.visible.last[i], dims,
-                                                        static_cast<A>(options.layer_scale)});
-    }
+                        .count = smaller(group_queries, sequence.count - query)};
+    for (std::int64_t first = 0; first < group.count; first += tile_queries)
+      find_visible_keys(group.visible[first / tile_queries], sequence, query + first, group.count - first);
+    if (sequence.count > few_tokens)
+      attend_group(device, group, inference);
+    else
+      attend_singly(device, group, inference);
   });
 }
 

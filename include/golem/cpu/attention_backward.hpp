@@ -79,72 +79,34 @@ void attend_tile_backward(Isa isa, const BackwardTiles<accumulate_t<T>>& tiles, 
                           const VisibleKeys<lane_integer_t<accumulate_t<T>>>& visible, std::int64_t query, std::int64_t queries, std::int64_t key,
                           std::int64_t keys, const AttentionOptions& options) {
   using A = accumulate_t<T>;
-  constexpr std::int64_t across = tile_queries;
   const std::int64_t width = tiles.keys.extent(1), padded = round_up(keys, MultiplyTile::block_rows);
-  A* const k = tiles.keys.row(key);
-  run_on<MultiplyTile>(isa, TileProduct<A>{.c = tiles.scores.data,
-                                           .c_row = across,
-                                           .a = k,
-                                           .a_row = width,
-                                           .a_column = 1,
-                                           .b = tiles.queries_across.data,
-                                           .b_row = across,
-                                           .rows = padded,
-                                           .columns = across,
-                                           .depth = head.dims});  // S^T = K Q^T
-  run_on<MultiplyTile>(isa, TileProduct<A>{.c = tiles.gradient.data,
-                                           .c_row = across,
-                                           .a = tiles.values.row(key),
-                                           .a_row = width,
-                                           .a_column = 1,
-                                           .b = tiles.dout_across.data,
-                                           .b_row = across,
-                                           .rows = padded,
-                                           .columns = across,
-                                           .depth = head.dims});  // dP^T = V dO^T
+  const Strided<A> k{tiles.keys.row(key), width}, v{tiles.values.row(key), width}, dk{tiles.dkeys.row(key), width}, dv{tiles.dvalues.row(key), width},
+      q{tiles.queries.data, width}, dout{tiles.dout.data, width}, q_across{tiles.queries_across.data, tile_queries},
+      dout_across{tiles.dout_across.data, tile_queries}, dq_across{tiles.dqueries_across.data, tile_queries}, p{tiles.scores.data, tile_queries},
+      ds{tiles.gradient.data, tile_queries};
+  const bool all = visible.see_all(key, padded);
+  const std::int64_t part = all ? padded : part_keys;
+  for (std::int64_t j = 0; j < keys; j += part) {
+    const std::int64_t lane = visible.first_lane(key + j), rows = smaller(part, padded - j), lanes = tile_queries - lane;
+    run_on<MultiplyTile>(isa, TileProduct<A>{p.from(j, lane), k.from(j, 0), q_across.from(0, lane), rows, lanes, head.dims});      // S^T = K Q^T
+    run_on<MultiplyTile>(isa, TileProduct<A>{ds.from(j, lane), v.from(j, 0), dout_across.from(0, lane), rows, lanes, head.dims});  // dP^T = V dO^T
+  }
   const ProbabilityDropout<A> dropout(options);
   if (dropout) {
     const auto length = static_cast<std::uint64_t>(head.length);
-    dropout.fill(tiles.kept.data, head.first_element + static_cast<std::uint64_t>(query) * length + static_cast<std::uint64_t>(key), length, padded,
-                 tile_queries);
+    const std::uint64_t element = head.first_element + static_cast<std::uint64_t>(query) * length + static_cast<std::uint64_t>(key);
+    dropout.fill(tiles.kept.data, element, length, padded, tile_queries);
   }
-  run_on<SoftmaxGradientTile>(isa,
-                              ScoreTile<A>{tiles.scores.data, padded, across, key, visible.see_all(key, padded) ? nullptr : visible.first,
-                                           visible.last, static_cast<A>(options.layer_scale)},
-                              tiles.gradient.data, tiles.log_sum.data, tiles.delta.data, dropout ? tiles.kept.data : nullptr);
-  run_on<MultiplyTile>(isa, TileProduct<A>{.c = tiles.dvalues.row(key),
-                                           .c_row = width,
-                                           .a = tiles.scores.data,
-                                           .a_row = across,
-                                           .a_column = 1,
-                                           .b = tiles.dout.data,
-                                           .b_row = width,
-                                           .rows = padded,
-                                           .columns = width,
-                                           .depth = queries,
-                                           .into = Into::sum});  // dV += P^T dO
-  run_on<MultiplyTile>(isa, TileProduct<A>{.c = tiles.dkeys.row(key),
-                                           .c_row = width,
-                                           .a = tiles.gradient.data,
-                                           .a_row = across,
-                                           .a_column = 1,
-                                           .b = tiles.queries.data,
-                                           .b_row = width,
-                                           .rows = padded,
-                                           .columns = width,
-                                           .depth = queries,
-                                           .into = Into::sum});  // dK += dS^T Q
-  run_on<MultiplyTile>(isa, TileProduct<A>{.c = tiles.dqueries_across.data,
-                                           .c_row = across,
-                                           .a = k,
-                                           .a_row = 1,
-                                           .a_column = width,
-                                           .b = tiles.gradient.data,
-                                           .b_row = across,
-                                           .rows = width,
-                                           .columns = across,
-                                           .depth = keys,
-                                           .into = Into::sum});  // dQ^T += K^T dS^T
+  run_on<SoftmaxGradientTile>(
+      isa, ScoreTile<A>{p.data, padded, tile_queries, key, all ? nullptr : visible.first, visible.last, static_cast<A>(options.layer_scale)}, ds.data,
+      tiles.log_sum.data, tiles.delta.data, dropout ? tiles.kept.data : nullptr);
+  for (std::int64_t j = 0; j < keys; j += part) {
+    const std::int64_t lane = visible.first_lane(key + j), rows = smaller(part, padded - j), lanes = larger<std::int64_t>(queries - lane, 0);
+    run_on<MultiplyTile>(isa, TileProduct<A>{dv.from(j, 0), p.from(j, lane), dout.from(lane, 0), rows, width, lanes, Into::sum});  // dV += P^T dO
+    run_on<MultiplyTile>(isa, TileProduct<A>{dk.from(j, 0), ds.from(j, lane), q.from(lane, 0), rows, width, lanes, Into::sum});    // dK += dS^T Q
+    run_on<MultiplyTile>(isa, TileProduct<A>{dq_across.from(0, lane), k.from(j, 0).transposed(), ds.from(j, lane), width, tile_queries - lane,
+                                             smaller(part, keys - j), Into::sum});  // dQ^T += K^T dS^T
+  }
 }
 
 template <class T>
@@ -164,7 +126,7 @@ void attend_head_backward(Device& device, const HeadGradient<T>& head, const Win
   VisibleKeys<lane_integer_t<A>> visible;
   for (std::int64_t query = 0; query < head.length; query += tile_queries) {
     const std::int64_t count = smaller<std::int64_t>(tile_queries, head.length - query);
-    find_visible_keys(visible, windows, head.row, query, static_cast<int>(count));
+    find_visible_keys(visible, windows, head.row, query, count);
     run_on<LoadRows>(isa, RowsIn<T>{tiles.queries.data, width, head.queries[query], head.queries.step, count, tile_queries, head.dims, query_scale});
     run_on<LoadRows>(isa, RowsIn<T>{tiles.dout.data, width, head.dout[query], head.dout.step, count, tile_queries, head.dims});
     run_on<TransposeTile>(isa, tiles.queries_across.data, std::int64_t{tile_queries}, tiles.queries.data, width, std::int64_t{tile_queries}, width);

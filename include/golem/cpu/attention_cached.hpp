@@ -128,4 +128,17 @@ struct AttendSingle {
   }
 };
 
+/// The few queries of a group, one by one.
+template <class T>
+void attend_singly(Device& device, const QueryGroup<T>& group, const AttentionOptions& options) {
+  using A = accumulate_t<T>;
+  A* const query = device.scratch<A>(2 * group.dims);
+  const A layer_scale = static_cast<A>(options.layer_scale);
+  for (std::int64_t i = 0; i < group.count; ++i) {
+    run_on<LoadRows>(device.isa(), RowsIn<T>{query, group.dims, group.queries[i], 0, 1, 1, group.dims, static_cast<A>(options.scale) / layer_scale});
+    run_on<AttendSingle>(device.isa(), SingleQuery<T>{group.out[i], query, query + group.dims, group.keys.data, group.values.data,
+                                                      group.visible[0].last[i], group.dims, layer_scale});
+  }
+}
+
 }  // namespace golem::cpu

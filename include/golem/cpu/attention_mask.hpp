@@ -14,6 +14,9 @@ namespace golem::cpu {
 /// Queries and keys meet in tiles of this many of each.
 inline constexpr int tile_queries = 64, tile_keys = 64;
 
+/// Where the mask cuts a tile, it is worked on in parts of this many keys, each without the first queries where those see none of it.
+inline constexpr std::int64_t part_keys = 32;
+
 /// Lane i sees the keys [first[i], last[i]), which may be none. A prefix makes its rows wider, never ragged, so that one
 /// interval a query holds every mask that GLM has.
 template <class Integer>
@@ -36,12 +39,20 @@ struct VisibleKeys {
     }
     for (int i = count; i < tile_queries; ++i) first[i] = first[count - 1], last[i] = last[count - 1];
   }
+  /// The lanes before this one, a multiple of part_keys, see no key from `key` on.
+  std::int64_t first_lane(std::int64_t key) const {
+    std::int64_t lane = 0;
+    while (lane < tile_queries && last[lane] <= key) ++lane;
+    return lane / part_keys * part_keys;
+  }
+  bool see_some(std::int64_t key, std::int64_t keys) const { return key < some_last && key + keys > some_first; }
   bool see_all(std::int64_t key, std::int64_t keys) const { return key >= all_first && key + keys <= all_last; }
 };
 
-/// For the `count` tokens from `token` on of row `row`.
+/// For the first 64 of the `count` tokens from `token` on of row `row`.
 template <class Integer>
-void find_visible_keys(VisibleKeys<Integer>& visible, const WindowList& windows, std::int64_t row, std::int64_t token, int count) {
+void find_visible_keys(VisibleKeys<Integer>& visible, const WindowList& windows, std::int64_t row, std::int64_t token, std::int64_t count) {
+  count = smaller<std::int64_t>(count, tile_queries);
   const std::int32_t end = windows.first(row + 1);
   std::int32_t w = windows.first(row);
   for (int i = 0; i < count; ++i) {
@@ -51,18 +62,19 @@ void find_visible_keys(VisibleKeys<Integer>& visible, const WindowList& windows,
     visible.first[i] = window.begin;
     visible.last[i] = window.end == 0 ? 0 : smaller(window.end, larger(t + 1, window.begin + window.prefix));
   }
-  visible.finish(count);
+  visible.finish(static_cast<int>(count));
 }
 
-/// For the `count` new tokens from the sequence's new token `token` on.
+/// For the first 64 of the `count` new tokens from the sequence's new token `token` on.
 template <class Integer>
-void find_visible_keys(VisibleKeys<Integer>& visible, const CachedSequence& sequence, std::int64_t token, int count) {
+void find_visible_keys(VisibleKeys<Integer>& visible, const CachedSequence& sequence, std::int64_t token, std::int64_t count) {
+  count = smaller<std::int64_t>(count, tile_queries);
   for (int i = 0; i < count; ++i) {
     const auto t = static_cast<std::int32_t>(sequence.first + token + i);
     visible.first[i] = 0;
     visible.last[i] = smaller(sequence.first + sequence.count, larger(t + 1, sequence.prefix));
   }
-  visible.finish(count);
+  visible.finish(static_cast<int>(count));
 }
 
 }  // namespace golem::cpu

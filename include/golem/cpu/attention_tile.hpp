@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "golem/cpu/simd_exp.hpp"
 
@@ -16,16 +17,20 @@ enum class Into : std::uint8_t {
   rescaled,  // c = c * rescale + a b, with one factor for each column
 };
 
-/// c (rows, columns) from a (rows, depth) and b (depth, columns). Steps are in elements; `a` may lie either way round.
-/// `rows` is a multiple of 4, `columns` of 16.
+/// Elements in two dims, either of which may be the contiguous one.
+template <class A>
+struct Strided {
+  A* data;
+  std::int64_t row, column = 1;  // steps, in elements
+  Strided from(std::int64_t i, std::int64_t j) const { return {data + i * row + j * column, row, column}; }
+  Strided transposed() const { return {data, column, row}; }
+};
+
+/// c (rows, columns) from a (rows, depth) and b (depth, columns); the rows of b and c are contiguous. `rows` is a multiple
+/// of 4, `columns` of 16.
 template <class A>
 struct TileProduct {
-  A* c;
-  std::int64_t c_row;
-  const A* a;
-  std::int64_t a_row, a_column;
-  const A* b;
-  std::int64_t b_row;
+  Strided<A> c, a, b;
   std::int64_t rows, columns, depth;
   Into into = Into::fresh;
   const A* rescale = nullptr;  // (columns)
@@ -54,7 +59,7 @@ struct MultiplyTile {
   [[gnu::always_inline]] static inline void multiply_block(const TileProduct<A>& p, std::int64_t row, std::int64_t column) {
     using V = Lanes<A, width>;
     constexpr int n = lane_count<V>;
-    A* const c = p.c + row * p.c_row + column;
+    A* const c = p.c.data + row * p.c.row + column;
     V sum[block_rows][vectors];
 #pragma GCC unroll 4
     for (int r = 0; r < block_rows; ++r)
@@ -64,7 +69,7 @@ struct MultiplyTile {
 #pragma GCC unroll 4
       for (int r = 0; r < block_rows; ++r)
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) load(sum[r][v], c + r * p.c_row + v * n);
+        for (int v = 0; v < vectors; ++v) load(sum[r][v], c + r * p.c.row + v * n);
     if (p.into == Into::rescaled)
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; ++v) {
@@ -73,21 +78,21 @@ struct MultiplyTile {
 #pragma GCC unroll 4
         for (int r = 0; r < block_rows; ++r) sum[r][v] *= factor;
       }
-    const A* a = p.a + row * p.a_row;
-    const A* b = p.b + column;
-    for (std::int64_t k = 0; k < p.depth; ++k, a += p.a_column, b += p.b_row) {
+    const A* a = p.a.data + row * p.a.row;
+    const A* b = p.b.data + column;
+    for (std::int64_t k = 0; k < p.depth; ++k, a += p.a.column, b += p.b.row) {
       V x[vectors];
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; ++v) load(x[v], b + v * n);
 #pragma GCC unroll 4
       for (int r = 0; r < block_rows; ++r)
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) sum[r][v] += a[r * p.a_row] * x[v];
+        for (int v = 0; v < vectors; ++v) sum[r][v] += a[r * p.a.row] * x[v];
     }
 #pragma GCC unroll 4
     for (int r = 0; r < block_rows; ++r)
 #pragma GCC unroll 4
-      for (int v = 0; v < vectors; ++v) store(c + r * p.c_row + v * n, sum[r][v]);
+      for (int v = 0; v < vectors; ++v) store(c + r * p.c.row + v * n, sum[r][v]);
   }
 };
 
@@ -103,11 +108,12 @@ struct ScoreTile {
 
   template <class V>
   [[gnu::always_inline]] inline void hide(V& score, std::int64_t row, std::int64_t column, A hidden) const {
+    using Unsigned = Lanes<std::make_unsigned_t<lane_integer_t<A>>, sizeof(V)>;
     IntegerLanes<V> begin, end;
     load(begin, first + column);
     load(end, last + column);
     const auto at = static_cast<lane_integer_t<A>>(key + row);
-    score = ((begin <= at) & (end > at)) ? score : V{} + hidden;
+    score = (Unsigned)(at - begin) < (Unsigned)(end - begin) ? score : V{} + hidden;  // one comparison: g++ 12 makes scalar code of two
   }
 };
 
@@ -115,7 +121,7 @@ struct ScoreTile {
 /// on, and `rescale` is what earlier sums and outputs must be multiplied by.
 struct SoftmaxTile {
   template <int width, class A>
-  [[gnu::always_inline]] static inline void run(const ScoreTile<A>& tile, A* maximum, A* sum, A* rescale) {
+  [[gnu::always_inline]] static inline void run(ScoreTile<A> tile, A* maximum, A* sum, A* rescale) {
     using V = Lanes<A, width>;
     constexpr int n = lane_count<V>, vectors = width == 64 ? 4 : 2;
     for (std::int64_t column = 0; column < tile.queries; column += vectors * n) {
@@ -171,7 +177,7 @@ struct SoftmaxTile {
 /// gradient before and the probabilities after.
 struct SoftmaxGradientTile {
   template <int width, class A>
-  [[gnu::always_inline]] static inline void run(const ScoreTile<A>& tile, A* gradient, const A* log_sum, const A* delta, const A* kept) {
+  [[gnu::always_inline]] static inline void run(ScoreTile<A> tile, A* gradient, const A* log_sum, const A* delta, const A* kept) {
     using V = Lanes<A, width>;
     constexpr int n = lane_count<V>;
     for (std::int64_t column = 0; column < tile.queries; column += n) {
@@ -244,8 +250,10 @@ struct LoadRows {
       for (; d + n <= dims; d += n) {
         V x;
         load(x, from + d);
-        x *= in.factor;
-        round_to<T>(x);
+        if (in.factor != 1) {
+          x *= in.factor;
+          round_to<T>(x);
+        }
         store(to + d, x);
       }
       for (; d < dims; ++d) to[d] = static_cast<A>(static_cast<T>(static_cast<A>(from[d]) * in.factor));

@@ -47,7 +47,7 @@ template <class V>
   V p = V{} + Constants::coefficients[terms - 1];
 #pragma GCC unroll 16
   for (int i = terms - 2; i >= 0; --i) p = p * r + Constants::coefficients[i];
-  p = (p * r) * r + r + lane_t<V>(1);
+  p = (p * r + lane_t<V>(1)) * r + lane_t<V>(1);
   const V power = (V)((I)p + ((I)shifted << Constants::mantissa_bits));
   x = x < Constants::lowest ? V{} : power;
 }
