@@ -1,0 +1,202 @@
+// evaluate: a run on text that it has not seen: bits per byte and blanks, in full precision, INT8 and INT4, beside a trigram model.
+// SPDX-License-Identifier: Apache-2.0
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "golem/config/describe.hpp"
+#include "golem/eval/blanks.hpp"
+#include "golem/eval/ngram.hpp"
+#include "golem/golem.hpp"
+#include "golem/io/checkpoint_weights.hpp"
+#include "models.hpp"
+#include "run_folder.hpp"
+
+namespace {
+
+struct Options {
+  std::string run = "run", corpus, held_out, int8, int4, job = "evaluate";
+  std::size_t blanks = 100, show = 10;
+  int threads = 0;
+  double started = 0;
+};
+
+double now() { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); }
+
+// What was filled into each blank, and how many were right.
+struct Answers {
+  std::vector<std::string> texts;
+  int right = 0;
+
+  void add(const golem::Blank& blank, std::string text) {
+    right += golem::exact_match(text, blank.answer);
+    texts.push_back(std::move(text));
+  }
+};
+
+// Candidates of the baseline: the most frequent words, or runs of two to four Chinese characters, of the training text.
+class Candidates {
+ public:
+  Candidates(const std::vector<std::string>& texts, const golem::Tokenizer& tokenizer) {
+    std::unordered_map<std::string, int> words, runs;
+    for (const std::string& text : texts) count(text, words, runs);
+    keep(words, golem::Language::english, tokenizer, " ");
+    keep(runs, golem::Language::chinese, tokenizer, "");
+  }
+  const std::vector<std::vector<std::int32_t>>& of(golem::Language language) const { return tokens_[static_cast<int>(language)]; }
+
+ private:
+  static constexpr std::size_t most = 20000;
+
+  static void count(const std::string& text, std::unordered_map<std::string, int>& words, std::unordered_map<std::string, int>& runs) {
+    std::vector<std::size_t> han;
+    for (std::size_t at = 0; at <= text.size();) {
+      const golem::CodePoint point = golem::decode_utf8(text, at);
+      if (at < text.size() && golem::is_han(point.value)) {
+        han.push_back(at);
+      } else {
+        han.push_back(at);
+        for (std::size_t i = 0; i + 2 < han.size(); ++i)
+          for (std::size_t length = 2; length <= 4 && i + length < han.size(); ++length) ++runs[text.substr(han[i], han[i + length] - han[i])];
+        han.clear();
+      }
+      std::size_t stop = at;
+      while (stop < text.size() && golem::blanks::is_letter(text[stop])) ++stop;
+      if (stop - at >= 3) ++words[text.substr(at, stop - at)];
+      at = stop > at ? stop : at + static_cast<std::size_t>(point.bytes ? point.bytes : 1);
+    }
+  }
+
+  void keep(const std::unordered_map<std::string, int>& counts, golem::Language language, const golem::Tokenizer& tokenizer, const char* before) {
+    std::vector<std::pair<std::string, int>> sorted(counts.begin(), counts.end());
+    std::sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.second > b.second || (a.second == b.second && a.first < b.first); });
+    if (sorted.size() > most) sorted.resize(most);
+    for (const auto& [text, count] : sorted) tokens_[static_cast<int>(language)].push_back(tokenizer.encode(before + text));
+  }
+
+  std::vector<std::vector<std::int32_t>> tokens_[2];
+};
+
+Answers fill_by_trigram(const golem::Trigram& trigram, const Candidates& candidates, const std::vector<golem::Blank>& blanks, const golem::Tokenizer& tokenizer) {
+  Answers answers;
+  for (const golem::Blank& blank : blanks) {
+    const auto& list = candidates.of(blank.language);
+    answers.add(blank, list.empty() ? "" : tokenizer.decode(list[trigram.best_fill(tokenizer.encode(blank.before), tokenizer.encode(blank.after), list)]));
+  }
+  return answers;
+}
+
+template <class EngineType>
+Answers fill_by_engine(EngineType& engine, const std::vector<golem::Blank>& blanks, const golem::Tokenizer& tokenizer) {
+  Answers answers;
+  golem::Sampling sampling = golem::greedy;
+  sampling.max_tokens = 12;
+  for (const golem::Blank& blank : blanks) {
+    std::vector<std::int32_t> text = tokenizer.encode(blank.before), after = tokenizer.encode(blank.after);
+    const auto room = static_cast<std::size_t>(engine.capacity() - 16);  // for [MASK], sop and the answer
+    if (after.size() > room / 2) after.resize(room / 2);
+    if (text.size() + after.size() > room) text.erase(text.begin(), text.end() - static_cast<std::ptrdiff_t>(room - after.size()));
+    text.push_back(tokenizer.special().mask);
+    text.insert(text.end(), after.begin(), after.end());
+    answers.add(blank, tokenizer.decode(engine.generate(golem::make_prompt(text, tokenizer.special()), sampling, tokenizer.special())));
+  }
+  return answers;
+}
+
+// Bits per byte (unless `bits_per_byte` holds it already) and answers of one checkpoint.
+template <class M>
+Answers measure(const std::string& precision, const std::string& checkpoint, const std::vector<golem::Blank>& blanks, const examples::HeldOut& held_out, const golem::Tokenizer& tokenizer,
+                golem::cpu::Device& device, double& bits_per_byte) {
+  Answers answers;
+  examples::with_engine_precision(precision, [&]<class P>() {
+    golem::Engine<M, P> engine(device);
+    golem::load(engine, checkpoint, {.model = golem::describe(M::config)});
+    if (bits_per_byte == 0)
+      bits_per_byte = held_out.bits_per_byte(M::config.context, tokenizer.special(), [&](const golem::Batch& batch) { return engine.evaluate(batch).nats; });
+    answers = fill_by_engine(engine, blanks, tokenizer);
+  });
+  return answers;
+}
+
+template <class M>
+void evaluate(const Options& options, const nlohmann::json& summary) {
+  const examples::RunFolder run{options.run};
+  const golem::Tokenizer tokenizer = golem::Tokenizer::load(run.tokenizer());
+  const examples::HeldOut held_out(options.held_out, tokenizer);
+  std::vector<std::string> held_out_texts, training_texts;
+  for (golem::Document& document : golem::read_documents(options.held_out)) held_out_texts.push_back(std::move(document.text));
+  for (golem::Document& document : golem::read_documents(options.corpus)) training_texts.push_back(std::move(document.text));
+  const std::vector<golem::Blank> blanks = golem::choose_blanks(held_out_texts, options.blanks);
+  golem::cpu::Device device({.threads = options.threads});
+
+  std::vector<std::vector<std::int32_t>> training_tokens;
+  for (const std::string& text : training_texts) training_tokens.push_back(tokenizer.encode(text));
+  const golem::Trigram trigram(M::config.vocab, tokenizer.special().eos, training_tokens);
+  double ngram_bits = 0, bytes = 0;
+  for (std::size_t i = 0; i < held_out.documents.size(); ++i) ngram_bits += trigram.bits(held_out.documents[i]), bytes += static_cast<double>(held_out.bytes[i]);
+  const Answers by_trigram = fill_by_trigram(trigram, Candidates(training_texts, tokenizer), blanks, tokenizer);
+
+  double full_bits = summary.value("bpb", 0.0), int8_bits = 0, int4_bits = 0;
+  const Answers full = measure<M>("full", options.run, blanks, held_out, tokenizer, device, full_bits);
+  const Answers int8 = measure<M>("int8", options.int8.empty() ? options.run : options.int8, blanks, held_out, tokenizer, device, int8_bits);
+  const Answers int4 = measure<M>("int4", options.int4.empty() ? options.run : options.int4, blanks, held_out, tokenizer, device, int4_bits);
+
+  std::fprintf(stderr, "\nten of %zu blanks in held-out sentences\n", blanks.size());
+  for (std::size_t i = 0; i < std::min(options.show, blanks.size()); ++i) {  // from both ends: English first, Chinese last
+    const std::size_t k = i % 2 ? blanks.size() - 1 - i / 2 : i / 2;
+    std::fprintf(stderr, "  %s [____]%s\n      answer: %s   truth: %s   %s\n", blanks[k].before.c_str(), blanks[k].after.c_str(), full.texts[k].c_str(), blanks[k].answer.c_str(),
+                 golem::exact_match(full.texts[k], blanks[k].answer) ? "right" : "wrong");
+  }
+  std::fprintf(stderr, "\n                 full    int8    int4    trigram\n");
+  std::fprintf(stderr, "bits per byte   %6.4f  %6.4f  %6.4f  %6.4f\n", full_bits, int8_bits, int4_bits, ngram_bits / bytes);
+  std::fprintf(stderr, "blanks right    %6d  %6d  %6d  %6d   of %zu\n\n", full.right, int8.right, int4.right, by_trigram.right, blanks.size());
+
+  nlohmann::ordered_json line{{"job", options.job}, {"isa", golem::cpu::name_of(device.isa())}, {"threads", device.threads()}};
+  for (const char* field : {"params", "vocab", "tokens", "tokens_per_s", "bpb_start"}) line[field] = summary.value(field, nlohmann::json());
+  line["bpb"] = full_bits;
+  line["bpb_ngram"] = ngram_bits / bytes;
+  line["bpb_int8"] = int8_bits;
+  line["bpb_int4"] = int4_bits;
+  line["blanks"] = blanks.size();
+  line["right"] = full.right;
+  line["right_ngram"] = by_trigram.right;
+  line["right_int8"] = int8.right;
+  line["right_int4"] = int4.right;
+  line["seconds"] = options.started > 0 ? now() - options.started : 0;
+  std::printf("%s\n", line.dump().c_str());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options options;
+  CLI::App app("Measures a run on held-out text: bits per byte and blanks, in full precision, INT8 and INT4, beside a trigram model.");
+  app.add_option("--run", options.run, "the run's folder, as pretrain left it")->capture_default_str();
+  app.add_option("--corpus", options.corpus, "the text that it learnt from, for the trigram model")->required();
+  app.add_option("--held-out", options.held_out, "text that it has not seen")->required();
+  app.add_option("--int8", options.int8, "a checkpoint that quantize made with 8 bits; without it the run's own is quantised here");
+  app.add_option("--int4", options.int4, "one with 4 bits in groups of 32");
+  app.add_option("--blanks", options.blanks, "of each language")->capture_default_str();
+  app.add_option("--show", options.show, "blanks shown with text, answer and truth")->capture_default_str();
+  app.add_option("--threads", options.threads, "0: all")->capture_default_str();
+  app.add_option("--job", options.job, "the name in the JSON line")->capture_default_str();
+  app.add_option("--started", options.started, "Unix time that the JSON line's seconds count from");
+  CLI11_PARSE(app, argc, argv);
+  try {
+    const examples::RunFolder run{options.run};
+    if (options.started == 0) options.started = now();
+    const golem::MappedFile file(run.summary());
+    const nlohmann::json summary = nlohmann::json::parse(reinterpret_cast<const char*>(file.data()), reinterpret_cast<const char*>(file.data()) + file.size(), nullptr, false);
+    golem::require(summary.is_object() && summary.contains("model"), "'", run.summary(), "' is not what pretrain writes: run pretrain to its end first");
+    examples::with_model(summary.value("model", std::string()), [&]<class M>() { evaluate<M>(options, summary); });
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "evaluate: %s\n", error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,109 @@
+// fill: fills the blanks of a text, or continues it, from the keyboard, a file or the command line; shows tokens as they come.
+// SPDX-License-Identifier: Apache-2.0
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdio>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "golem/config/describe.hpp"
+#include "golem/golem.hpp"
+#include "golem/io/checkpoint_weights.hpp"
+#include "models.hpp"
+#include "run_folder.hpp"
+
+namespace {
+
+struct Options {
+  std::string run = "run", checkpoint, precision = "full", text, file;
+  golem::Sampling sampling{.top_k = 1, .max_tokens = 64};
+  int threads = 0;
+};
+
+struct Figures {
+  std::int64_t texts = 0, blanks = 0, tokens = 0;
+  double seconds = 0;
+};
+
+template <class EngineType>
+void fill_text(EngineType& engine, const std::string& text, const Options& options, const golem::Tokenizer& tokenizer, Figures& figures) {
+  const auto begin = std::chrono::steady_clock::now();
+  const auto show = [&](std::int32_t token) {
+    std::fputs(tokenizer.decode({&token, 1}).c_str(), stderr);
+    std::fflush(stderr);
+    ++figures.tokens;
+    return true;
+  };
+  golem::require_text(text, "the text");
+  const golem::Filled filled = golem::fill_blanks(engine, tokenizer.encode_prompt(text), options.sampling, tokenizer.special(), show);
+  figures.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  figures.blanks += static_cast<std::int64_t>(filled.answers.size());
+  ++figures.texts;
+  std::fprintf(stderr, "\n");
+  nlohmann::ordered_json answers = nlohmann::json::array();
+  for (const auto& answer : filled.answers) answers.push_back(tokenizer.decode(answer));
+  std::printf("%s\n", nlohmann::ordered_json{{"text", tokenizer.decode(filled.text)}, {"answers", answers}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  std::fflush(stdout);
+}
+
+template <class M, class P>
+void run(const Options& options) {
+  const golem::Tokenizer tokenizer = golem::Tokenizer::load(examples::RunFolder{options.run}.tokenizer());
+  golem::cpu::Device device({.threads = options.threads});
+  golem::Engine<M, P> engine(device);
+  golem::load(engine, options.checkpoint.empty() ? options.run : options.checkpoint, {.model = golem::describe(M::config)});
+  Figures figures;
+  if (!options.text.empty()) {
+    fill_text(engine, options.text, options, tokenizer, figures);
+  } else if (!options.file.empty()) {
+    const golem::Document document = golem::read_document(options.file);
+    for (std::size_t line = 0; line < document.text.size();) {
+      const std::size_t end = std::min(document.text.find('\n', line), document.text.size());
+      if (end > line) fill_text(engine, document.text.substr(line, end - line), options, tokenizer, figures);
+      line = end + 1;
+    }
+  } else {
+    std::fprintf(stderr, "text with [MASK] or [gMASK], a line each; an empty line ends\n> ");
+    for (std::string line; std::getline(std::cin, line) && !line.empty(); std::fprintf(stderr, "> ")) {
+      try {
+        fill_text(engine, line, options, tokenizer, figures);
+      } catch (const golem::Error& error) {
+        std::fprintf(stderr, "%s\n", error.what());
+      }
+    }
+  }
+  std::printf("%s\n", nlohmann::ordered_json{{"job", "fill"}, {"precision", P::name}, {"texts", figures.texts}, {"blanks", figures.blanks}, {"tokens", figures.tokens},
+                                             {"tokens_per_s", figures.seconds > 0 ? static_cast<double>(figures.tokens) / figures.seconds : 0.0}, {"seconds", figures.seconds}}
+                          .dump()
+                          .c_str());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options options;
+  CLI::App app("Fills the [MASK]s of a text, or continues it behind [gMASK]; without either, continues it.");
+  app.add_option("--run", options.run, "the run's folder: tokenizer and latest checkpoint")->capture_default_str();
+  app.add_option("--checkpoint", options.checkpoint, "another checkpoint, for instance one that quantize made");
+  app.add_option("--precision", options.precision, "full, int8 or int4 (groups of 32)")->capture_default_str();
+  app.add_option("--text", options.text, "the text; without it and --file, lines from the keyboard");
+  app.add_option("--file", options.file, "a file of texts, a line each");
+  app.add_option("--temperature", options.sampling.temperature, "of sampling")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--top-k", options.sampling.top_k, "tokens drawn from; 1: greedy, 0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
+  app.add_option("--top-p", options.sampling.top_p, "probability that the tokens drawn from have together; 0: all")->capture_default_str()->check(CLI::Range(0.0, 1.0));
+  app.add_option("--max-tokens", options.sampling.max_tokens, "of an answer")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--seed", options.sampling.seed, "of sampling")->capture_default_str();
+  app.add_option("--threads", options.threads, "0: all")->capture_default_str();
+  CLI11_PARSE(app, argc, argv);
+  try {
+    const examples::RunFolder folder{options.run};
+    const golem::MappedFile file(folder.summary());
+    const nlohmann::json summary = nlohmann::json::parse(reinterpret_cast<const char*>(file.data()), reinterpret_cast<const char*>(file.data()) + file.size(), nullptr, false);
+    golem::require(summary.is_object() && summary.contains("model"), "'", folder.summary(), "' is not what pretrain writes: run pretrain to its end first");
+    examples::with_model(summary.value("model", std::string()), [&]<class M>() { examples::with_engine_precision(options.precision, [&]<class P>() { run<M, P>(options); }); });
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "fill: %s\n", error.what());
+    return 1;
+  }
+}
