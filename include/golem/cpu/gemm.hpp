@@ -48,8 +48,7 @@ void project(Device& device, View<Y, 2> y, View<X, 2> x, std::type_identity_t<Vi
           " = x ", shape_of(x), " times w ", shape_of(w), " transposed, plus bias ", shape_of(bias),
           ": shapes must be (N, O), (N, I), (O, I) and (O)");
   if (rows <= 0 || outputs <= 0) return;
-  constexpr std::int64_t few = 16;  // rows up to which reading the weights takes longer than multiplying
-  if (rows <= few) return project_rows<T, Y>(device, y, x, w, bias.data);
+  if (rows <= few_rows) return project_rows<T, Y>(device, y, x, w, bias.data);
   multiply(device, Product<T, Y>{rows, outputs, inputs, {x.data, inputs, 1}, {w.data, inputs, 1}, y.data, outputs, bias.data});
 }
 
