@@ -1,4 +1,4 @@
-# Finds oneDNN's C header and shared library; sets OneDNN_FOUND and OneDNN_VERSION, makes OneDNN::OneDNN.
+# Finds oneDNN's C header and shared library; sets OneDNN_FOUND, OneDNN_VERSION, OneDNN_THREADS (OMP, SEQ, TBB, ...), makes OneDNN::OneDNN.
 # SPDX-License-Identifier: Apache-2.0
 
 # Not oneDNN's own package: that of Debian ends the configuration where the OpenCL headers, which golem never needs, are missing.
@@ -11,6 +11,8 @@ if(EXISTS "${OneDNN_INCLUDE_DIR}/oneapi/dnnl/dnnl_version.h")
   string(REGEX MATCHALL "VERSION_(MAJOR|MINOR|PATCH) +[0-9]+" OneDNN_VERSION "${OneDNN_version_header}")
   list(TRANSFORM OneDNN_VERSION REPLACE "[^0-9]" "")
   list(JOIN OneDNN_VERSION . OneDNN_VERSION)
+  file(STRINGS "${OneDNN_INCLUDE_DIR}/oneapi/dnnl/dnnl_config.h" OneDNN_THREADS REGEX "define DNNL_CPU_RUNTIME DNNL_RUNTIME_")
+  string(REGEX REPLACE ".*DNNL_RUNTIME_" "" OneDNN_THREADS "${OneDNN_THREADS}")
 endif()
 
 include(FindPackageHandleStandardArgs)

@@ -15,7 +15,7 @@ namespace {
 
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-/// Sixteen chains of multiply-adds: what the machine can do at most.
+/// Twelve chains of multiply-adds: what the machine can do at most.
 struct MultiplyAdds {
   template <int width>
   [[gnu::always_inline]] static inline void run(float* out, std::int64_t count) {
@@ -69,7 +69,7 @@ double read_peak(cpu::Device& device, View<const float, 1> memory) {
   return static_cast<double>(memory.size()) * 4 / (seconds() - start);
 }
 
-/// The work of one call against a peak that is measured between the calls: the median of neither, the sum of both.
+/// The work of one call against a peak that is measured between the calls.
 class Share {
  public:
   template <class Work, class Peak>
@@ -94,7 +94,8 @@ class Share {
 template <class T>
 Buffer<T, cpu::Device> normals(cpu::Device& device, std::int64_t count) {
   Buffer<T, cpu::Device> buffer(device, count, "bench");
-  for (std::int64_t i = 0; i < count; ++i) buffer.data()[i] = static_cast<T>(0.5f * static_cast<float>(Random{1, 2}.uniform(static_cast<std::uint64_t>(i)) * 4 - 2));
+  for (std::int64_t i = 0; i < count; ++i)
+    buffer.data()[i] = static_cast<T>(0.5f * static_cast<float>(Random{1, 2}.uniform(static_cast<std::uint64_t>(i)) * 4 - 2));
   return buffer;
 }
 
@@ -121,8 +122,10 @@ void attention(benchmark::State& state) {
   Share().measure(
       state, (pass == Pass::forward ? 4.0 : 10.0) * static_cast<double>(dims) * pairs,
       [&] {
-        if constexpr (pass == Pass::forward) attend(device, y, l, x, 1, windows, options);
-        else attend_backward(device, dqkv.view_at(0, length, heads, 3, dims), dout.view_at(0, length, heads, dims), y, l, x, 1, windows, options);
+        if constexpr (pass == Pass::forward)
+          attend(device, y, l, x, 1, windows, options);
+        else
+          attend_backward(device, dqkv.view_at(0, length, heads, 3, dims), dout.view_at(0, length, heads, dims), y, l, x, 1, windows, options);
       },
       [&] { return fma_peak(device); });
 }
@@ -144,7 +147,8 @@ template <class T>
 void decode(benchmark::State& state) {
   cpu::Device device({.threads = static_cast<int>(state.range(1))});
   const std::int64_t sequences = state.range(0), heads = 12, capacity = 2048, dims = 128;
-  const auto keys = normals<T>(device, sequences * heads * capacity * dims), values = normals<T>(device, keys.size()), qkv = normals<T>(device, sequences * heads * 3 * dims);
+  const auto keys = normals<T>(device, sequences * heads * capacity * dims), values = normals<T>(device, keys.size()),
+             qkv = normals<T>(device, sequences * heads * 3 * dims);
   Buffer<T, cpu::Device> out(device, sequences * heads * dims, "bench");
   std::vector<CachedSequence> calls;
   for (std::int32_t s = 0; s < sequences; ++s) calls.push_back({.row = s, .count = 1, .first = capacity - 1, .slot = s});
@@ -152,8 +156,9 @@ void decode(benchmark::State& state) {
   Share().measure(
       state, 2.0 * static_cast<double>(keys.bytes()),
       [&] {
-        attend_cached(device, out.view_at(0, sequences, heads, dims), qkv.view_at(0, sequences, heads, 3, dims), keys.view_at(0, sequences, heads, capacity, dims),
-                      values.view_at(0, sequences, heads, capacity, dims), {calls.data(), sequences}, {.scale = 0.1f});
+        attend_cached(device, out.view_at(0, sequences, heads, dims), qkv.view_at(0, sequences, heads, 3, dims),
+                      keys.view_at(0, sequences, heads, capacity, dims), values.view_at(0, sequences, heads, capacity, dims),
+                      {calls.data(), sequences}, {.scale = 0.1f});
       },
       [&] { return read_peak(device, all); });
 }

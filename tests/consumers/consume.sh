@@ -75,6 +75,7 @@ find_package_bare) # a machine with nothing but a compiler; a package that was m
 fetch_content)
   project whole "$engines" -DCONSUME=fetch_content
   project bare "$none" -DCONSUME=fetch_content "${bare[@]}" -DUNEXPECTED="io;tokenizer"
+  project one_thread "$none" -DCONSUME=fetch_content -DCMAKE_DISABLE_FIND_PACKAGE_OpenMP=ON # oneDNN's OpenMP build is left out too
   ;;
 add_subdirectory)
   project whole "$engines" -DCONSUME=add_subdirectory
@@ -83,8 +84,8 @@ add_subdirectory)
 mixed_settings) # one half with oneDNN, the other without: the linker refuses, since they would run each other's code
   [ $has_onednn = yes ] || exit 0
   "$cxx" -std=c++20 "-I$golem/include" -c "$here/program.cpp" -o program.o
-  "$cxx" -std=c++20 "-I$golem/include" -DGOLEM_ONEDNN=1 -c "$here/second.cpp" -o second.o
-  refused 'sum_elsewhere' "$cxx" program.o second.o -ldnnl -o program
+  "$cxx" -std=c++20 "-I$golem/include" -fopenmp -DGOLEM_ONEDNN=1 -c "$here/second.cpp" -o second.o
+  refused 'sum_elsewhere' "$cxx" program.o second.o -fopenmp -ldnnl -o program
   ;;
 *)
   echo "no way of consuming golem: $way"

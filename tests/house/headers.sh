@@ -28,7 +28,7 @@ cd "$root" || exit 1
 } | grep -vE "$leave_out" | sort >"$scratch/headers"
 [ -s "$scratch/headers" ] || { echo "no headers under $root"; exit 1; }
 
-# One translation unit a header, included twice; a second time with oneDNN switched on where the text asks for it.
+# One translation unit a header, included twice; a second time with OpenMP and oneDNN switched on where the text asks for it.
 one() {
   local header=$1
   shift
@@ -36,10 +36,10 @@ one() {
   printf '#include "%s"\n#include "%s"\n' "$header" "$header" >"$unit"
   "$@" "$unit" || { echo "does not compile alone: $header"; return 1; }
   [ "$onednn" = yes ] && grep -q GOLEM_ONEDNN "$header" || return 0
-  "$@" -DGOLEM_ONEDNN=1 "$unit" || { echo "does not compile alone with oneDNN: $header"; return 1; }
+  "$@" -fopenmp -DGOLEM_ONEDNN=1 "$unit" || { echo "does not compile alone with oneDNN: $header"; return 1; }
 }
 onednn=no
-[ "$folders" = all ] && has dnnl.h && onednn=yes
+[ "$folders" = all ] && has dnnl.h && has omp.h && onednn=yes
 export -f one
 export scratch onednn
 xargs -P "$(nproc)" -I{} bash -c 'one "$@"' _ {} "${compile[@]}" <"$scratch/headers" || exit 1

@@ -274,7 +274,8 @@ TEMPLATE_TEST_CASE("attend_cached, fed in any portions, gives what attend gives 
       for (const Sequence& s : sequences) {
         int length = 0;
         for (const int portion : s.portions) length += portion;
-        const oracle::AttentionCase c{.rows = 1, .length = length, .heads = heads, .dims = dims, .windows = {{{0, length, s.prefix}}}, .scale = 0.125};
+        const oracle::AttentionCase c{
+            .rows = 1, .length = length, .heads = heads, .dims = dims, .windows = {{{0, length, s.prefix}}}, .scale = 0.125};
         qkv.push_back(converted<double>(converted<T>(normals(qkv_size(c), 10 + s.slot))));
         expected.push_back(oracle::attend(c, qkv.back()).out);
       }

@@ -79,6 +79,7 @@ struct AttendSingle {
 #pragma GCC unroll 16
       for (int i = 0; i < n; ++i) {
         V y;
+        __builtin_prefetch(rows[i] + d + n * q.dims, 0, 2);
         load(y, rows[i] + d);
         sums[i] += x * y;
       }
@@ -109,6 +110,7 @@ struct AttendSingle {
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; ++v) {
           V y;
+          __builtin_prefetch(row + v * n + 16 * q.dims, 0, 2);
           load(y, row + v * n);
           sums[v] += p[key] * y;
         }

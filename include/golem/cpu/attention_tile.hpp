@@ -237,6 +237,8 @@ struct RowsIn {
 };
 
 struct LoadRows {
+  static constexpr std::int64_t ahead_rows = 64;  // the next tile: its rows lie too far apart for the machine to guess
+
   template <int bytes, class T>
   [[gnu::always_inline]] static inline void run(const RowsIn<T>& in) {
     using A = accumulate_t<T>;
@@ -249,6 +251,7 @@ struct LoadRows {
       std::int64_t d = 0;
       for (; d + n <= dims; d += n) {
         V x;
+        __builtin_prefetch(from + ahead_rows * in.from_row + d, 0, 2);
         load(x, from + d);
         if (in.factor != 1) {
           x *= in.factor;

@@ -14,17 +14,6 @@
 
 namespace golem::cpu {
 
-/// Whether this processor multiplies bfloat16 faster than float: by AMX, or AMD's vdpbf16ps at full rate. Intel's vdpbf16ps without
-/// AMX has half the rate of FMA: oneDNN's bfloat16 GEMM reached 85 GFLOP/s a thread there, golem's on widened panels 150.
-inline bool multiplies_bfloat16_fast() {
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  return __builtin_cpu_supports("amx-bf16") || (detect_isa() == Isa::avx512_bf16 && __builtin_cpu_is("amd"));
-#else
-  return true;
-#endif
-}
-
 /// Who multiplies: oneDNN floats, and bfloat16 where the processor is fast at it; golem the rest. A device that was asked for less than the
 /// processor has runs golem's kernels of that instruction set, since oneDNN takes no such argument.
 template <class T, class Y>
@@ -48,8 +37,7 @@ void project(Device& device, View<Y, 2> y, View<X, 2> x, std::type_identity_t<Vi
           " = x ", shape_of(x), " times w ", shape_of(w), " transposed, plus bias ", shape_of(bias),
           ": shapes must be (N, O), (N, I), (O, I) and (O)");
   if (rows <= 0 || outputs <= 0) return;
-  constexpr std::int64_t few = 16;  // rows up to which reading the weights takes longer than multiplying
-  if (rows <= few) return project_rows<T, Y>(device, y, x, w, bias.data);
+  if (rows <= few_rows) return project_rows<T, Y>(device, y, x, w, bias.data);
   multiply(device, Product<T, Y>{rows, outputs, inputs, {x.data, inputs, 1}, {w.data, inputs, 1}, y.data, outputs, bias.data});
 }
 

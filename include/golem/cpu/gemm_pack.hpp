@@ -117,14 +117,17 @@ struct PackStrips {
   template <int bytes>
   [[gnu::always_inline]] void transpose(A* square, const T* source) const {
     constexpr bool vectors = bytes == 64 && std::is_same_v<A, float>;
-    if constexpr (vectors && std::is_same_v<T, float>) return transpose_avx512(square, source, from.line_stride);
-    alignas(64) A line[strip_lines * strip_lines];
-    for (int i = 0; i < strip_lines; ++i) load_line<bytes>(line + i * strip_lines, source + i * from.line_stride);
-    if constexpr (vectors) {
-      transpose_avx512(square, line, strip_lines);
+    if constexpr (vectors && std::is_same_v<T, float>) {
+      transpose_avx512(square, source, from.line_stride);
     } else {
-      for (int k = 0; k < strip_lines; ++k)
-        for (int i = 0; i < strip_lines; ++i) square[k * strip_lines + i] = line[i * strip_lines + k];
+      alignas(64) A line[strip_lines * strip_lines];
+      for (int i = 0; i < strip_lines; ++i) load_line<bytes>(line + i * strip_lines, source + i * from.line_stride);
+      if constexpr (vectors) {
+        transpose_avx512(square, line, strip_lines);
+      } else {
+        for (int k = 0; k < strip_lines; ++k)
+          for (int i = 0; i < strip_lines; ++i) square[k * strip_lines + i] = line[i * strip_lines + k];
+      }
     }
   }
 };

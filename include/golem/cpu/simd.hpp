@@ -86,10 +86,10 @@ template <class V>
 template <class V>
 [[gnu::always_inline]] inline void widen(V& to, const HalfLanes<V>& from, float16) {
   using I = IntegerLanes<V>;
-  const I half = __builtin_convertvector(from, I), magnitude = (half & 0x7fff) << 13;
-  const I normal = magnitude + (112 << 23) + ((magnitude >= (31 << 23)) & (112 << 23));  // infinity and NaN move twice
-  const I subnormal = (I)((V)(magnitude + (113 << 23)) - 0x1p-14f);
-  to = (V)((magnitude < (1 << 23) ? subnormal : normal) | (half & 0x8000) << 16);
+  using Signed = Lanes<std::int16_t, sizeof(V) / 2>;
+  const I half = __builtin_convertvector((Signed)from, I);
+  const I bits = (I)((V)((half << 13) & static_cast<std::int32_t>(0x8fffe000u)) * 0x1p112f);  // from exponent bias 15 to 127
+  to = (V)((half & 0x7c00) == 0x7c00 ? bits | 0x7f800000 : bits);                             // infinity and NaN
 }
 template <class V>
 [[gnu::always_inline]] inline void narrow(HalfLanes<V>& to, const V& from, float16) {
