@@ -63,7 +63,7 @@ TEST_CASE("Python's random numbers") {
 
 TEST_CASE("a sample of any recipe holds its whole text, and each target belongs to its blank") {
   const SpecialTokens special{.mask = 1, .gmask = 2, .smask = 3, .sop = 4, .eop = 5, .eos = 6, .newline = 7, .pad = 0};
-  for (const int context : {16, 31, 64, 100, 256, 512, 1024, 2048}) {
+  for (const int context : {16, 31, 64, 100, 256, 512, 1023, 1025, 2048}) {
     const BlankRecipe r = recipe(context);
     BlankInfilling infilling(r, special);
     const std::vector<std::int32_t> source = counted(r.row, 10);
@@ -82,10 +82,13 @@ TEST_CASE("a sample of any recipe holds its whole text, and each target belongs 
         for (std::size_t i = 0; i < s.labels.size(); ++i)
           if (s.scored[i]) text.push_back(s.labels[i]);
         REQUIRE(text == source);
-        REQUIRE(static_cast<int>(text.size()) - division >= static_cast<int>(0.2 * r.row));
+        REQUIRE(r.row - division >= static_cast<int>(0.2 * r.row));
+        REQUIRE(std::accumulate(s.scored.begin(), s.scored.end(), 0) == r.row - division);
+        REQUIRE(s.scored.back() == 1);  // the context is full
         continue;
       }
       ++blanks;
+      int end_before = 0;
       for (const Window& window : s.windows) {
         // Answers by the position of their blank, each [sop ... ] -> [... eop].
         std::map<int, std::vector<std::int32_t>> answers;
@@ -112,10 +115,15 @@ TEST_CASE("a sample of any recipe holds its whole text, and each target belongs 
           text.insert(text.end(), answers[i].begin(), answers[i].end() - 1);
           masked += static_cast<double>(answers[i].size()) - 1;
         }
-        const auto begin = source.begin() + (window.begin / r.window()) * r.piece();
-        REQUIRE(text == std::vector<std::int32_t>(begin, begin + static_cast<std::ptrdiff_t>(text.size())));  // nothing cut off
+        REQUIRE(window.begin == end_before);
+        end_before = window.end;
+        const int w = window.begin / r.window(), begin = text.front() - source.front();  // nothing cut off, all from one stretch
+        REQUIRE((begin >= w * r.stretch() && begin + r.piece <= (w + 1) * r.stretch()));
+        REQUIRE(text == counted(static_cast<int>(text.size()), text.front()));
+        REQUIRE_FALSE(answers.empty());
         seen += static_cast<double>(text.size());
       }
+      REQUIRE(end_before == context);
     }
     INFO("context " << context);
     CHECK(std::abs(blanks / 300.0 - 0.3) < 0.1);
@@ -128,4 +136,63 @@ TEST_CASE("a source of another length is refused") {
   BlankInfilling infilling(glm_130b_recipe, glm_130b_tokens);
   BlankSample sample;
   CHECK_THROWS_WITH(infilling.make(sample, counted(1999, 0), 0), Catch::Matchers::Contains("rows of 2000"));
+}
+
+TEST_CASE("the pieces of [MASK] windows move through their stretch, so that no token of a row is left out for ever") {
+  const BlankRecipe r = recipe(64);
+  BlankInfilling infilling(r, {.mask = 1, .gmask = 2, .smask = 3, .sop = 4, .eop = 5, .eos = 6, .newline = 7, .pad = 0});
+  const std::vector<std::int32_t> source = counted(r.row, 10);
+  bool first = false, last = false;
+  for (std::uint64_t seed = 0; seed < 300; ++seed) {
+    BlankSample s;
+    infilling.make(s, source, seed);
+    if (s.task != Task::blank) continue;
+    for (std::size_t i = 0; i < s.tokens.size(); ++i) {
+      first = first || s.labels[i] == source.front();
+      last = last || s.labels[i] == source.back();
+    }
+  }
+  CHECK(first);
+  CHECK(last);
+}
+
+TEST_CASE("a [gMASK] sample scores the end of each document that it generates") {
+  const BlankRecipe r = recipe(64);
+  const SpecialTokens special{.mask = 1, .gmask = 2, .smask = 3, .sop = 4, .eop = 5, .eos = 6, .newline = 7, .pad = 0};
+  BlankInfilling infilling(r, special);
+  std::vector<std::int32_t> source = counted(r.row, 10);
+  source.back() = special.eos;
+  int generated = 0;
+  for (std::uint64_t seed = 0; seed < 20; ++seed) {
+    BlankSample s;
+    infilling.make(s, source, seed);
+    if (s.task != Task::generation) continue;
+    ++generated;
+    CHECK(s.labels.back() == special.eos);
+    CHECK(s.scored.back() == 1);
+  }
+  CHECK(generated > 5);
+}
+
+TEST_CASE("a recipe that cannot be followed is refused by the field to change") {
+  const auto refused = [](auto change) {
+    BlankRecipe r = recipe(256);
+    change(r);
+    try {
+      BlankInfilling infilling(r, glm_130b_tokens);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string("accepted");
+  };
+  using Catch::Matchers::Contains;
+  CHECK(refused([](BlankRecipe&) {}) == "accepted");
+  CHECK_THAT(refused([](BlankRecipe& r) { r.row = r.context; }), Contains("BlankRecipe::row"));
+  CHECK_THAT(refused([](BlankRecipe& r) { r.windows = 0; }), Contains("BlankRecipe::windows"));
+  CHECK_THAT(refused([](BlankRecipe& r) { r.piece = r.row + 1; }), Contains("BlankRecipe::piece"));
+  CHECK_THAT(refused([](BlankRecipe& r) { r.max_spans += 1; }), Contains("max_spans"));
+  CHECK_THAT(refused([](BlankRecipe& r) { r.shortest_window = r.piece; }), Contains("BlankRecipe::shortest_window"));
+  CHECK_THAT(refused([](BlankRecipe& r) { r.generation = 1.5; }), Contains("probabilities"));
+  CHECK_THAT(refused([](BlankRecipe& r) { r.mask_ratio = 0; }), Contains("mask_ratio"));
+  CHECK_THAT(refused([](BlankRecipe& r) { r.span_mean = 40; }), Contains("span_mean"));
 }

@@ -13,6 +13,7 @@
 #include "golem/config/special_tokens.hpp"
 #include "golem/core/batch.hpp"
 #include "golem/core/error.hpp"
+#include "golem/core/math.hpp"
 #include "golem/data/blank_recipe.hpp"
 #include "golem/data/mersenne.hpp"
 
@@ -29,7 +30,8 @@ struct BlankSample {
 /// Makes samples of one recipe. Keeps its work space from call to call.
 class BlankInfilling {
  public:
-  explicit BlankInfilling(const BlankRecipe& recipe, const SpecialTokens& special) : recipe_(recipe), special_(special) {
+  BlankInfilling(const BlankRecipe& recipe, const SpecialTokens& special) : recipe_(recipe), special_(special) {
+    if (const char* rule = broken_rule(recipe)) fail(rule);
     double sum = 0;  // a running sum in double, as the original's, decides where a draw falls
     for (int k = 1; k <= longest_span; ++k) {
       sum += std::exp(k * std::log(recipe.span_mean) - std::lgamma(k + 1.0) - recipe.span_mean);
@@ -42,13 +44,18 @@ class BlankInfilling {
   /// The sample of `source` (recipe().row tokens) under `seed`: the same whoever makes it. For GLM-130B the seed is the
   /// row's number.
   void make(BlankSample& sample, std::span<const std::int32_t> source, std::uint64_t seed) {
-    require(source.size() == static_cast<std::size_t>(recipe_.row), "a sample was to be made of ", source.size(), " tokens by a recipe for rows of ", recipe_.row);
+    require(source.size() == static_cast<std::size_t>(recipe_.row), "a sample was to be made of ", source.size(), " tokens by a recipe for rows of ",
+            recipe_.row);
     PythonRandom random(PythonRandom(seed).below(std::uint64_t{1} << 32));
     sample.tokens.clear(), sample.labels.clear(), sample.positions.clear(), sample.scored.clear(), sample.windows.clear();
     if (random.uniform() < 1 - recipe_.generation) {
       sample.task = Task::blank;
-      for (int w = 0; w < recipe_.windows; ++w)
-        add_blank_window(sample, source.subspan(static_cast<std::size_t>(w * recipe_.piece()), static_cast<std::size_t>(recipe_.piece())), random);
+      for (int w = 0; w < recipe_.windows; ++w) {
+        const int spare = recipe_.stretch() - recipe_.piece;  // GLM-130B's pieces fill their stretch: no draw
+        const int begin = w * recipe_.stretch() + (spare > 0 ? static_cast<int>(random.below(static_cast<std::uint64_t>(spare) + 1)) : 0);
+        const int end = w + 1 == recipe_.windows ? recipe_.context : (w + 1) * recipe_.window();
+        add_blank_window(sample, source.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(recipe_.piece)), end, random);
+      }
     } else {
       sample.task = Task::generation;
       make_generation(sample, source, random);
@@ -73,7 +80,8 @@ class BlankInfilling {
   }
 
   void pad(BlankSample& sample, std::size_t length, bool count_positions) const {
-    while (sample.tokens.size() < length) append(sample, special_.pad, special_.pad, count_positions ? static_cast<std::int32_t>(sample.tokens.size()) : 0, false);
+    while (sample.tokens.size() < length)
+      append(sample, special_.pad, special_.pad, count_positions ? static_cast<std::int32_t>(sample.tokens.size()) : 0, false);
     sample.tokens.resize(length), sample.labels.resize(length), sample.positions.resize(length), sample.scored.resize(length);
   }
 
@@ -84,14 +92,17 @@ class BlankInfilling {
     for (int i = 0; i < division; ++i) append(sample, source[static_cast<std::size_t>(i)], source[static_cast<std::size_t>(i)], position++, false);
     append(sample, special_.gmask, special_.gmask, position++, false);
     append(sample, special_.sop, source[static_cast<std::size_t>(division)], position++, true);
-    for (int i = division + 1; i < row; ++i) append(sample, source[static_cast<std::size_t>(i - 1)], source[static_cast<std::size_t>(i)], position++, true);
+    for (int i = division + 1; i < row; ++i)
+      append(sample, source[static_cast<std::size_t>(i - 1)], source[static_cast<std::size_t>(i)], position++, true);
     pad(sample, static_cast<std::size_t>(recipe_.context), true);
     sample.windows.push_back({0, recipe_.context, division + 1});
   }
 
-  void add_blank_window(BlankSample& sample, std::span<const std::int32_t> text, PythonRandom& random) {
+  /// Appends `text` with blanks, its answers, and pads up to token `end` of the sample.
+  void add_blank_window(BlankSample& sample, std::span<const std::int32_t> text, int end, PythonRandom& random) {
     if (random.uniform() < recipe_.short_window)
-      text = text.first(static_cast<std::size_t>(recipe_.shortest_window) + random.below(text.size() - static_cast<std::size_t>(recipe_.shortest_window)));
+      text = text.first(static_cast<std::size_t>(recipe_.shortest_window) +
+                        random.below(text.size() - static_cast<std::size_t>(recipe_.shortest_window)));
     draw_spans(static_cast<int>(text.size()), random);
 
     const std::size_t start = sample.tokens.size();
@@ -104,7 +115,8 @@ class BlankInfilling {
       append(sample, special_.mask, special_.mask, position++, false);
       at = span.begin + span.length;
     }
-    for (; at < static_cast<int>(text.size()); ++at) append(sample, text[static_cast<std::size_t>(at)], text[static_cast<std::size_t>(at)], position++, false);
+    for (; at < static_cast<int>(text.size()); ++at)
+      append(sample, text[static_cast<std::size_t>(at)], text[static_cast<std::size_t>(at)], position++, false);
     const auto division = static_cast<std::int32_t>(sample.tokens.size() - start);
 
     random.shuffle(spans_);
@@ -115,9 +127,8 @@ class BlankInfilling {
         append(sample, i == 0 ? special_.sop : text[before], i == span.length ? special_.eop : text[here], place, true);
       }
     }
-    const std::size_t end = start + static_cast<std::size_t>(recipe_.window());
-    pad(sample, end, false);
-    sample.windows.push_back({static_cast<std::int32_t>(start), static_cast<std::int32_t>(end), division});
+    pad(sample, static_cast<std::size_t>(end), false);
+    sample.windows.push_back({static_cast<std::int32_t>(start), end, division});
   }
 
   /// Fills spans_, in text order: lengths that add up to the mask ratio, shuffled, at least one token apart.
@@ -127,7 +138,7 @@ class BlankInfilling {
     if (random.uniform() < recipe_.single_span) {
       lengths_.push_back(masked = draw_length(random));
     } else {
-      const int wanted = static_cast<int>(recipe_.mask_ratio * length);
+      const int wanted = larger(1, static_cast<int>(recipe_.mask_ratio * length));  // a window without a target teaches nothing
       while (masked < wanted && (recipe_.max_spans == 0 || static_cast<int>(lengths_.size()) < recipe_.max_spans)) {
         lengths_.push_back(draw_length(random));
         masked += lengths_.back();
