@@ -175,12 +175,13 @@ void pretrain(const Options& options) {
   golem::Progress progress({.steps = options.steps});
   golem::StepReport last;
   double seconds = 0;
-  std::int64_t tokens = 0;
+  std::int64_t tokens = 0, steps_here = 0;
   double validation_loss = 0;
   const auto on_step = [&](const golem::StepReport& report) {
     last = report, seconds += report.seconds, tokens += report.tokens;
     progress.show(report);
     log.write(report);
+    if (++steps_here == 3) std::fprintf(stderr, "%lld steps, about %.1f minutes\n", static_cast<long long>(options.steps - report.step), static_cast<double>(options.steps - report.step) * report.seconds / 60);
   };
   const auto validate = [&] {
     golem::Loader rows(validation_rows, recipe, tokenizer.special(), {.order = golem::LoaderOptions::Order::stored});

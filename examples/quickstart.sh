@@ -68,7 +68,7 @@ say "built in $((built - started)) seconds"
 steps=$(((minutes > 4 ? minutes - 4 : 1) * 75))
 bin=build-examples/examples
 say "training"
-$bin/pretrain --corpus "$out/corpus/train" --held-out "$out/corpus/held_out" --out "$out/run" --model small --steps "$steps" --threads "$threads" --estimate >"$out/pretrain.out"
+$bin/pretrain --corpus "$out/corpus/train" --held-out "$out/corpus/held_out" --out "$out/run" --model small --steps "$steps" --threads "$threads" >"$out/pretrain.out"
 say "quantising"
 $bin/quantize "$out/run" --out "$out/int8" --bits 8 >&2
 $bin/quantize "$out/run" --out "$out/int4" --bits 4 --group 32 --search >&2
