@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cctype>
 #include <chrono>
 #include <cstdio>
 #include <fstream>
@@ -46,48 +47,59 @@ class Candidates {
   Candidates(const std::vector<std::string>& texts, const golem::Tokenizer& tokenizer) {
     std::unordered_map<std::string, int> words, runs;
     for (const std::string& text : texts) count(text, words, runs);
-    keep(words, golem::Language::english, tokenizer, " ");
-    keep(runs, golem::Language::chinese, tokenizer, "");
+    keep(tokens_[0], words, tokenizer, " ");
+    keep(tokens_[1], runs, tokenizer, "");
   }
-  const std::vector<std::vector<std::int32_t>>& of(golem::Language language) const { return tokens_[static_cast<int>(language)]; }
+  const std::vector<std::vector<std::int32_t>>& of(const golem::Blank& blank) const { return tokens_[blank.chinese]; }
 
  private:
   static constexpr std::size_t most = 20000;
 
   static void count(const std::string& text, std::unordered_map<std::string, int>& words, std::unordered_map<std::string, int>& runs) {
-    std::vector<std::size_t> han;
-    for (std::size_t at = 0; at <= text.size();) {
+    std::vector<std::size_t> han;  // where the characters of a run of Chinese begin, and at last where it ends
+    for (std::size_t at = 0; at < text.size();) {
       const golem::CodePoint point = golem::decode_utf8(text, at);
-      if (at < text.size() && golem::is_han(point.value)) {
+      const std::size_t next = at + static_cast<std::size_t>(point.bytes ? point.bytes : 1);
+      if (golem::is_han(point.value)) {
         han.push_back(at);
-      } else {
-        han.push_back(at);
-        for (std::size_t i = 0; i + 2 < han.size(); ++i)
-          for (std::size_t length = 2; length <= 4 && i + length < han.size(); ++length) ++runs[text.substr(han[i], han[i + length] - han[i])];
-        han.clear();
+        if (next < text.size()) {
+          at = next;
+          continue;
+        }
       }
+      if (!han.empty()) han.push_back(golem::is_han(point.value) ? next : at);
+      for (std::size_t i = 0; i + 2 < han.size(); ++i)
+        for (std::size_t length = 2; length <= 4 && i + length < han.size(); ++length) ++runs[text.substr(han[i], han[i + length] - han[i])];
+      han.clear();
       std::size_t stop = at;
-      while (stop < text.size() && golem::blanks::is_letter(text[stop])) ++stop;
+      while (stop < text.size() && std::isalpha(static_cast<unsigned char>(text[stop])) && text[stop] > 0) ++stop;
       if (stop - at >= 3) ++words[text.substr(at, stop - at)];
-      at = stop > at ? stop : at + static_cast<std::size_t>(point.bytes ? point.bytes : 1);
+      at = stop > at ? stop : next;
     }
   }
 
-  void keep(const std::unordered_map<std::string, int>& counts, golem::Language language, const golem::Tokenizer& tokenizer, const char* before) {
+  static void keep(std::vector<std::vector<std::int32_t>>& tokens, const std::unordered_map<std::string, int>& counts, const golem::Tokenizer& tokenizer, const char* before) {
     std::vector<std::pair<std::string, int>> sorted(counts.begin(), counts.end());
     std::sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.second > b.second || (a.second == b.second && a.first < b.first); });
     if (sorted.size() > most) sorted.resize(most);
-    for (const auto& [text, count] : sorted) tokens_[static_cast<int>(language)].push_back(tokenizer.encode(before + text));
+    for (const auto& [text, count] : sorted) tokens.push_back(tokenizer.encode(before + text));
   }
 
   std::vector<std::vector<std::int32_t>> tokens_[2];
 };
 
+// The tokens before a blank: the space before an English word belongs to the word's own token.
+std::vector<std::int32_t> left_of(const golem::Blank& blank, const golem::Tokenizer& tokenizer) {
+  std::string_view before = blank.before;
+  if (!blank.chinese && before.ends_with(' ')) before.remove_suffix(1);
+  return tokenizer.encode(before);
+}
+
 Answers fill_by_trigram(const golem::Trigram& trigram, const Candidates& candidates, const std::vector<golem::Blank>& blanks, const golem::Tokenizer& tokenizer) {
   Answers answers;
   for (const golem::Blank& blank : blanks) {
-    const auto& list = candidates.of(blank.language);
-    answers.add(blank, list.empty() ? "" : tokenizer.decode(list[trigram.best_fill(tokenizer.encode(blank.before), tokenizer.encode(blank.after), list)]));
+    const auto& list = candidates.of(blank);
+    answers.add(blank, list.empty() ? "" : tokenizer.decode(list[trigram.best_fill(left_of(blank, tokenizer), tokenizer.encode(blank.after), list)]));
   }
   return answers;
 }
@@ -98,7 +110,7 @@ Answers fill_by_engine(EngineType& engine, const std::vector<golem::Blank>& blan
   golem::Sampling sampling = golem::greedy;
   sampling.max_tokens = 12;
   for (const golem::Blank& blank : blanks) {
-    std::vector<std::int32_t> text = tokenizer.encode(blank.before), after = tokenizer.encode(blank.after);
+    std::vector<std::int32_t> text = left_of(blank, tokenizer), after = tokenizer.encode(blank.after);
     const auto room = static_cast<std::size_t>(engine.capacity() - 16);  // for [MASK], sop and the answer
     if (after.size() > room / 2) after.resize(room / 2);
     if (text.size() + after.size() > room) text.erase(text.begin(), text.end() - static_cast<std::ptrdiff_t>(room - after.size()));
@@ -132,7 +144,7 @@ void evaluate(const Options& options, const nlohmann::json& summary) {
   std::vector<std::string> held_out_texts, training_texts;
   for (golem::Document& document : golem::read_documents(options.held_out)) held_out_texts.push_back(std::move(document.text));
   for (golem::Document& document : golem::read_documents(options.corpus)) training_texts.push_back(std::move(document.text));
-  const std::vector<golem::Blank> blanks = golem::choose_blanks(held_out_texts, options.blanks);
+  const std::vector<golem::Blank> blanks = golem::choose_blanks(held_out_texts, options.blanks, 1234);
   golem::cpu::Device device({.threads = options.threads});
 
   std::vector<std::vector<std::int32_t>> training_tokens;
@@ -150,7 +162,7 @@ void evaluate(const Options& options, const nlohmann::json& summary) {
   std::fprintf(stderr, "\nten of %zu blanks in held-out sentences\n", blanks.size());
   for (std::size_t i = 0; i < std::min(options.show, blanks.size()); ++i) {  // from both ends: English first, Chinese last
     const std::size_t k = i % 2 ? blanks.size() - 1 - i / 2 : i / 2;
-    std::fprintf(stderr, "  %s [____]%s\n      answer: %s   truth: %s   %s\n", blanks[k].before.c_str(), blanks[k].after.c_str(), full.texts[k].c_str(), blanks[k].answer.c_str(),
+    std::fprintf(stderr, "  %s[____]%s\n      answer: %s   truth: %s   %s\n", blanks[k].before.c_str(), blanks[k].after.c_str(), full.texts[k].c_str(), blanks[k].answer.c_str(),
                  golem::exact_match(full.texts[k], blanks[k].answer) ? "right" : "wrong");
   }
   std::fprintf(stderr, "\n                 full    int8    int4    trigram\n");

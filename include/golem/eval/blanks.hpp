@@ -1,146 +1,173 @@
-// Blanks in held-out sentences, chosen by a hash of the text: one English word, or two to four Chinese characters.
+// Blanks of held-out text to fill: a word of an English sentence, a few characters of a Chinese one, chosen by the text itself.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <set>
 #include <span>
 #include <string>
 #include <string_view>
-#include <utility>
+#include <tuple>
 #include <vector>
 
+#include "golem/core/error.hpp"
 #include "golem/core/random.hpp"
 #include "golem/core/utf8.hpp"
 
 namespace golem {
 
-enum class Language : std::uint8_t { english, chinese };
-
-/// before + answer + after is text of the document, but for a space before an English answer.
+/// `before` + `answer` + `after` is one sentence, with the sentences before it that fit in blank_context bytes.
 struct Blank {
-  Language language = Language::english;
   std::string before, answer, after;
+  bool chinese = false;
 };
 
-/// Equal after white space at both ends is taken off.
-inline bool exact_match(std::string_view answer, std::string_view truth) {
-  const auto trim = [](std::string_view text) {
-    while (!text.empty() && (text.front() == ' ' || text.front() == '\n' || text.front() == '\t')) text.remove_prefix(1);
-    while (!text.empty() && (text.back() == ' ' || text.back() == '\n' || text.back() == '\t')) text.remove_suffix(1);
-    return text;
+inline constexpr std::size_t blank_context = 300;   // bytes of the same paragraph before the sentence
+inline constexpr std::size_t sentence_limit = 400;  // bytes; what is longer is a list or a table more often than a sentence
+
+/// A place in a sentence: the bytes begin .. end-1.
+struct TextRange {
+  std::size_t begin = 0, end = 0;
+};
+
+/// Where the sentences of a paragraph are, without the space around them. A sentence ends behind one of 。！？ or behind one
+/// of . ! ? before a space and a capital, with closing quotes and brackets; text behind the last end is a sentence of its own.
+inline std::vector<TextRange> sentences_of(std::string_view paragraph) {
+  const auto among = [&](std::size_t at, std::u32string_view set) {
+    return at < paragraph.size() && set.find(decode_utf8(paragraph, at).value) != std::u32string_view::npos;
   };
-  return trim(answer) == trim(truth);
-}
-
-namespace blanks {
-
-inline constexpr std::size_t context_bytes = 300;  // before and behind the blank's sentence, in its paragraph
-
-inline bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-
-/// The places in text[begin, end) where a blank may be, as (byte, length).
-inline std::vector<std::pair<std::size_t, std::size_t>> places(std::string_view text, std::size_t begin, std::size_t end, Language language, std::uint64_t hash) {
-  std::vector<std::pair<std::size_t, std::size_t>> found;
-  if (language == Language::english) {
-    for (std::size_t at = begin; at < end;) {  // words of letters with a space on both sides, so neither the first nor the last
-      std::size_t stop = at;
-      while (stop < end && is_letter(text[stop])) ++stop;
-      if (stop - at >= 3 && at > begin && text[at - 1] == ' ' && stop < end && text[stop] == ' ') found.emplace_back(at, stop - at);
-      at = stop + 1;
-    }
-    return found;
-  }
-  std::vector<std::size_t> run;  // bytes of consecutive Han characters
-  for (std::size_t at = begin; at <= end;) {
-    const CodePoint point = decode_utf8(text, at);
-    if (at < end && is_han(point.value)) {
-      run.push_back(at);
-    } else {
-      for (std::size_t i = 1; i + 4 < run.size(); ++i) {
-        const std::size_t length = 2 + Random{hash, 2}.below(run[i], 3);
-        found.emplace_back(run[i], run[i + length] - run[i]);
-      }
-      run.clear();
-    }
-    at += static_cast<std::size_t>(point.bytes ? point.bytes : 1);
-  }
-  return found;
-}
-
-struct Sentence {
-  std::size_t begin, end;
-};
-
-/// Sentences of a paragraph, by their closing punctuation.
-inline std::vector<Sentence> sentences(std::string_view paragraph) {
-  std::vector<Sentence> found;
+  std::vector<TextRange> out;
   std::size_t begin = 0;
   for (std::size_t at = 0; at < paragraph.size();) {
-    const CodePoint point = decode_utf8(paragraph, at);
-    at += static_cast<std::size_t>(point.bytes ? point.bytes : 1);
-    const bool latin_end = (point.value == '.' || point.value == '!' || point.value == '?') && (at == paragraph.size() || paragraph[at] == ' ');
-    const bool chinese_end = point.value == 0x3002 || point.value == 0xff01 || point.value == 0xff1f;
-    if (!latin_end && !chinese_end && at < paragraph.size()) continue;
+    const bool chinese_end = among(at, U"。！？"), western_end = among(at, U".!?");
+    at += static_cast<std::size_t>(decode_utf8(paragraph, at).bytes);
+    if (chinese_end || western_end)
+      while (among(at, U"”’」』）\")")) at += static_cast<std::size_t>(decode_utf8(paragraph, at).bytes);
+    const bool capital = at + 1 < paragraph.size() && paragraph[at] == ' ' && paragraph[at + 1] >= 'A' && paragraph[at + 1] <= 'Z';
+    if (at < paragraph.size() && !chinese_end && !(western_end && capital)) continue;
     while (begin < at && paragraph[begin] == ' ') ++begin;
-    if (latin_end || chinese_end) found.push_back({begin, at});
+    if (begin < at) out.push_back({begin, at});
     begin = at;
   }
-  return found;
+  return out;
 }
 
-/// Of a sentence long enough and of one language; false where it is neither.
-inline bool language_of(std::string_view sentence, Language& language) {
-  std::size_t letters = 0, han = 0, points = 0;
-  for (std::size_t at = 0; at < sentence.size(); ++points) {
-    const CodePoint point = decode_utf8(sentence, at);
-    if (point.bytes == 1 && is_letter(sentence[at])) ++letters;
-    if (is_han(point.value)) ++han;
-    at += static_cast<std::size_t>(point.bytes ? point.bytes : 1);
+/// What may be blanked in a Chinese sentence: two to four Chinese characters of a longer run of them,
+/// not at the beginning of the sentence.
+inline std::vector<TextRange> chinese_places(std::string_view sentence) {
+  std::vector<TextRange> out;
+  std::vector<std::size_t> run;  // where the characters of a run begin
+  for (std::size_t at = 0; at <= sentence.size();) {
+    const CodePoint c = at < sentence.size() ? decode_utf8(sentence, at) : CodePoint{0, 1};
+    run.push_back(at);
+    if (!is_han(c.value)) {  // where a run ends
+      for (std::size_t length = 2; length <= 4 && length + 1 < run.size(); ++length)
+        for (std::size_t i = run[0] == 0 ? 1 : 0; i + length < run.size(); ++i) out.push_back({run[i], run[i + length]});
+      run.clear();
+    }
+    at += static_cast<std::size_t>(c.bytes);
   }
-  language = han > 0 ? Language::chinese : Language::english;
-  return han > 0 ? han >= 12 && 2 * han >= points && points <= 120 : letters >= 35 && 4 * letters >= 3 * points && points <= 300;
+  return out;
 }
 
-}  // namespace blanks
+/// What may be blanked in an English sentence: words of three letters or more between spaces, a comma or a colon allowed;
+/// so neither the first word, nor the last, nor a part of a name, a path or a command.
+inline std::vector<TextRange> english_places(std::string_view sentence) {
+  const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+  std::vector<TextRange> out;
+  for (std::size_t space = sentence.find(' '); space != std::string_view::npos; space = sentence.find(' ', space + 1)) {
+    std::size_t end = space + 1;
+    while (end < sentence.size() && letter(sentence[end])) ++end;
+    const std::string_view behind = sentence.substr(end, 2);
+    if (end - space > 3 && (behind.starts_with(' ') || behind == ", " || behind == "; " || behind == ": ")) out.push_back({space + 1, end});
+  }
+  return out;
+}
 
-/// `count` blanks of each language (fewer where there is not enough text), at most one a sentence: the sentences whose
-/// hashes are smallest, whatever the order of the documents. Lines of the documents are paragraphs.
-inline std::vector<Blank> choose_blanks(std::span<const std::string> documents, std::size_t count) {
+/// How many Chinese characters a text has.
+inline std::size_t han_count(std::string_view text) {
+  std::size_t count = 0;
+  for (std::size_t at = 0; at < text.size();) {
+    const CodePoint c = decode_utf8(text, at);
+    count += is_han(c.value);
+    at += static_cast<std::size_t>(c.bytes);
+  }
+  return count;
+}
+
+/// Whether a text is a whole sentence of prose, and no heading, table row, code or list: it ends as one, and Chinese has at
+/// least ten Chinese characters; English begins with a capital, and words that may be blanked are at least half of it.
+inline bool is_prose(std::string_view sentence, std::size_t han, std::span<const TextRange> places) {
+  if (sentence.empty() || sentence.size() > sentence_limit) return false;
+  if (han > 0) return han >= 10 && (sentence.ends_with("。") || sentence.ends_with("！") || sentence.ends_with("？"));
+  std::size_t words = 0;  // bytes, each with the space before it
+  for (const TextRange& place : places) words += place.end - place.begin + 1;
+  const char first = sentence.front(), last = sentence.back();
+  return first >= 'A' && first <= 'Z' && (last == '.' || last == '!' || last == '?') && 2 * words >= sentence.size();
+}
+
+/// Up to `per_language` blanks of each language, English first, one a sentence: those sentences whose hash is the smallest,
+/// so that neither the order nor the number of documents changes a choice between the same sentences. A paragraph is a line.
+/// Throws Error where a document is not UTF-8.
+inline std::vector<Blank> choose_blanks(std::span<const std::string> documents, std::size_t per_language, std::uint64_t seed) {
   struct Candidate {
-    std::uint64_t hash;
-    Blank blank;
+    std::uint64_t order;
+    std::string_view sentence, context;  // context: sentences of the same paragraph before it, and the space between
+    TextRange place;
+    auto key() const { return std::tuple(order, sentence, context); }
   };
-  std::vector<Candidate> candidates[2];
-  std::set<std::string, std::less<>> seen;
-  for (const std::string_view document : documents)
-    for (std::size_t line = 0; line < document.size();) {
-      const std::size_t end = std::min(document.find('\n', line), document.size());
+  std::vector<Candidate> candidates[2];  // English, Chinese
+
+  for (std::size_t d = 0; d < documents.size(); ++d) {
+    const std::string_view document = documents[d];
+    const std::size_t wrong = first_invalid_utf8(document);
+    require(wrong == std::string_view::npos, "cannot choose blanks of document ", d, ": byte ", wrong, " is not UTF-8");
+    for (std::size_t line = 0, end = 0; line < document.size(); line = end + 1) {
+      end = std::min(document.find('\n', line), document.size());
       const std::string_view paragraph = document.substr(line, end - line);
-      line = end + 1;
-      for (const blanks::Sentence& sentence : blanks::sentences(paragraph)) {
-        const std::string_view text = paragraph.substr(sentence.begin, sentence.end - sentence.begin);
-        Language language{};
-        if (!blanks::language_of(text, language) || !seen.emplace(text).second) continue;
-        const std::uint64_t hash = Random{stream_of(text), 1}.bits(0).word[0] | std::uint64_t{Random{stream_of(text), 1}.bits(0).word[1]} << 32;
-        const auto places = blanks::places(paragraph, sentence.begin, sentence.end, language, hash);
-        if (places.empty()) continue;
-        const auto [at, length] = places[Random{hash, 3}.below(0, places.size())];
-        std::size_t first = sentence.begin > blanks::context_bytes ? sentence.begin - blanks::context_bytes : 0;
-        while (first > 0 && (static_cast<unsigned char>(paragraph[first]) & 0xc0) == 0x80) ++first;
-        std::string before(paragraph.substr(first, at - first));
-        if (language == Language::english) before.pop_back();  // the space belongs to the word's token
-        candidates[static_cast<int>(language)].push_back({hash, {language, std::move(before), std::string(paragraph.substr(at, length)), std::string(paragraph.substr(at + length, sentence.end - at - length))}});
+      const std::vector<TextRange> sentences = sentences_of(paragraph);
+      std::size_t first = 0;  // of the sentences that go along as context
+      for (const TextRange& range : sentences) {
+        while (range.begin - sentences[first].begin > blank_context) ++first;
+        const std::string_view sentence = paragraph.substr(range.begin, range.end - range.begin);
+        const std::size_t han = han_count(sentence);
+        const std::vector<TextRange> places = han > 0 ? chinese_places(sentence) : english_places(sentence);
+        if (places.empty() || !is_prose(sentence, han, places)) continue;
+        const Random random{seed, stream_of(sentence)};
+        candidates[han > 0].push_back({.order = random.below(0, ~std::uint64_t{0}),
+                                       .sentence = sentence,
+                                       .context = paragraph.substr(sentences[first].begin, range.begin - sentences[first].begin),
+                                       .place = places[random.below(1, places.size())]});
       }
     }
-  std::vector<Blank> chosen;
-  for (auto& list : candidates) {
-    std::sort(list.begin(), list.end(), [](const Candidate& a, const Candidate& b) { return a.hash < b.hash; });
-    for (std::size_t i = 0; i < std::min(count, list.size()); ++i) chosen.push_back(std::move(list[i].blank));
   }
-  return chosen;
+
+  std::vector<Blank> blanks;
+  for (auto& list : candidates) {
+    std::ranges::sort(list, {}, &Candidate::key);
+    const auto repeated = std::ranges::unique(list, {}, &Candidate::sentence);
+    list.erase(repeated.begin(), repeated.end());
+    if (list.size() > per_language) list.resize(per_language);
+    for (const Candidate& c : list) {
+      const auto& [begin, end] = c.place;
+      blanks.push_back({.before = std::string(c.context) + std::string(c.sentence.substr(0, begin)),
+                        .answer = std::string(c.sentence.substr(begin, end - begin)),
+                        .after = std::string(c.sentence.substr(end)),
+                        .chinese = &list == &candidates[1]});
+    }
+  }
+  return blanks;
+}
+
+/// Whether a model's answer is the truth, white space around both aside.
+inline bool exact_match(std::string_view answer, std::string_view truth) {
+  const auto trimmed = [](std::string_view text) {
+    constexpr std::string_view space = " \t\n\r";
+    const std::size_t first = text.find_first_not_of(space);
+    return first == std::string_view::npos ? std::string_view{} : text.substr(first, text.find_last_not_of(space) + 1 - first);
+  };
+  return trimmed(answer) == trimmed(truth);
 }
 
 }  // namespace golem
