@@ -120,7 +120,7 @@ TEMPLATE_TEST_CASE("project and its gradients agree with the oracle", "", float,
 
 TEMPLATE_TEST_CASE("project gives the same bits for any number of threads", "", float, double, bfloat16, float16) {
   for (const Isa isa : {Isa::plain, golem::cpu::detect_isa()})
-    for (const Shape s : {Shape{3, 200, 333}, Shape{300, 210, 410}, Shape{520, 64, 800}}) {
+    for (const Shape s : {Shape{3, 200, 333}, Shape{300, 210, 410}, Shape{520, 64, 800}, Shape{2048, 200, 40}}) {
       Device one({.threads = 1, .isa = isa});
       const Results<TestType, TestType> expected(one, s);
       for (const int threads : {2, 3, 8}) {
@@ -245,6 +245,17 @@ TEMPLATE_TEST_CASE("oneDNN and golem's kernels agree, float and bfloat16", "", f
     require_close<float>(dx, widened(dx_own), s.o);
     require_close<float>(dw, widened(dw_own), 2 * s.n);
   }
+}
+
+TEST_CASE("oneDNN is kept to the calling thread outside parallel regions") {
+#if defined(_OPENMP)
+  const int before = omp_get_max_threads();
+  {
+    const golem::cpu::OneThread one_thread;
+    CHECK(omp_get_max_threads() == 1);
+  }
+  CHECK(omp_get_max_threads() == before);
+#endif
 }
 #endif
 
