@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "golem/config/model.hpp"
 #include "golem/core/batch.hpp"
 #include "golem/core/buffer.hpp"
 #include "golem/core/op_arguments.hpp"
