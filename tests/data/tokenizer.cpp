@@ -14,7 +14,8 @@ namespace {
 
 // A few hundred lines of made-up English and Chinese.
 std::vector<std::string> texts() {
-  const char* words[]{"system", "package", "install", "the", "of", "kernel", "network", "file", "user", "group", "软件包", "系统", "安装", "文件", "用户", "网络"};
+  const char* words[]{"system", "package", "install", "the",  "of",   "kernel", "network", "file",
+                      "user",   "group",   "软件包",  "系统", "安装", "文件",   "用户",    "网络"};
   std::string text;
   unsigned state = 1;
   for (int line = 0; line < 400; ++line) {
@@ -36,12 +37,37 @@ const Tokenizer& tokenizer() {
 }  // namespace
 
 TEST_CASE("decode undoes encode, byte for byte, also for characters that were never seen") {
-  for (const std::string text : {"install the package", "  two  spaces \n\n newline\n", "安装软件包 system", "naïve café — 日本語 😀\ttab", "[MASK] is no mask here <n>", "", "\n"}) {
+  for (const std::string text :
+       {"install the package", "  two  spaces \n\n newline\n", "安装软件包 system", "naïve café — 日本語 😀\ttab", "[MASK] is no mask here <n>", "",
+        "\n", "</s><unk><pad>[sop]<0x41> \u2581\u2581 \u2585 \u2047 \ufffd \ufeff\r\n", "\u2581\n\n\u2581"}) {
     const auto tokens = tokenizer().encode(text);
     for (const std::int32_t token : tokens) CHECK((token >= 0 && token < tokenizer().size()));
-    if (text.find("<n>") == text.npos) CHECK(tokenizer().decode(tokens) == text);
+    CHECK(tokenizer().decode(tokens) == text);
   }
   CHECK(tokenizer().size() == 320);
+}
+
+TEST_CASE("decode undoes encode for any code points") {
+  std::uint32_t state = 7;
+  const auto below = [&](std::uint32_t n) { return ((state = state * 1664525u + 1013904223u) >> 8) % n; };
+  for (int round = 0; round < 300; ++round) {
+    std::string text;
+    for (std::uint32_t left = below(40); left > 0; --left) {
+      const std::uint32_t limits[]{0x80, 0x800, 0x10000, 0x110000};
+      std::uint32_t c = 1 + below(limits[below(4)] - 1);
+      if (c >= 0xd800 && c < 0xe000) c = 0x2581;
+      if (c < 0x80)
+        text += static_cast<char>(c);
+      else if (c < 0x800)
+        (text += static_cast<char>(0xc0 | c >> 6)) += static_cast<char>(0x80 | (c & 63));
+      else if (c < 0x10000)
+        ((text += static_cast<char>(0xe0 | c >> 12)) += static_cast<char>(0x80 | (c >> 6 & 63))) += static_cast<char>(0x80 | (c & 63));
+      else
+        (((text += static_cast<char>(0xf0 | c >> 18)) += static_cast<char>(0x80 | (c >> 12 & 63))) += static_cast<char>(0x80 | (c >> 6 & 63))) +=
+            static_cast<char>(0x80 | (c & 63));
+    }
+    REQUIRE(tokenizer().decode(tokenizer().encode(text)) == text);
+  }
 }
 
 TEST_CASE("prompts hold mask tokens, plain text does not") {
@@ -66,6 +92,8 @@ TEST_CASE("newlines are tokens, or white space") {
   const auto kept = tokenizer().encode("a\nb"), ignored = tokenizer().encode("a\nb", Newlines::ignore);
   CHECK(std::count(kept.begin(), kept.end(), tokenizer().special().newline) == 1);
   CHECK(std::count(ignored.begin(), ignored.end(), tokenizer().special().newline) == 0);
+  CHECK(tokenizer().decode(ignored) == "a b");
+  CHECK(tokenizer().encode_prompt("a\n[MASK]", Newlines::ignore) == tokenizer().encode_prompt("a [MASK]"));
 }
 
 TEST_CASE("training twice gives the same model, and a saved one loads with the same digest") {
@@ -75,6 +103,37 @@ TEST_CASE("training twice gives the same model, and a saved one loads with the s
   std::ofstream(path, std::ios::binary) << again.bytes();
   CHECK(Tokenizer::load(path).digest() == again.digest());
   std::remove(path.c_str());
+}
+
+TEST_CASE("a text of one long line is learnt from, and of a very long text every k-th line") {
+  std::string line = texts()[0];
+  std::replace(line.begin(), line.end(), '\n', ' ');
+  const Tokenizer one_line = Tokenizer::train(std::vector<std::string>{line}, {.vocab = 320});
+  CHECK(one_line.encode("kernel network").size() <= 4);
+  const Tokenizer thinned = Tokenizer::train(texts(), {.vocab = 320, .most_bytes = texts()[0].size() / 3});
+  CHECK(thinned.encode("kernel network").size() <= 4);
+  CHECK(thinned.digest() != tokenizer().digest());
+}
+
+TEST_CASE("where characters are many, they leave half of the vocabulary to words") {
+  std::string text = texts()[0];
+  for (std::uint32_t c = 0x4e00; c < 0x4e00 + 500; ++c)  // each once: far more than the vocabulary has room for
+    ((text += static_cast<char>(0xe0 | c >> 12)) += static_cast<char>(0x80 | (c >> 6 & 63))) += static_cast<char>(0x80 | (c & 63));
+  const Tokenizer trained = Tokenizer::train(std::vector<std::string>{text}, {.vocab = 320, .character_coverage = 1});
+  CHECK(trained.encode("kernel network").size() <= 4);
+  CHECK(trained.decode(trained.encode(text)) == text);
+}
+
+TEST_CASE("a space is a space, also for a tokenizer that never saw one") {
+  std::string text;
+  for (int i = 0; i < 60; ++i) text += "abcabdacdbcd\ncabdbadc\n";
+  const Tokenizer trained = Tokenizer::train(std::vector<std::string>{text}, {.vocab = 275});
+  CHECK(trained.decode(trained.encode("a b  \u2581 c")) == "a b  \u2581 c");
+}
+
+TEST_CASE("text that is not UTF-8 is refused, by its byte") {
+  CHECK_THROWS_WITH(tokenizer().encode("ab\xff"), Catch::Matchers::Contains("not UTF-8 at byte 2"));
+  CHECK_THROWS_WITH(Tokenizer::train(std::vector<std::string>{"ab\xff"}, {.vocab = 320}), Catch::Matchers::Contains("not UTF-8 at byte 2"));
 }
 
 TEST_CASE("what is no model, or no model for GLM, or cannot be trained, is told") {

@@ -6,6 +6,7 @@
 #include <sentencepiece_trainer.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -19,13 +20,16 @@
 #include "golem/core/digest.hpp"
 #include "golem/core/error.hpp"
 #include "golem/core/mapped_file.hpp"
+#include "golem/core/utf8.hpp"
+#include "golem/data/training_lines.hpp"
 
 namespace golem {
 
 /// How a tokenizer is trained. The same texts and options give the same model.
 struct TokenizerTraining {
-  int vocab = 4096;                 // pieces, special tokens and 256 bytes included
-  double character_coverage = 0.9995;  // of the characters of the texts; the rest is spelt in bytes
+  int vocab = 4096;                   // pieces, special tokens and 256 bytes included
+  double character_coverage = 0.998;  // of the characters of the texts, at most, and no more than half of the vocabulary; the rest is spelt in bytes
+  std::size_t most_bytes = 16 << 20;  // of longer texts, every k-th line is read
 };
 
 enum class Newlines : std::uint8_t {
@@ -33,33 +37,39 @@ enum class Newlines : std::uint8_t {
   ignore,  // '\n' is white space, GLM-130B's own way (spec 3)
 };
 
-/// Text to tokens and back. decode(encode(text)) is the text, byte for byte, for a model made by train().
+/// Text to tokens and back. decode(encode(text)) is the text, byte for byte, for a model made by train() and any UTF-8.
 class Tokenizer {
  public:
-  /// Trains a unigram model on lines of text; newlines are a token of their own, and any byte can be spelt.
+  /// Trains a unigram model on lines of text. Newlines are a token of their own; any byte can be spelt. Throws Error where
+  /// the texts do not give that many pieces.
   static Tokenizer train(std::span<const std::string> texts, const TokenizerTraining& training) {
-    Lines lines(texts);
-    const std::unordered_map<std::string, std::string> options{{"model_type", "unigram"},
-                                                               {"vocab_size", sentence(training.vocab)},
-                                                               {"character_coverage", sentence(training.character_coverage)},
-                                                               {"normalization_rule_name", "identity"},  // so that no byte of the text is lost
-                                                               {"remove_extra_whitespaces", "false"},
-                                                               {"add_dummy_prefix", "false"},
-                                                               {"allow_whitespace_only_pieces", "true"},
-                                                               {"byte_fallback", "true"},
-                                                               {"unk_id", "0"},
-                                                               {"bos_id", "-1"},
-                                                               {"eos_id", "1"},
-                                                               {"pad_id", "2"},
-                                                               {"control_symbols", "[MASK],[gMASK],[sMASK],[sop],[eop]"},
-                                                               {"user_defined_symbols", "<n>"},
-                                                               {"max_sentence_length", "100000"},
-                                                               {"num_threads", "1"},  // sums in one order
-                                                               {"minloglevel", "2"}};
+    std::vector<std::string> text = training_lines(texts, training.most_bytes);
+    keep_frequent_characters(text, (training.vocab - 256) / 2, training.character_coverage);
+    Lines lines(text);
+    const std::unordered_map<std::string, std::string> options{
+        {"model_type", "unigram"},
+        {"vocab_size", sentence(training.vocab)},
+        {"character_coverage", "1"},                  // of the characters that were kept
+        {"required_chars", std::string(space_sign)},  // also where no text has a space
+        {"normalization_rule_name", "identity"},      // so that no byte of the text is lost
+        {"remove_extra_whitespaces", "false"},
+        {"add_dummy_prefix", "false"},
+        {"allow_whitespace_only_pieces", "true"},
+        {"byte_fallback", "true"},
+        {"unk_id", "0"},
+        {"bos_id", "-1"},
+        {"eos_id", "1"},
+        {"pad_id", "2"},
+        {"control_symbols", "[MASK],[gMASK],[sMASK],[sop],[eop],<n>"},  // not user-defined: no text is taken for them
+        {"seed_sentencepiece_size", sentence(4 * training.vocab)},      // with one sub-iteration, 2.7 times as fast as the defaults,
+        {"num_sub_iterations", "1"},                                    // and 2% fewer tokens, on 4 MB of English and Chinese
+        {"max_sentence_length", sentence(longest_training_line)},
+        {"num_threads", "1"},  // sums in one order
+        {"minloglevel", "2"}};
     std::string model;
     const auto status = sentencepiece::SentencePieceTrainer::Train(options, &lines, &model);
-    require(status.ok(), "a tokenizer of ", training.vocab, " pieces cannot be trained on ", texts.size(), " texts of ", lines.bytes(),
-            " bytes: ask for fewer pieces, or give more text (SentencePiece: ", status.message(), ")");
+    require(status.ok(), "a tokenizer of ", training.vocab, " pieces cannot be trained on ", texts.size(), " texts (", text.size(),
+            " lines): ask for fewer pieces, or give more text (SentencePiece: ", status.message(), ")");
     return Tokenizer(std::move(model), "the trained model");
   }
 
@@ -76,17 +86,24 @@ class Tokenizer {
   int size() const { return processor_->GetPieceSize(); }
   const SpecialTokens& special() const { return special_; }
 
-  /// Tokens of plain text: nothing in it is taken for a special token.
+  /// Tokens of plain text: nothing in it is taken for a special token. Throws Error where it is not UTF-8.
   std::vector<std::int32_t> encode(std::string_view text, Newlines newlines = Newlines::keep) const {
-    std::string lines;
-    if (newlines == Newlines::keep && text.find('\n') != text.npos) {
-      for (const char c : text) c == '\n' ? lines += "<n>" : lines += c;
-      text = lines;
+    const std::size_t bad = first_invalid_utf8(text);
+    require(bad == text.npos, "a text of ", text.size(), " bytes cannot be tokenised: it is not UTF-8 at byte ", bad);
+    std::vector<std::int32_t> tokens;
+    std::string spaced;
+    if (newlines == Newlines::ignore && text.find('\n') != text.npos) {
+      spaced = text;
+      std::replace(spaced.begin(), spaced.end(), '\n', ' ');
+      text = spaced;
     }
-    std::vector<int> ids;
-    const auto status = processor_->Encode(text, &ids);
-    require(status.ok(), "a text of ", text.size(), " bytes cannot be tokenised (SentencePiece: ", status.message(), ")");
-    return {ids.begin(), ids.end()};
+    for (;;) {
+      const std::size_t end = text.find('\n');
+      append_line(tokens, text.substr(0, end));
+      if (end == text.npos) return tokens;
+      tokens.push_back(special_.newline);
+      text.remove_prefix(end + 1);
+    }
   }
 
   /// The same, but "[MASK]", "[gMASK]" and "[sMASK]" are the mask tokens.
@@ -95,7 +112,8 @@ class Tokenizer {
     while (!text.empty()) {
       std::size_t at = text.npos, length = 0;
       std::int32_t token = 0;
-      for (const auto& [name, id] : {std::pair<std::string_view, std::int32_t>{"[MASK]", special_.mask}, {"[gMASK]", special_.gmask}, {"[sMASK]", special_.smask}})
+      for (const auto& [name, id] :
+           {std::pair<std::string_view, std::int32_t>{"[MASK]", special_.mask}, {"[gMASK]", special_.gmask}, {"[sMASK]", special_.smask}})
         if (const std::size_t found = text.find(name); found < at) at = found, length = name.size(), token = id;
       const auto part = encode(text.substr(0, at), newlines);
       tokens.insert(tokens.end(), part.begin(), part.end());
@@ -133,35 +151,19 @@ class Tokenizer {
   }
 
  private:
-  // The lines of the texts, one after the other.
+  static constexpr std::string_view space_sign = "\u2581";  // what SentencePiece writes for a space: as text it is spelt in bytes
+
   class Lines : public sentencepiece::SentenceIterator {
    public:
-    explicit Lines(std::span<const std::string> texts) : texts_(texts) {
-      for (const std::string& text : texts) bytes_ += text.size();
-      Next();
-    }
-    bool done() const override { return done_; }
-    void Next() override {
-      do {
-        if (at_ > (text_ < texts_.size() ? texts_[text_].size() : 0)) ++text_, at_ = 0;
-        if (text_ >= texts_.size()) {
-          done_ = true;
-          return;
-        }
-        const std::size_t end = std::min(texts_[text_].find('\n', at_), texts_[text_].size());
-        line_.assign(texts_[text_], at_, end - at_);
-        at_ = end + 1;
-      } while (line_.empty());
-    }
-    const std::string& value() const override { return line_; }
+    explicit Lines(const std::vector<std::string>& lines) : lines_(lines) {}
+    bool done() const override { return line_ >= lines_.size(); }
+    void Next() override { ++line_; }
+    const std::string& value() const override { return lines_[line_]; }
     sentencepiece::util::Status status() const override { return {}; }
-    std::size_t bytes() const { return bytes_; }
 
    private:
-    std::span<const std::string> texts_;
-    std::size_t text_ = 0, at_ = 0, bytes_ = 0;
-    std::string line_;
-    bool done_ = false;
+    const std::vector<std::string>& lines_;
+    std::size_t line_ = 0;
   };
 
   Tokenizer(std::string model, const std::string& where) : model_(std::move(model)), digest_(sha256_hex(model_.data(), model_.size())) {
@@ -173,12 +175,35 @@ class Tokenizer {
       require(found >= 0 && processor_->IdToPiece(found) == piece, where, " has no piece '", piece, "': it was not trained for GLM");
       return static_cast<std::int32_t>(found);
     };
-    special_ = {.mask = id("[MASK]"), .gmask = id("[gMASK]"), .smask = id("[sMASK]"), .sop = id("[sop]"), .eop = id("[eop]"), .eos = id("</s>"), .newline = id("<n>"), .pad = id("<pad>")};
+    special_ = {.mask = id("[MASK]"),
+                .gmask = id("[gMASK]"),
+                .smask = id("[sMASK]"),
+                .sop = id("[sop]"),
+                .eop = id("[eop]"),
+                .eos = id("</s>"),
+                .newline = id("<n>"),
+                .pad = id("<pad>")};
+    for (const char* byte : {"<0xE2>", "<0x96>", "<0x81>"})
+      if (const int found = processor_->PieceToId(byte); processor_->IsByte(found)) space_sign_.push_back(found);
+  }
+
+  void append_line(std::vector<std::int32_t>& tokens, std::string_view line) const {
+    for (;;) {
+      const std::size_t end = space_sign_.empty() ? line.npos : line.find(space_sign);
+      std::vector<int> ids;
+      const auto status = processor_->Encode(line.substr(0, end), &ids);
+      require(status.ok(), "a line of ", line.size(), " bytes cannot be tokenised (SentencePiece: ", status.message(), ")");
+      tokens.insert(tokens.end(), ids.begin(), ids.end());
+      if (end == line.npos) return;
+      tokens.insert(tokens.end(), space_sign_.begin(), space_sign_.end());
+      line.remove_prefix(end + space_sign.size());
+    }
   }
 
   std::string model_, digest_;
   std::unique_ptr<sentencepiece::SentencePieceProcessor> processor_;
   SpecialTokens special_;
+  std::vector<std::int32_t> space_sign_;  // in bytes; empty for a model without byte pieces, which takes it for a space
 };
 
 }  // namespace golem
