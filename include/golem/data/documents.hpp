@@ -41,28 +41,40 @@ inline Document read_document(const std::string& path) {
 
 namespace documents {
 
+/// Such links may run in circles.
+inline bool is_link_to_folder(const std::string& path) {
+  struct stat link {
+  }, target{};
+  return lstat(path.c_str(), &link) == 0 && S_ISLNK(link.st_mode) && stat(path.c_str(), &target) == 0 && S_ISDIR(target.st_mode);
+}
+
 inline void collect(const std::string& path, std::vector<std::string>& files) {
   struct stat status {};
   const bool found = stat(path.c_str(), &status) == 0;
   require(found, "'", path, "' cannot be read as a corpus: ", std::strerror(errno));
   if (!S_ISDIR(status.st_mode)) {
+    require(S_ISREG(status.st_mode), "'", path, "' cannot be read as text: it is no regular file");
     files.push_back(path);
     return;
   }
   DIR* folder = opendir(path.c_str());
   require(folder != nullptr, "the folder '", path, "' cannot be read: ", std::strerror(errno));
   std::vector<std::string> names;
+  errno = 0;
   while (const dirent* entry = readdir(folder))
     if (entry->d_name[0] != '.') names.push_back(entry->d_name);
+  const int cause = errno;
   closedir(folder);
+  require(cause == 0, "the folder '", path, "' cannot be read: ", std::strerror(cause));
   std::sort(names.begin(), names.end());
-  for (const std::string& name : names) collect(path + "/" + name, files);
+  for (const std::string& name : names)
+    if (!is_link_to_folder(path + "/" + name)) collect(path + "/" + name, files);
 }
 
 }  // namespace documents
 
-/// The text files at `path`: a file, or a folder with its folders, in the order of their names; hidden ones and empty ones
-/// are passed over. Throws Error for what cannot be read or is not text, and where nothing is left.
+/// The text files at `path`: a file, or a folder with its folders, in the order of their names; hidden ones, empty ones
+/// and links to folders are passed over. Throws Error for what cannot be read or is not text, and where nothing is left.
 inline std::vector<Document> read_documents(const std::string& path) {
   std::vector<std::string> files;
   documents::collect(path, files);

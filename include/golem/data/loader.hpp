@@ -36,7 +36,7 @@ struct LoaderOptions {
   int rank = 0, ranks = 1;    // of the data-parallel axis: each sample goes to one rank
   enum class Order : std::uint8_t {
     shuffled,  // a new order each epoch
-    stored,    // for validation
+    stored,    // for validation: the order of the file, and a row's blanks are always the same
   } order = Order::shuffled;
 };
 
@@ -46,13 +46,15 @@ class Loader {
  public:
   Loader(const Corpus& corpus, const BlankRecipe& recipe, const SpecialTokens& special, const LoaderOptions& options = {})
       : corpus_(&corpus), infilling_(recipe, special), options_(options), seed_(static_cast<std::int64_t>(options.seed)) {
-    require(corpus.header().row == recipe.row, "a corpus with rows of ", corpus.header().row, " tokens was given to a recipe for rows of ", recipe.row,
-            ": build the corpus for this context");
-    require(options.ranks >= 1 && options.rank >= 0 && options.rank < options.ranks, "data rank ", options.rank, " of ", options.ranks, " does not exist");
+    require(corpus.header().row == recipe.row, "a corpus with rows of ", corpus.header().row, " tokens was given to a recipe for rows of ",
+            recipe.row, ": build the corpus for this context");
+    require(options.ranks >= 1 && options.rank >= 0 && options.rank < options.ranks, "data rank ", options.rank, " of ", options.ranks,
+            " does not exist");
   }
 
   /// The next `rows` samples of this rank; valid until the next call.
   const Batch& next(int rows) {
+    require(rows >= 1, "a batch of ", rows, " rows was asked for: at least 1");
     const int length = infilling_.recipe().context;
     batch_.rows = rows, batch_.length = length;
     batch_.tokens.clear(), batch_.positions.clear(), batch_.targets.clear(), batch_.windows.clear(), batch_.tasks.clear();
@@ -70,20 +72,32 @@ class Loader {
     position_ += samples;
   }
   /// Goes to any sample.
-  void seek(std::int64_t position) { position_ = position; }
+  void seek(std::int64_t position) {
+    require(position >= 0, "a loader cannot go to sample ", position, ": the first is 0");
+    position_ = position;
+  }
   /// Another order of the rows from here on.
   void reshuffle(std::uint64_t seed) { seed_ = static_cast<std::int64_t>(seed); }
 
+  /// Throws Error where a state of another corpus, or of none, is loaded.
   void visit_state(StateVisitor& visitor) {
-    visitor.integer("loader.position", position_);
+    std::int64_t position = position_, rows = corpus_->rows();
+    visitor.integer("loader.position", position);
     visitor.integer("loader.seed", seed_);
+    visitor.integer("loader.rows", rows);
+    require(rows == corpus_->rows(), "the saved run read a corpus of ", rows, " rows, and this one has ", corpus_->rows(),
+            ": go on with the corpus that it began with");
+    seek(position);
   }
 
  private:
   void append(std::int64_t number) {
-    const std::int64_t epoch = number / corpus_->rows(), place = number % corpus_->rows();
-    const std::int64_t row = options_.order == LoaderOptions::Order::stored ? place : shuffled(place, corpus_->rows(), {static_cast<std::uint64_t>(seed_), stream_of("epoch") + static_cast<std::uint64_t>(epoch)});
-    infilling_.make(sample_, corpus_->row(row), static_cast<std::uint64_t>((infilling_.recipe().redraw ? epoch * corpus_->rows() : 0) + row));
+    const std::int64_t rows = corpus_->rows(), epoch = number / rows, place = number % rows;
+    const bool stored = options_.order == LoaderOptions::Order::stored;
+    const Random order{static_cast<std::uint64_t>(seed_), stream_of("epoch") + static_cast<std::uint64_t>(epoch)};
+    const std::int64_t row = stored ? place : shuffled(place, rows, order);
+    const std::int64_t blanks = !stored && infilling_.recipe().redraw ? epoch * rows + row : row;
+    infilling_.make(sample_, corpus_->row(row), static_cast<std::uint64_t>(blanks));
     batch_.tokens.insert(batch_.tokens.end(), sample_.tokens.begin(), sample_.tokens.end());
     batch_.positions.insert(batch_.positions.end(), sample_.positions.begin(), sample_.positions.end());
     for (std::size_t i = 0; i < sample_.labels.size(); ++i) batch_.targets.push_back(sample_.scored[i] ? sample_.labels[i] : -1);
