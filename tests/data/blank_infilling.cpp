@@ -59,6 +59,7 @@ TEST_CASE("Python's random numbers") {
   CHECK(PythonRandom(1).below(std::uint64_t{1} << 32) == 3280387012u);
   CHECK(PythonRandom(2).below(std::uint64_t{1} << 32) == 242886303u);
   CHECK(PythonRandom(12345).below(std::uint64_t{1} << 32) == 831769172u);
+  CHECK(PythonRandom((std::uint64_t{1} << 40) + 7).uniform() == 0.6137037779936511);  // random.Random(2**40 + 7).random()
 }
 
 TEST_CASE("a sample of any recipe holds its whole text, and each target belongs to its blank") {

@@ -81,13 +81,14 @@ class Loader {
 
   /// Throws Error where a state of another corpus, or of none, is loaded.
   void visit_state(StateVisitor& visitor) {
-    std::int64_t position = position_, rows = corpus_->rows();
+    std::int64_t position = position_, seed = seed_, rows = corpus_->rows();
     visitor.integer("loader.position", position);
-    visitor.integer("loader.seed", seed_);
+    visitor.integer("loader.seed", seed);
     visitor.integer("loader.rows", rows);
     require(rows == corpus_->rows(), "the saved run read a corpus of ", rows, " rows, and this one has ", corpus_->rows(),
             ": go on with the corpus that it began with");
     seek(position);
+    seed_ = seed;
   }
 
  private:

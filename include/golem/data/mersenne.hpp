@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -14,8 +15,10 @@ class PythonRandom {
   /// random.Random(seed) of a non-negative integer.
   explicit PythonRandom(std::uint64_t seed) {
     const std::uint32_t key[]{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)};
-    init_by_array(key, key[1] ? 2 : 1);
+    init_by_array({key, key[1] ? 2u : 1u});
   }
+  /// MT19937 of a key of 32-bit words, as numpy's RandomState(key) makes it too.
+  explicit PythonRandom(std::span<const std::uint32_t> key) { init_by_array(key); }
 
   std::uint32_t word() {
     if (next_ == size) twist();
@@ -57,12 +60,14 @@ class PythonRandom {
     return low | std::uint64_t{word() >> (64 - bits)} << 32;
   }
 
-  void init_by_array(const std::uint32_t* key, int length) {
+  void init_by_array(std::span<const std::uint32_t> key) {
+    const int length = static_cast<int>(key.size());
     state_[0] = 19650218u;
     for (int i = 1; i < size; ++i) state_[i] = 1812433253u * (state_[i - 1] ^ (state_[i - 1] >> 30)) + static_cast<std::uint32_t>(i);
     int i = 1, j = 0;
     for (int k = size > length ? size : length; k; --k) {
-      state_[i] = (state_[i] ^ ((state_[i - 1] ^ (state_[i - 1] >> 30)) * 1664525u)) + key[j] + static_cast<std::uint32_t>(j);
+      state_[i] =
+          (state_[i] ^ ((state_[i - 1] ^ (state_[i - 1] >> 30)) * 1664525u)) + key[static_cast<std::size_t>(j)] + static_cast<std::uint32_t>(j);
       if (++i >= size) state_[0] = state_[size - 1], i = 1;
       if (++j >= length) j = 0;
     }
