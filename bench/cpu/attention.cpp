@@ -166,3 +166,5 @@ BENCHMARK_TEMPLATE(decode, float)->ArgNames({"sequences", "threads"})->ArgsProdu
 BENCHMARK_TEMPLATE(decode, bfloat16)->ArgNames({"sequences", "threads"})->ArgsProduct({{1, 8}, {1, 2}})->UseManualTime();
 
 }  // namespace
+
+BENCHMARK_MAIN();

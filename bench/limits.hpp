@@ -1,0 +1,55 @@
+// What the machine can do at most, measured in the run that the figures beside it come from.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <vector>
+
+#include "golem/cpu/simd.hpp"
+#include "golem/cpu/device.hpp"
+
+namespace limits {
+
+inline double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+inline double median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
+  return values[values.size() / 2];
+}
+
+/// Sixteen chains of fp32 multiply-adds in registers.
+struct FmaPiece {
+  static constexpr std::int64_t rounds = 200000, chains = 16;
+  template <int width>
+  [[gnu::always_inline]] static void run(float* out) {
+    using V = golem::cpu::Lanes<float, width>;
+    V sum[chains], a = V{} + 0.999f, b = V{} + 0.001f;
+    for (V& s : sum) s = V{} + 1.0f;
+    for (std::int64_t i = 0; i < rounds; ++i)
+#pragma GCC unroll 16
+      for (V& s : sum) s = s * a + b;
+    *out = 0;
+    for (const V& s : sum) *out += s[0];
+  }
+};
+
+/// Seconds that all threads of the device take for one piece each, and the operations of those pieces (2 a multiply-add).
+inline double fma_seconds(golem::cpu::Device& device) {
+  const double start = now();
+  device.parallel(device.threads(), [&](std::int64_t) {
+    float out = 0;
+    golem::cpu::run_on<FmaPiece>(device.isa(), &out);
+    benchmark::DoNotOptimize(out);
+  });
+  return now() - start;
+}
+inline double fma_operations(const golem::cpu::Device& device) {
+  const int width = device.isa() >= golem::cpu::Isa::avx512 ? 16 : device.isa() >= golem::cpu::Isa::avx2 ? 8 : 4;
+  return 2.0 * device.threads() * FmaPiece::rounds * FmaPiece::chains * width;
+}
+
+}  // namespace limits

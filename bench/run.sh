@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Builds the benchmarks and runs them; with --peers, PyTorch's block in turn with ours.
+# SPDX-License-Identifier: Apache-2.0
+# bash bench/run.sh [--peers] [NAME ...]     NAME: gemm, attention, quantized_gemm, block (default: all)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+peers='' names=()
+for argument in "$@"; do
+  case $argument in
+  --peers) peers=yes ;;
+  -*) echo "bash bench/run.sh [--peers] [NAME ...], not: $argument"; exit 2 ;;
+  *) names+=("$argument") ;;
+  esac
+done
+[ ${#names[@]} -gt 0 ] || names=(gemm attention quantized_gemm block)
+
+cmake -S . -B build-bench -DCMAKE_BUILD_TYPE=Release -DGOLEM_BUILD_TESTS=OFF -DGOLEM_BUILD_EXAMPLES=OFF >/dev/null
+cmake --build build-bench --parallel "$(nproc)" --target "${names[@]/#/bench_}"
+
+chip=$(awk -F': ' '/model name/ {print $2; exit}' /proc/cpuinfo | tr -cs 'A-Za-z0-9' '-')
+results=bench/results/$(date +%F)-${chip%-}
+mkdir -p "$results"
+for name in "${names[@]}"; do
+  echo "== $name"
+  build-bench/bench/bench_"$name" --benchmark_out="$results/$name.json" --benchmark_out_format=json --benchmark_counters_tabular=true
+done
+if [ -n "$peers" ]; then
+  /usr/bin/python3 -c 'import torch' 2>/dev/null || {
+    as_root=(env DEBIAN_FRONTEND=noninteractive)
+    [ "$(id -u)" = 0 ] || as_root=(sudo "${as_root[@]}")
+    "${as_root[@]}" apt-get install -y -qq --no-install-recommends python3-torch python3-numpy
+  }
+  echo "== PyTorch, and ours again after it"
+  /usr/bin/python3 bench/peers/torch_block.py | tee "$results/torch_block.json"
+  build-bench/bench/bench_block --benchmark_out="$results/block-after-torch.json" --benchmark_out_format=json --benchmark_counters_tabular=true
+fi
+echo "raw figures: $results"
