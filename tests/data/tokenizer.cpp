@@ -144,3 +144,26 @@ TEST_CASE("what is no model, or no model for GLM, or cannot be trained, is told"
   CHECK_THROWS_WITH(Tokenizer::load("nowhere.model"), Catch::Matchers::Contains("nowhere.model"));
   CHECK_THROWS_WITH(Tokenizer::train(std::vector<std::string>{"too little"}, {.vocab = 4096}), Catch::Matchers::Contains("ask for fewer pieces"));
 }
+
+TEST_CASE("a damaged model is refused, or stays within its vocabulary") {
+  const std::string path = "tokenizer_test.model";
+  std::uint32_t state = 3;
+  const auto below = [&](std::size_t n) { return ((state = state * 1664525u + 1013904223u) >> 8) % n; };
+  int refused = 0;
+  for (int round = 0; round < 150; ++round) {
+    std::string model = tokenizer().bytes();
+    for (std::size_t flips = 1 + below(8); flips > 0; --flips) model[below(model.size())] = static_cast<char>(below(256));
+    if (round % 3 == 0) model.resize(below(model.size()));
+    std::ofstream(path, std::ios::binary) << model;
+    try {
+      const Tokenizer damaged = Tokenizer::load(path);
+      const auto tokens = damaged.encode("install 软件包 \u2581\n[MASK]");
+      for (const std::int32_t token : tokens) REQUIRE((token >= 0 && token < damaged.size()));
+      damaged.decode(tokens);
+    } catch (const Error&) {
+      ++refused;
+    }
+  }
+  std::remove(path.c_str());
+  CHECK(refused > 75);
+}
