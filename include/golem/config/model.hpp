@@ -58,12 +58,13 @@ struct ModelConfig {
   double norm_eps = 1e-5;         // spec 1.1
   double rope_base = 10000;       // spec 1.4
   double embedding_std = 0.0052;  // initial N(0, std^2) of the embedding, spec 1.9
+  double initial_gain = 0;        // of what feeds the residual: 0 for GLM-130B's 1 / alpha; a small model with few steps learns sooner with 1 to 3
   double dropout = 0;             // embedding output, attention probabilities, both residual branches
 
   constexpr int head_dim() const { return hidden / heads; }                             // D
   constexpr int ffn_rows() const { return ffn_kind == Ffn::geglu ? 2 * ffn : ffn; }     // of the up-projection
   constexpr double alpha() const { return norm == Norm::deep ? constant_sqrt(2.0 * layers) : 1.0; }  // residual gain, spec 1.1
-  constexpr double beta() const { return norm == Norm::deep ? 1.0 / constant_sqrt(2.0 * layers) : 1.0; }  // initial gain, spec 1.1
+  constexpr double beta() const { return initial_gain > 0 ? initial_gain : 1.0 / alpha(); }  // initial gain, spec 1.1
 
   /// A copy, changed: `glm_130b::config.with([](auto& c) { c.layers = 4; })`.
   template <class Change>
@@ -92,6 +93,7 @@ constexpr const char* broken_rule(const ModelConfig& c) {
   if (c.vocab < 2) return "golem: ModelConfig::vocab must be at least 2";
   if (c.context < 1) return "golem: ModelConfig::context must be at least 1";
   if (!(c.norm_eps > 0)) return "golem: ModelConfig::norm_eps must be above 0";
+  if (!(c.initial_gain >= 0)) return "golem: ModelConfig::initial_gain must be at least 0";
   if (!(c.dropout >= 0 && c.dropout < 1)) return "golem: ModelConfig::dropout must be in [0, 1)";
   return nullptr;
 }
@@ -115,6 +117,7 @@ consteval bool prove_model() {
   static_assert(c.vocab >= 2, "golem: ModelConfig::vocab must be at least 2");
   static_assert(c.context >= 1, "golem: ModelConfig::context must be at least 1");
   static_assert(c.norm_eps > 0, "golem: ModelConfig::norm_eps must be above 0");
+  static_assert(c.initial_gain >= 0, "golem: ModelConfig::initial_gain must be at least 0");
   static_assert(c.dropout >= 0 && c.dropout < 1, "golem: ModelConfig::dropout must be in [0, 1)");
   return true;
 }
