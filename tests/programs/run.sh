@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# The example programs as a user meets them: a small run from text to filled blanks, resumed byte for byte, and what goes wrong in sentences.
+# SPDX-License-Identifier: Apache-2.0
+# run.sh BINARIES SOURCE
+set -euo pipefail
+bin=$1 source=$2
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+
+fail() { echo "FAILED: $*"; exit 1; }
+# refuse WORDS COMMAND...: the command must fail, with these words on standard error and none on standard output.
+refuse() {
+  local words=$1
+  shift
+  if "$@" >out 2>err </dev/null; then fail "went well: $*"; fi
+  grep -qF -- "$words" err || { cat err; fail "'$words' was not said by: $*"; }
+  [ ! -s out ] || fail "something was printed by: $*"
+}
+
+mkdir text
+cp "$source"/README.md "$source"/include/golem/README.md text/
+for header in "$source"/include/golem/*/*.hpp; do cp "$header" "text/$(basename "$header").txt"; done
+
+train=("$bin/pretrain" --corpus text --model tiny --precision fp32 --threads 1 --batch 4 --micro-batch 4 --validate-every 5)
+"${train[@]}" --out straight --steps 12 --save-every 6 --keep 0 >straight.json 2>log || { cat log; fail "pretrain"; }
+grep -q '"job":"pretrain".*"steps":12' straight.json || fail "pretrain's last line: $(cat straight.json)"
+[ -s straight/loss.svg ] && [ "$(grep -c validation_loss straight/metrics.jsonl)" = 2 ] || fail "pretrain left no chart or log"
+
+echo "-- resumed equals uninterrupted"
+cp -r straight resumed
+rm -r resumed/step-00000012
+echo -n step-00000006 >resumed/latest
+"${train[@]}" --out resumed --steps 12 --save-every 6 --keep 0 --resume auto >resumed.json 2>log || { cat log; fail "pretrain --resume"; }
+cmp straight/step-00000012/model.safetensors resumed/step-00000012/model.safetensors 2>/dev/null ||
+  diff -r straight/step-00000012 resumed/step-00000012 >/dev/null || fail "the resumed run differs"
+
+echo "-- levers are written to the log"
+"${train[@]}" --out resumed --steps 13 --resume auto --new-peak-lr 0.01 --skip-rows 8 --rewarm 2 >/dev/null 2>log || { cat log; fail "levers"; }
+grep -q 'peak learning rate changed' resumed/metrics.jsonl && grep -q 'are skipped' resumed/metrics.jsonl || fail "levers are not in the log"
+
+echo "-- quantised, and filled"
+"$bin/quantize" straight --out int4 --bits 4 --group 32 | grep -q '"job":"quantize"' || fail "quantize"
+"$bin/fill" --run straight --text 'golem is a [MASK] library' --max-tokens 4 2>/dev/null | grep -q '"job":"fill".*"blanks":1' || fail "fill"
+"$bin/fill" --run straight --checkpoint int4 --precision int4 --text 'golem is a' --max-tokens 4 2>/dev/null | grep -q '"precision":"int4"' || fail "fill with int4"
+
+echo "-- what goes wrong is told"
+refuse "give --corpus" "$bin/pretrain" --out none
+refuse "No such file" "$bin/pretrain" --corpus nowhere --out none
+refuse "--no-such-option" "$bin/pretrain" --no-such-option
+mkdir bad && head -c 2000 /dev/urandom >bad/noise.bin
+refuse "bad/noise.bin" "$bin/pretrain" --corpus bad --model tiny --out none
+mkdir empty
+refuse "there is no text" "$bin/pretrain" --corpus empty --model tiny --out none
+refuse "there is no model" "$bin/pretrain" --corpus text --model huge --out none
+refuse "shorten the text" "$bin/fill" --run straight --text "$(head -c 3000 text/README.md | tr '\n' ' ')"
+refuse "built for 8 bits" "$bin/quantize" straight --out none --bits 5
+refuse "quantised already" "$bin/quantize" int4 --out none
+shard=$(ls straight/step-00000012/model*.safetensors | head -n 1)
+printf '\377' | dd of="$shard" bs=1 seek=70000 conv=notrunc status=none
+refuse "is not what was saved" "$bin/fill" --run straight --text 'a [MASK]'
+truncate -s 50000 "$shard"
+refuse "is not what was saved" "$bin/fill" --run straight --text 'a [MASK]'
+"$bin/pretrain" --corpus text/README.md --model tiny --precision fp32 --threads 1 --out other --steps 1 >/dev/null 2>log || { cat log; fail "another run"; }
+cp other/tokenizer.model resumed/tokenizer.model
+refuse "another tokenizer" "${train[@]}" --out resumed --steps 14 --resume auto
+echo "all went as it should"
