@@ -20,8 +20,8 @@ struct WindowList {
 /// probabilities = softmax(scores * layer_scale), scores = (q * scale / layer_scale) kT, with q rounded to its type after
 /// the scaling (spec 1.5: layer_scale is layer + 1, and keeps fp16 scores in range).
 struct AttentionOptions {
-  float scale = 1;        // 1 / sqrt(D)
-  float layer_scale = 1;  // c_l
+  double scale = 1;       // 1 / sqrt(D)
+  double layer_scale = 1;  // c_l
   double dropout = 0;     // of the probabilities
   Random random{};        // where its masks come from
 };

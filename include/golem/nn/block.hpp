@@ -131,8 +131,8 @@ class Block {
   }
 
   AttentionOptions attention_options(const Rows<A>& rows, int row) const {
-    return {.scale = 1.0f / std::sqrt(static_cast<float>(M::config.head_dim())),
-            .layer_scale = static_cast<float>(layer_ + 1),  // spec 1.5, section 9 item 11
+    return {.scale = 1.0 / std::sqrt(static_cast<double>(M::config.head_dim())),
+            .layer_scale = layer_ + 1.0,  // spec 1.5, section 9 item 11
             .dropout = rows.dropout,
             .random = stream(Site::probabilities, rows.first_sample + row, rows)};
   }
