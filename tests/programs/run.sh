@@ -19,7 +19,8 @@ refuse() {
 }
 
 mkdir text
-cp "$source"/README.md "$source"/include/golem/README.md text/
+cp "$source"/README.md text/
+cp "$source"/include/golem/README.md text/map.md
 for header in "$source"/include/golem/*/*.hpp; do cp "$header" "text/$(basename "$header").txt"; done
 
 train=("$bin/pretrain" --corpus text --model tiny --precision fp32 --threads 1 --batch 4 --micro-batch 4 --validate-every 5)
