@@ -79,10 +79,11 @@ void run(const Options& options) {
   Tensors tensors;
   golem::QuantizationReport report;
   std::uint64_t bytes_before = 0, bytes_after = 0;
+  for (const std::string& name : reader.names())
+    golem::require(!name.ends_with("_scale"), "'", reader.folder(), "' is quantised already: quantise the checkpoint that it was made from");
   for (const std::string& name : reader.names()) {
     const golem::StoredTensor& stored = *reader.find(name);
     bytes_before += stored.bytes();
-    golem::require(!name.ends_with("_scale"), "'", reader.folder(), "' is quantised already: quantise the checkpoint that it was made from");
     if (is_quantized(name)) {
       report += quantize_matrix(tensors, source, stored, options.search);
     } else {
