@@ -145,7 +145,7 @@ inline std::vector<Blank> choose_blanks(std::span<const std::string> documents, 
 
   std::vector<Blank> blanks;
   for (auto& list : candidates) {
-    std::sort(list.begin(), list.end(), [](const Candidate& a, const Candidate& b) { return a.key < b.key; });
+    std::sort(list.begin(), list.end(), [](const Candidate& a, const Candidate& b) { return a.key() < b.key(); });
     list.erase(std::unique(list.begin(), list.end(), [](const Candidate& a, const Candidate& b) { return a.sentence == b.sentence; }), list.end());
     if (list.size() > per_language) list.resize(per_language);
     for (const Candidate& c : list) {
