@@ -28,7 +28,7 @@ struct Options {
   std::string corpus, held_out, out = "run", model = "small", precision = "auto", tokenizer, resume;
   std::int64_t steps = 1000, batch = 8, warmup = 50, save_every = 0, validate_every = 100, keep = 2;
   int micro_batch = 8, threads = 0;
-  double peak = 2e-3, min = 1e-4, weight_decay = 0.1, clip = 1.0, shrink = 1.0;
+  double peak = 1.5e-3, min = 1e-4, weight_decay = 0.1, clip = 1.0, shrink = 1.0;
   std::uint64_t seed = 1234;
   bool recompute = false;
   std::string sentinel = "report";
@@ -230,7 +230,7 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--corpus", o.corpus, "folder of UTF-8 text files to learn from");
   app.add_option("--held-out", o.held_out, "folder of text that is only measured: bits per byte before and after");
   app.add_option("--out", o.out, "the run's folder: tokenizer, rows, checkpoints, metrics.jsonl, loss.svg")->capture_default_str();
-  app.add_option("--model", o.model, "tiny (2 x 64) or small (3 x 256)")->capture_default_str();
+  app.add_option("--model", o.model, "tiny (2 x 64) or small (3 x 384)")->capture_default_str();
   app.add_option("--precision", o.precision, "fp32, bf16 (with fp32 master weights), or auto: what this processor is faster in")->capture_default_str();
   app.add_option("--tokenizer", o.tokenizer, "a SentencePiece model for GLM, instead of training one");
   app.add_option("--steps", o.steps, "optimizer steps in all")->capture_default_str()->check(CLI::PositiveNumber);
