@@ -2,7 +2,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cctype>
 #include <chrono>
 #include <cstdio>
 #include <fstream>
@@ -41,42 +40,35 @@ struct Answers {
   }
 };
 
-// Candidates of the baseline: the most frequent words, or runs of two to four Chinese characters, of the training text.
+// The tokens before a blank: a space before it belongs to the blank's own first token.
+std::vector<std::int32_t> left_of(const golem::Blank& blank, const golem::Tokenizer& tokenizer) {
+  std::string_view before = blank.before;
+  if (before.ends_with(' ')) before.remove_suffix(1);
+  return tokenizer.encode(before);
+}
+
+// Candidates of the baseline: what may be blanked in the training text, by the rule that chose the blanks; the most frequent.
 class Candidates {
  public:
   Candidates(const std::vector<std::string>& texts, const golem::Tokenizer& tokenizer) {
-    std::unordered_map<std::string, int> words, runs;
-    for (const std::string& text : texts) count(text, words, runs);
-    keep(tokens_[0], words, tokenizer, " ");
-    keep(tokens_[1], runs, tokenizer, "");
+    std::unordered_map<std::string, int> english, chinese;
+    for (const std::string& text : texts)
+      for (std::size_t line = 0, end = 0; line < text.size(); line = end + 1) {
+        end = std::min(text.find('\n', line), text.size());
+        const std::string_view paragraph = std::string_view(text).substr(line, end - line);
+        for (const auto& [from, to] : golem::english_places(paragraph)) ++english[std::string(paragraph.substr(from, to - from))];
+        for (const auto& [from, to] : golem::chinese_places(paragraph)) ++chinese[std::string(paragraph.substr(from, to - from))];
+      }
+    keep(english_, english, tokenizer, " ");
+    keep(chinese_, chinese, tokenizer, "");
+    keep(chinese_spaced_, chinese, tokenizer, " ");
   }
-  const std::vector<std::vector<std::int32_t>>& of(const golem::Blank& blank) const { return tokens_[blank.chinese]; }
+  const std::vector<std::vector<std::int32_t>>& of(const golem::Blank& blank) const {
+    return !blank.chinese ? english_ : blank.before.ends_with(' ') ? chinese_spaced_ : chinese_;
+  }
 
  private:
   static constexpr std::size_t most = 20000;
-
-  static void count(const std::string& text, std::unordered_map<std::string, int>& words, std::unordered_map<std::string, int>& runs) {
-    std::vector<std::size_t> han;  // where the characters of a run of Chinese begin, and at last where it ends
-    for (std::size_t at = 0; at < text.size();) {
-      const golem::CodePoint point = golem::decode_utf8(text, at);
-      const std::size_t next = at + static_cast<std::size_t>(point.bytes ? point.bytes : 1);
-      if (golem::is_han(point.value)) {
-        han.push_back(at);
-        if (next < text.size()) {
-          at = next;
-          continue;
-        }
-      }
-      if (!han.empty()) han.push_back(golem::is_han(point.value) ? next : at);
-      for (std::size_t i = 0; i + 2 < han.size(); ++i)
-        for (std::size_t length = 2; length <= 4 && i + length < han.size(); ++length) ++runs[text.substr(han[i], han[i + length] - han[i])];
-      han.clear();
-      std::size_t stop = at;
-      while (stop < text.size() && std::isalpha(static_cast<unsigned char>(text[stop])) && text[stop] > 0) ++stop;
-      if (stop - at >= 3) ++words[text.substr(at, stop - at)];
-      at = stop > at ? stop : next;
-    }
-  }
 
   static void keep(std::vector<std::vector<std::int32_t>>& tokens, const std::unordered_map<std::string, int>& counts, const golem::Tokenizer& tokenizer, const char* before) {
     std::vector<std::pair<std::string, int>> sorted(counts.begin(), counts.end());
@@ -85,15 +77,8 @@ class Candidates {
     for (const auto& [text, count] : sorted) tokens.push_back(tokenizer.encode(before + text));
   }
 
-  std::vector<std::vector<std::int32_t>> tokens_[2];
+  std::vector<std::vector<std::int32_t>> english_, chinese_, chinese_spaced_;
 };
-
-// The tokens before a blank: the space before an English word belongs to the word's own token.
-std::vector<std::int32_t> left_of(const golem::Blank& blank, const golem::Tokenizer& tokenizer) {
-  std::string_view before = blank.before;
-  if (!blank.chinese && before.ends_with(' ')) before.remove_suffix(1);
-  return tokenizer.encode(before);
-}
 
 Answers fill_by_trigram(const golem::Trigram& trigram, const Candidates& candidates, const std::vector<golem::Blank>& blanks, const golem::Tokenizer& tokenizer) {
   Answers answers;

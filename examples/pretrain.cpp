@@ -26,9 +26,9 @@ volatile std::sig_atomic_t interrupted = 0;
 
 struct Options {
   std::string corpus, held_out, out = "run", model = "small", precision = "auto", tokenizer, resume;
-  std::int64_t steps = 1000, batch = 8, warmup = 50, save_every = 0, validate_every = 100, keep = 2;
-  int micro_batch = 8, threads = 0;
-  double peak = 1.5e-3, min = 1e-4, weight_decay = 0.1, clip = 1.0, shrink = 1.0;
+  std::int64_t steps = 4000, batch = 4, warmup = 200, save_every = 0, validate_every = 250, keep = 2;
+  int micro_batch = 4, threads = 0;
+  double peak = 1.2e-3, min = 1e-5, beta2 = 0.999, weight_decay = 0.1, clip = 1.0, shrink = 1.0;
   std::uint64_t seed = 1234;
   bool recompute = false;
   std::string sentinel = "report";
@@ -143,6 +143,7 @@ void pretrain(const Options& options) {
                                         .learning_rate = {.peak = options.peak, .min = options.min, .warmup_samples = options.warmup * options.batch, .decay_samples = rows_in_all},
                                         .batch = {.full = options.batch},
                                         .micro_batch = options.micro_batch,
+                                        .beta2 = options.beta2,
                                         .weight_decay = options.weight_decay,
                                         .clip = options.clip,
                                         .shrink = {.alpha = options.shrink},
@@ -230,7 +231,7 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--corpus", o.corpus, "folder of UTF-8 text files to learn from");
   app.add_option("--held-out", o.held_out, "folder of text that is only measured: bits per byte before and after");
   app.add_option("--out", o.out, "the run's folder: tokenizer, rows, checkpoints, metrics.jsonl, loss.svg")->capture_default_str();
-  app.add_option("--model", o.model, "tiny (2 x 64) or small (3 x 384)")->capture_default_str();
+  app.add_option("--model", o.model, "tiny (2 x 64) or small (4 x 192)")->capture_default_str();
   app.add_option("--precision", o.precision, "fp32, bf16 (with fp32 master weights), or auto: what this processor is faster in")->capture_default_str();
   app.add_option("--tokenizer", o.tokenizer, "a SentencePiece model for GLM, instead of training one");
   app.add_option("--steps", o.steps, "optimizer steps in all")->capture_default_str()->check(CLI::PositiveNumber);
@@ -239,6 +240,7 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--peak-lr", o.peak, "highest learning rate")->capture_default_str();
   app.add_option("--min-lr", o.min, "learning rate at the end")->capture_default_str();
   app.add_option("--warmup", o.warmup, "steps until the highest learning rate")->capture_default_str();
+  app.add_option("--beta2", o.beta2, "decay of the second moment; nearer to 1 for small batches")->capture_default_str();
   app.add_option("--weight-decay", o.weight_decay, "of matrices")->capture_default_str();
   app.add_option("--clip", o.clip, "largest gradient norm")->capture_default_str();
   app.add_option("--shrink", o.shrink, "embedding-gradient shrink; GLM-130B: 0.1")->capture_default_str();

@@ -8,17 +8,6 @@
 
 using namespace golem;
 
-TEST_CASE("each broken rule is told by its sentence") {
-  const ModelConfig sound = glm_tiny::config;
-  CHECK(broken_rule(sound) == nullptr);
-  const auto sentence_of = [&](auto change) { return std::string(broken_rule(sound.with(change))); };
-  CHECK(sentence_of([](auto& c) { c.layers = 0; }) == "golem: ModelConfig::layers must be at least 1");
-  CHECK(sentence_of([](auto& c) { c.heads = 5; }) == "golem: ModelConfig::heads must divide ModelConfig::hidden");
-  CHECK(sentence_of([](auto& c) { c.hidden = 12, c.heads = 4; }) == "golem: ModelConfig::hidden / heads must be even, since rotary positions turn pairs");
-  CHECK(sentence_of([](auto& c) { c.vocab = 1; }) == "golem: ModelConfig::vocab must be at least 2");
-  CHECK(sentence_of([](auto& c) { c.dropout = 1; }) == "golem: ModelConfig::dropout must be in [0, 1)");
-}
-
 TEST_CASE("derived numbers follow the norm and the feed-forward") {
   const ModelConfig c = glm_tiny::config;
   CHECK(c.alpha() == Approx(2.0));

@@ -27,8 +27,8 @@ const std::vector<std::string> documents{
     "The package manager keeps a list of every installed file. It removes them again when the package is purged. Short one.\n"
     "name | what the column means is written here. | size\n"
     "Administrators should read the release notes before they upgrade any machine.\n",
-    "软件包管理器保存所有已安装文件的列表。清除软件包时它会再次删除这些文件！\n"
-    "系统管理员在升级任何机器之前应当阅读发行说明。短句。\n",
+    "软件包管理器 保存 所有已安装文件的列表。清除软件包时 dpkg 会再次 删除这些文件！\n"
+    "系统管理员在升级任何机器之前 应当 阅读发行说明。短句。\n",
     "Administrators should read the release notes before they upgrade any machine.\n"};  // again, elsewhere
 
 std::string whole(const Blank& blank) { return blank.before + blank.answer + blank.after; }
@@ -49,13 +49,13 @@ TEST_CASE("English blanks are plain words inside the sentence") {
   CHECK(texts(text, english_places(text)) == Texts{"words", "and", "with", "end"});
 }
 
-TEST_CASE("Chinese blanks are two to four characters of a longer run") {
-  CHECK(texts("中文", chinese_places("中文")).empty());
-  CHECK(texts("a中文字。", chinese_places("a中文字。")) == Texts{"中文", "文字"});
-  CHECK(chinese_places("，一二三四五六").size() == 5 + 4 + 3);
-  CHECK(chinese_places("一二三四五六").size() == 4 + 3 + 2);  // without the beginning of the sentence
-  for (const std::string& piece : texts("一二三四五apt六七八", chinese_places("一二三四五apt六七八")))
-    CHECK((piece.size() >= 6 && piece.size() <= 12 && piece.find('a') == std::string::npos));
+TEST_CASE("Chinese blanks are two to four characters between others") {
+  CHECK(texts("，中文。", chinese_places("，中文。")) == Texts{"中文"});
+  CHECK(chinese_places("中文，").empty());  // the beginning of the sentence
+  CHECK(chinese_places("，一。").empty());
+  CHECK(chinese_places("，一二三四五。").empty());
+  CHECK(texts("用 apt 安装软件 或 dpkg。", chinese_places("用 apt 安装软件 或 dpkg。")) == Texts{"安装软件"});
+  CHECK(texts("apt一二三", chinese_places("apt一二三")) == Texts{"一二三"});
 }
 
 TEST_CASE("blanks are chosen in whole sentences of prose, once each, with the sentences before") {
@@ -71,8 +71,8 @@ TEST_CASE("blanks are chosen in whole sentences of prose, once each, with the se
                          "The package manager keeps a list of every installed file.",
                          "The package manager keeps a list of every installed file. It removes them again when the package is purged."});
   std::ranges::sort(chinese);
-  CHECK(chinese == Texts{"系统管理员在升级任何机器之前应当阅读发行说明。", "软件包管理器保存所有已安装文件的列表。",
-                         "软件包管理器保存所有已安装文件的列表。清除软件包时它会再次删除这些文件！"});
+  CHECK(chinese == Texts{"系统管理员在升级任何机器之前 应当 阅读发行说明。", "软件包管理器 保存 所有已安装文件的列表。",
+                         "软件包管理器 保存 所有已安装文件的列表。清除软件包时 dpkg 会再次 删除这些文件！"});
 }
 
 TEST_CASE("the choice depends on the sentences and the seed alone") {

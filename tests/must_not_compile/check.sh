@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A must-not-compile test: the file fails with the sentence of its first line in an error, and compiles with SOUND defined.
+# A must-not-compile test: the file fails with an error that shows the sentence of its first line, and compiles with SOUND
+# defined. A static_assert says it in the error's own line; checked() in the source line that the compiler shows with it.
 # SPDX-License-Identifier: Apache-2.0
 # check.sh FILE COMPILER [FLAG...]
 set -uo pipefail
@@ -16,7 +17,7 @@ if output=$("$@" "$file" 2>&1); then
   echo "$file: it compiled, and should say: $sentence"
   exit 1
 fi
-if ! grep -F 'error:' <<<"$output" | grep -qF -- "$sentence"; then
-  printf '%s\n%s\n' "$output" "$file: no error line says: $sentence"
+if ! grep -qF 'error:' <<<"$output" || ! grep -qF -- "$sentence" <<<"$output"; then
+  printf '%s\n%s\n' "$output" "$file: the error does not say: $sentence"
   exit 1
 fi

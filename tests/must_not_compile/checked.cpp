@@ -1,8 +1,8 @@
-// Must not compile: constant.
+// Must not compile: golem: ModelConfig::heads must divide ModelConfig::hidden.
 // SPDX-License-Identifier: Apache-2.0
 #include "golem/config/model.hpp"
 
-// The value path: `checked` ends the compilation where the configuration is written, before a class proves it by a sentence.
+// The value path: `checked` ends the compilation where the configuration is written, before any class needs it.
 #if defined(SOUND)
 constexpr int heads = 4;
 #else

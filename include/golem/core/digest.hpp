@@ -52,7 +52,19 @@ inline void compress_plain(State& state, const unsigned char* data, std::size_t 
 }
 
 #if defined(__x86_64__)
-/// The same with the SHA extensions, four rounds at a time. They hold the state as the vectors (a b e f) and (c d g h).
+/// Words i .. i+3 of the schedule, from the sixteen before them: `old` is the oldest four, `last` the newest.
+[[gnu::target("sha,sse4.1,ssse3")]] inline __m128i next_words(__m128i old, __m128i old2, __m128i last2, __m128i last) {
+  return _mm_sha256msg2_epu32(_mm_add_epi32(_mm_sha256msg1_epu32(old, old2), _mm_alignr_epi8(last, last2, 4)), last);
+}
+
+/// Rounds 4 i .. 4 i + 3.
+[[gnu::target("sha,sse4.1,ssse3")]] inline void four_rounds(__m128i& abef, __m128i& cdgh, __m128i words, int i) {
+  const __m128i terms = _mm_add_epi32(words, _mm_load_si128(reinterpret_cast<const __m128i*>(rounds) + i));
+  cdgh = _mm_sha256rnds2_epu32(cdgh, abef, terms);
+  abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(terms, 0x0e));
+}
+
+/// compress_plain with the SHA extensions, four rounds at a time. They hold the state as the vectors (a b e f) and (c d g h).
 [[gnu::target("sha,sse4.1,ssse3")]] inline void compress_extended(State& state, const unsigned char* data, std::size_t blocks) {
   auto* const halves = reinterpret_cast<__m128i*>(state);
   const __m128i big_endian = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
@@ -60,18 +72,13 @@ inline void compress_plain(State& state, const unsigned char* data, std::size_t 
   __m128i abef = _mm_alignr_epi8(badc, hgfe, 8), cdgh = _mm_blend_epi16(hgfe, badc, 0xf0);
   for (; blocks > 0; --blocks, data += 64) {
     const __m128i abef_before = abef, cdgh_before = cdgh;
-    __m128i w[4];
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) {
-      __m128i& now = w[i % 4];  // holds words 4(i-4) on, and gets words 4i on
-      const __m128i next = w[(i + 1) % 4], before = w[(i + 3) % 4], before2 = w[(i + 2) % 4];
-      if (i < 4)
-        now = _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(data) + i), big_endian);
-      else
-        now = _mm_sha256msg2_epu32(_mm_add_epi32(_mm_sha256msg1_epu32(now, next), _mm_alignr_epi8(before, before2, 4)), before);
-      const __m128i terms = _mm_add_epi32(now, _mm_load_si128(reinterpret_cast<const __m128i*>(rounds) + i));
-      cdgh = _mm_sha256rnds2_epu32(cdgh, abef, terms);
-      abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(terms, 0x0e));
+    const auto* words = reinterpret_cast<const __m128i*>(data);
+    __m128i w0 = _mm_shuffle_epi8(_mm_loadu_si128(words), big_endian), w1 = _mm_shuffle_epi8(_mm_loadu_si128(words + 1), big_endian);
+    __m128i w2 = _mm_shuffle_epi8(_mm_loadu_si128(words + 2), big_endian), w3 = _mm_shuffle_epi8(_mm_loadu_si128(words + 3), big_endian);
+    for (int i = 0;; i += 4) {
+      four_rounds(abef, cdgh, w0, i), four_rounds(abef, cdgh, w1, i + 1), four_rounds(abef, cdgh, w2, i + 2), four_rounds(abef, cdgh, w3, i + 3);
+      if (i == 12) break;
+      w0 = next_words(w0, w1, w2, w3), w1 = next_words(w1, w2, w3, w0), w2 = next_words(w2, w3, w0, w1), w3 = next_words(w3, w0, w1, w2);
     }
     abef = _mm_add_epi32(abef, abef_before), cdgh = _mm_add_epi32(cdgh, cdgh_before);
   }

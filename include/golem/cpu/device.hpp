@@ -17,6 +17,7 @@
 #include "golem/core/error.hpp"
 #include "golem/core/math.hpp"
 #include "golem/core/memory.hpp"
+#include "golem/cpu/flush_subnormals.hpp"
 #include "golem/cpu/isa.hpp"
 #include "golem/version.hpp"
 
@@ -69,22 +70,34 @@ class Device {
   void clear(void* memory, std::size_t bytes) { std::memset(memory, 0, bytes); }
   void synchronize() {}
 
-  /// body(i) for i in [0, count), in contiguous runs. The body must not throw.
+  /// body(i) for i in [0, count), in contiguous runs. The body must not throw. In it, subnormal numbers are 0.
   template <class Body>
   void parallel(std::int64_t count, const Body& body) {
 #if defined(_OPENMP)
-#pragma omp parallel for schedule(static) num_threads(threads_) if (count > 1 && threads_ > 1)
+#pragma omp parallel num_threads(threads_) if (count > 1 && threads_ > 1)
 #endif
-    for (std::int64_t i = 0; i < count; ++i) body(i);
+    {
+      const FlushSubnormals flush;
+#if defined(_OPENMP)
+#pragma omp for schedule(static)
+#endif
+      for (std::int64_t i = 0; i < count; ++i) body(i);
+    }
   }
 
   /// The same for pieces of uneven cost: each thread takes the next one when it is free.
   template <class Body>
   void parallel_uneven(std::int64_t count, const Body& body) {
 #if defined(_OPENMP)
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads_) if (count > 1 && threads_ > 1)
+#pragma omp parallel num_threads(threads_) if (count > 1 && threads_ > 1)
 #endif
-    for (std::int64_t i = 0; i < count; ++i) body(i);
+    {
+      const FlushSubnormals flush;
+#if defined(_OPENMP)
+#pragma omp for schedule(dynamic, 1)
+#endif
+      for (std::int64_t i = 0; i < count; ++i) body(i);
+    }
   }
 
   /// The number of the calling thread inside `parallel`: 0 .. threads - 1.

@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <type_traits>
+
 #include "golem/cpu/simd.hpp"
 
 namespace golem::cpu {
@@ -39,7 +41,7 @@ struct ExpConstants<double> {
 template <class V>
 [[gnu::always_inline]] inline void exponentiate(V& x) {
   using Constants = ExpConstants<lane_t<V>>;
-  using I = IntegerLanes<V>;
+  using U = Lanes<std::make_unsigned_t<lane_integer_t<lane_t<V>>>, sizeof(V)>;  // wraps round where x is out of range
   constexpr int terms = sizeof Constants::coefficients / sizeof Constants::coefficients[0];
   const V shifted = x * lane_t<V>(1.4426950408889634) + Constants::rounder;  // its low bits are the integer nearest to x / ln 2
   const V n = shifted - Constants::rounder;
@@ -48,7 +50,7 @@ template <class V>
 #pragma GCC unroll 16
   for (int i = terms - 2; i >= 0; --i) p = p * r + Constants::coefficients[i];
   p = (p * r + lane_t<V>(1)) * r + lane_t<V>(1);
-  const V power = (V)((I)p + ((I)shifted << Constants::mantissa_bits));
+  const V power = (V)((U)p + ((U)shifted << Constants::mantissa_bits));
   x = x < Constants::lowest ? V{} : power;
 }
 

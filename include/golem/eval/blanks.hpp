@@ -1,4 +1,4 @@
-// Blanks of held-out text to fill: a word of an English sentence, a few characters of a Chinese one, chosen by the text itself.
+// Blanks of held-out text to fill: a word of an English sentence, a word or short phrase of a Chinese one, chosen by the text itself.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -53,18 +53,18 @@ inline std::vector<TextRange> sentences_of(std::string_view paragraph) {
   return out;
 }
 
-/// What may be blanked in a Chinese sentence: two to four Chinese characters of a longer run of them,
-/// not at the beginning of the sentence.
+/// What may be blanked in a Chinese sentence: two to four Chinese characters between others, such as punctuation, a space or
+/// a Latin name, so that no word is cut in two; not at the beginning of the sentence.
 inline std::vector<TextRange> chinese_places(std::string_view sentence) {
   std::vector<TextRange> out;
-  std::vector<std::size_t> run;  // where the characters of a run begin
+  std::size_t begin = 0, count = 0;  // of the run of Chinese characters at hand
   for (std::size_t at = 0; at <= sentence.size();) {
     const CodePoint c = at < sentence.size() ? decode_utf8(sentence, at) : CodePoint{0, 1};
-    run.push_back(at);
-    if (!is_han(c.value)) {  // where a run ends
-      for (std::size_t length = 2; length <= 4 && length + 1 < run.size(); ++length)
-        for (std::size_t i = run[0] == 0 ? 1 : 0; i + length < run.size(); ++i) out.push_back({run[i], run[i + length]});
-      run.clear();
+    if (is_han(c.value)) {
+      if (count++ == 0) begin = at;
+    } else {
+      if (begin > 0 && count >= 2 && count <= 4) out.push_back({begin, at});
+      count = 0;
     }
     at += static_cast<std::size_t>(c.bytes);
   }

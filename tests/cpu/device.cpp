@@ -1,0 +1,54 @@
+// cpu::Device: its threads, what a body may rely on in `parallel`, and scratch memory.
+// SPDX-License-Identifier: Apache-2.0
+#include "golem/cpu/device.hpp"
+
+#include <atomic>
+#include <vector>
+
+#include "catch.hpp"
+
+using namespace golem;
+
+TEST_CASE("parallel calls each index once, on any number of threads") {
+  for (const int threads : {1, 2, 3}) {
+    cpu::Device device({.threads = threads});
+    for (const std::int64_t count : {0, 1, 2, 17}) {
+      std::vector<std::atomic<int>> calls(static_cast<std::size_t>(count));
+      device.parallel(count, [&](std::int64_t i) { ++calls[static_cast<std::size_t>(i)]; });
+      device.parallel_uneven(count, [&](std::int64_t i) { ++calls[static_cast<std::size_t>(i)]; });
+      for (const auto& c : calls) CHECK(c == 2);
+    }
+  }
+}
+
+#if defined(__x86_64__)
+TEST_CASE("subnormal numbers are 0 in parallel, and what they were outside") {
+  volatile float small = 1e-30f;
+  const auto subnormal = [&] { return small * 1e-10f; };
+  REQUIRE(subnormal() > 0);
+  cpu::Device device({.threads = 2});
+  for (const std::int64_t count : {1, 2}) {
+    std::vector<float> products(static_cast<std::size_t>(count), 1.0f), read(products);
+    const float stored = subnormal();
+    volatile const float* tiny = &stored;
+    device.parallel(count, [&](std::int64_t i) { products[static_cast<std::size_t>(i)] = subnormal(), read[static_cast<std::size_t>(i)] = *tiny * 1e20f; });
+    CHECK(products == std::vector<float>(products.size(), 0.0f));
+    CHECK(read == products);
+    CHECK(subnormal() > 0);
+  }
+}
+#endif
+
+TEST_CASE("a thread's scratch memory lasts until its next call and is aligned") {
+  cpu::Device device({.threads = 2});
+  std::vector<int> seen(2);
+  device.parallel(2, [&](std::int64_t i) {
+    int* mine = device.scratch<int>(1000);
+    for (int k = 0; k < 1000; ++k) mine[k] = static_cast<int>(i);
+    bool whole = reinterpret_cast<std::uintptr_t>(mine) % 64 == 0;
+    for (int k = 0; k < 1000; ++k) whole = whole && mine[k] == static_cast<int>(i);
+    seen[static_cast<std::size_t>(i)] = whole;
+  });
+  CHECK(seen == std::vector<int>{1, 1});
+  CHECK(device.memory().of("workspace") > 0);
+}
