@@ -37,7 +37,7 @@ check=(bash "$tests/must_not_compile/check.sh" rule.cpp "$cxx" -std=c++20 -fsynt
 rule '// Must not compile: golem: a rule.' 'static_assert(false, "golem: a rule");'
 expect 0 '' "${check[@]}"
 rule '// Must not compile: golem: a rule.' 'static_assert(false, "golem: another rule");'
-expect 1 'no error line says: golem: a rule' "${check[@]}"
+expect 1 'the error does not say: golem: a rule' "${check[@]}"
 rule '// Must not compile: golem: a rule.' ''
 expect 1 'it compiled, and should say: golem: a rule' "${check[@]}"
 rule '// A rule.' 'static_assert(false, "golem: a rule");'

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A must-not-compile test: the file fails with an error that shows the sentence of its first line, and compiles with SOUND
-# defined. A static_assert says it in the error's own line; checked() in the source line that the compiler shows with it.
+# A must-not-compile test: the file fails with an error that shows its first line's sentence, and compiles with SOUND defined.
 # SPDX-License-Identifier: Apache-2.0
 # check.sh FILE COMPILER [FLAG...]
+# A static_assert says its sentence in the error's own line; checked() in the source line that the compiler shows with it.
 set -uo pipefail
 file=$1
 shift

@@ -10,8 +10,9 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
-#include <immintrin.h>
 #endif
+
+#include "golem/core/intrinsics.hpp"
 
 namespace golem {
 

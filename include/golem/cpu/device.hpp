@@ -70,7 +70,7 @@ class Device {
   void clear(void* memory, std::size_t bytes) { std::memset(memory, 0, bytes); }
   void synchronize() {}
 
-  /// body(i) for i in [0, count), in contiguous runs. The body must not throw. In it, subnormal numbers are 0.
+  /// body(i) for i in [0, count), in contiguous runs. The body must not throw. In it, subnormal results are 0.
   template <class Body>
   void parallel(std::int64_t count, const Body& body) {
 #if defined(_OPENMP)

@@ -1,25 +1,23 @@
-// FlushSubnormals: while it lives, this thread takes numbers below the smallest normal one for 0.
+// FlushSubnormals: while it lives, results of this thread below the smallest normal number are 0.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#if defined(__x86_64__)
-#include <xmmintrin.h>
-#endif
+#include "golem/core/intrinsics.hpp"
 
 namespace golem::cpu {
 
 /// The small end of a sharp softmax falls below 1e-38, where an x86 processor takes a hundred times as long for each
-/// operation; golem's ops need nothing from there. What the thread was set to before is restored.
+/// operation; golem's ops need nothing from there. Subnormal operands keep their values: float16 conversions multiply them.
+/// What the thread was set to before is restored.
 class FlushSubnormals {
  public:
 #if defined(__x86_64__)
-  FlushSubnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | flush_results | subnormals_are_zeros); }
+  FlushSubnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | _MM_FLUSH_ZERO_ON); }
   ~FlushSubnormals() { _mm_setcsr(before_); }
   FlushSubnormals(const FlushSubnormals&) = delete;
   FlushSubnormals& operator=(const FlushSubnormals&) = delete;
 
  private:
-  static constexpr unsigned flush_results = 0x8000, subnormals_are_zeros = 0x0040;  // MXCSR bits 15 and 6
   unsigned before_;
 #else
   FlushSubnormals() {}

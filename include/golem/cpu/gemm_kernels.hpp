@@ -6,10 +6,7 @@
 #include <cstring>
 #include <type_traits>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
+#include "golem/core/intrinsics.hpp"
 #include "golem/core/math.hpp"
 #include "golem/core/number.hpp"
 #include "golem/cpu/isa.hpp"

@@ -5,7 +5,7 @@
 #if defined(__x86_64__)
 #include <cstdint>
 
-#include "golem/cpu/intrinsics.hpp"
+#include "golem/core/intrinsics.hpp"
 #include "golem/cpu/quantized_vectors.hpp"
 
 namespace golem::cpu {
