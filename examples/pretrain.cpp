@@ -28,7 +28,7 @@ struct Options {
   std::string corpus, held_out, out = "run", model = "small", precision = "auto", tokenizer, resume;
   std::int64_t steps = 4000, batch = 4, warmup = 200, save_every = 0, validate_every = 250, keep = 2;
   int micro_batch = 4, threads = 0;
-  double peak = 1.2e-3, min = 1e-5, beta2 = 0.999, weight_decay = 0.1, clip = 1.0, shrink = 1.0;
+  double peak = 1.5e-3, min = 1e-5, beta2 = 0.999, weight_decay = 0.1, clip = 1.0, shrink = 1.0;
   std::uint64_t seed = 1234;
   bool recompute = false;
   std::string sentinel = "report";
