@@ -2,7 +2,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 #include <string>
 #include <type_traits>
@@ -15,7 +14,9 @@ namespace ops {
 
 using namespace golem;
 
-// A tensor in T, with the same values in double.
+inline constexpr std::int64_t rows = 5, columns = 37;  // no whole number of vectors
+
+/// A tensor in T, with the same values in double.
 template <class T>
 struct Numbers {
   std::vector<T> typed;
@@ -32,7 +33,7 @@ struct Numbers {
   View<T, 1> vector() { return {typed.data(), static_cast<std::int64_t>(typed.size())}; }
 };
 
-// Rounding of one stored value of T, with room for a few float operations before it.
+/// Rounding of one stored value of T, with room for a few float operations before it.
 template <class T>
 double tolerance() {
   if constexpr (std::is_same_v<T, double>) return 1e-12;
@@ -41,15 +42,17 @@ double tolerance() {
   else return 8e-3;
 }
 
+/// The first element that is not what it should be, as a sentence; "" where all are. `scale`: of the numbers that were added up.
 template <class T>
-void check(const std::vector<T>& got, const std::vector<double>& expected, double scale = 1) {
-  REQUIRE(got.size() == expected.size());
-  for (std::size_t i = 0; i < got.size(); ++i) {
-    INFO("element " << i);
-    REQUIRE(static_cast<double>(got[i]) == Approx(expected[i]).epsilon(tolerance<T>()).margin(scale * tolerance<T>()));
-  }
+std::string difference(const std::vector<T>& got, const std::vector<double>& expected, double scale = 1) {
+  if (got.size() != expected.size()) return sentence(got.size(), " elements, and should be ", expected.size());
+  for (std::size_t i = 0; i < got.size(); ++i)
+    if (static_cast<double>(got[i]) != Approx(expected[i]).epsilon(tolerance<T>()).margin(scale * tolerance<T>()))
+      return sentence("element ", i, " is ", static_cast<double>(got[i]), " and should be ", expected[i]);
+  return "";
 }
 
+/// Calls body(device) for a device of each instruction set that this processor has.
 template <class Body>
 void on_each_isa(const Body& body) {
   for (const cpu::Isa isa : {cpu::Isa::plain, cpu::Isa::avx2, cpu::Isa::avx512}) {

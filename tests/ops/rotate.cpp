@@ -8,12 +8,6 @@
 
 using namespace ops;
 
-namespace {
-
-constexpr std::int64_t rows = 5;
-
-}  // namespace
-
 TEMPLATE_TEST_CASE("rotation turns pairs, and its backward turns them back", "", float, double, bfloat16, float16) {
   using T = TestType;
   using A = accumulate_t<T>;
@@ -37,8 +31,8 @@ TEMPLATE_TEST_CASE("rotation turns pairs, and its backward turns them back", "",
           const double angle = positions[static_cast<std::size_t>(n)] * 0.1 * static_cast<double>(j), a = first, b = second;
           first = a * std::cos(angle) - b * std::sin(angle), second = b * std::cos(angle) + a * std::sin(angle);
         }
-    check(x.typed, want, 2);
+    CHECK(difference(x.typed, want, 2) == "");
     rotate_backward(device, view, c, s, at);
-    check(x.typed, original.exact, 4);
+    CHECK(difference(x.typed, original.exact, 4) == "");
   });
 }
