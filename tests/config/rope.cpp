@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "golem/config/rope.hpp"
 
+#include <cmath>
 #include <vector>
 
 #include "catch.hpp"

@@ -20,10 +20,10 @@ struct WindowList {
 /// probabilities = softmax(scores * layer_scale), scores = (q * scale / layer_scale) kT, with q rounded to its type after
 /// the scaling (spec 1.5: layer_scale is layer + 1, and keeps fp16 scores in range).
 struct AttentionOptions {
-  double scale = 1;       // 1 / sqrt(D)
+  double scale = 1;        // 1 / sqrt(D)
   double layer_scale = 1;  // c_l
-  double dropout = 0;     // of the probabilities
-  Random random{};        // where its masks come from
+  double dropout = 0;      // of the probabilities
+  Random random{};         // where its masks come from
 };
 
 /// One sequence in a call on a key-value cache: its `count` new tokens are rows [row, row + count) of qkv, and tokens

@@ -7,6 +7,8 @@
 #if GOLEM_ONEDNN
 
 #include <dnnl.h>
+#include <pthread.h>
+#include <signal.h>
 
 #include <array>
 #include <atomic>
@@ -48,6 +50,24 @@ class OneThread {
  private:
   int before_;
 #endif
+};
+
+/// While it lives, no signal handler runs on this thread: oneDNN's AVX-512 sgemm points the stack register at a buffer on the
+/// heap (seen in 2.6), and the kernel would write the handler's frame, 3 KB, over what lies below. A signal waits, or another
+/// thread takes it.
+class NoSignals {
+ public:
+  NoSignals() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~NoSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  NoSignals(const NoSignals&) = delete;
+  NoSignals& operator=(const NoSignals&) = delete;
+
+ private:
+  sigset_t before_;
 };
 
 /// What a bfloat16 primitive is made for: (m, n, k, strides of a and b, stride of c, float output, accumulate, bias).
@@ -229,6 +249,7 @@ void multiply_onednn(Device& device, const Product<T, Y>& p) {
 
   device.parallel(ceil_div(p.rows, tile_rows) * across, [&](std::int64_t i) {
     [[maybe_unused]] const OneThread one_thread;
+    const NoSignals no_signals;
     const std::int64_t row = i / across * tile_rows, column = i % across * tile_columns;
     const std::int64_t m = smaller(tile_rows, p.rows - row), n = smaller(tile_columns, p.columns - column);
     const T *const a = p.a.at(row, 0), *const b = p.b.at(column, 0), *const bias = p.bias ? p.bias + column : nullptr;
