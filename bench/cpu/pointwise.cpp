@@ -24,18 +24,6 @@ using namespace golem;
 
 constexpr std::int64_t hidden = 1024, heads = 16, dim = 64;
 
-struct CopyPiece {
-  template <int width>
-  [[gnu::always_inline]] static void run(float* to, const float* from, std::int64_t count) {
-    using V = cpu::Lanes<float, width>;
-    for (std::int64_t i = 0; i < count; i += cpu::lane_count<V>) {
-      V x;
-      cpu::load(x, from + i);
-      cpu::store(to + i, x);
-    }
-  }
-};
-
 /// Tensors of T with values near 1, and the copy that an op is measured beside.
 template <class T>
 struct Workbench {
@@ -48,6 +36,9 @@ struct Workbench {
 
   T* numbers(std::int64_t count) { return filled(tensors.emplace_back(device, count, "numbers")); }
   A* wide_numbers(std::int64_t count) { return filled(wide.emplace_back(device, count, "numbers")); }
+  View<T, 2> matrix(std::int64_t rows) { return {numbers(rows * hidden), rows, hidden}; }
+  View<T, 1> vector(std::int64_t count) { return {numbers(count), count}; }
+  View<A, 1> wide_vector(std::int64_t count) { return {wide_numbers(count), count}; }
 
   template <class Element>
   Element* filled(Buffer<Element, cpu::Device>& buffer) {
@@ -59,15 +50,10 @@ struct Workbench {
   /// Times `op`, which moves `bytes` between the processor and its tensors, in turn with a copy that moves as many.
   template <class Op>
   void measure(benchmark::State& state, std::int64_t bytes, std::int64_t elements, const Op& op) {
-    constexpr std::int64_t piece = 4096;
-    const std::int64_t count = round_up(bytes / 8, piece);
+    const std::int64_t count = ceil_div(bytes, 8);
     Buffer<float, cpu::Device> from(device, count, "copy"), to(device, count, "copy");
     std::vector<double> seconds, copy_seconds;
-    const auto copy = [&] {
-      device.parallel(count / piece, [&](std::int64_t p) {
-        cpu::run_on<CopyPiece>(device.isa(), to.data() + p * piece, static_cast<const float*>(from.data() + p * piece), piece);
-      });
-    };
+    const auto copy = [&] { cpu::convert(device, View<float, 1>{to.data(), count}, View<const float, 1>{from.data(), count}); };
     for (auto _ : state) {
       copy();
       const double start = limits::now();
@@ -92,9 +78,9 @@ template <class T>
 void normalize(benchmark::State& state) {
   const std::int64_t n = state.range(0);
   Workbench<T> w(static_cast<int>(state.range(1)));
-  const View<T, 2> y{w.numbers(n * hidden), n, hidden}, x{w.numbers(n * hidden), n, hidden};
-  const View<T, 1> gamma{w.numbers(hidden), hidden}, beta{w.numbers(hidden), hidden};
-  const View<accumulate_t<T>, 1> mean{w.wide_numbers(n), n}, rstd{w.wide_numbers(n), n};
+  const View<T, 2> y = w.matrix(n), x = w.matrix(n);
+  const View<T, 1> gamma = w.vector(hidden), beta = w.vector(hidden);
+  const View<accumulate_t<T>, 1> mean = w.wide_vector(n), rstd = w.wide_vector(n);
   w.measure(state, 2 * n * hidden * std::int64_t{sizeof(T)}, n * hidden, [&] { cpu::normalize(w.device, y, x, gamma, beta, 1e-5, mean, rstd); });
 }
 
@@ -102,10 +88,10 @@ template <class T>
 void normalize_sum(benchmark::State& state) {
   const std::int64_t n = state.range(0);
   Workbench<T> w(static_cast<int>(state.range(1)));
-  const View<T, 2> y{w.numbers(n * hidden), n, hidden}, sum{w.numbers(n * hidden), n, hidden}, a{w.numbers(n * hidden), n, hidden},
-      b{w.numbers(n * hidden), n, hidden};
-  const View<T, 1> gamma{w.numbers(hidden), hidden}, beta{w.numbers(hidden), hidden};
-  const View<accumulate_t<T>, 1> mean{w.wide_numbers(n), n}, rstd{w.wide_numbers(n), n};
+  const View<T, 2> y = w.matrix(n), sum = w.matrix(n), a = w.matrix(n),
+      b = w.matrix(n);
+  const View<T, 1> gamma = w.vector(hidden), beta = w.vector(hidden);
+  const View<accumulate_t<T>, 1> mean = w.wide_vector(n), rstd = w.wide_vector(n);
   w.measure(state, 4 * n * hidden * std::int64_t{sizeof(T)}, n * hidden,
             [&] { cpu::normalize_sum(w.device, y, sum, a, b, 11.8, gamma, beta, 1e-5, mean, rstd); });
 }
@@ -114,11 +100,11 @@ template <class T>
 void normalize_backward(benchmark::State& state) {
   const std::int64_t n = state.range(0);
   Workbench<T> w(static_cast<int>(state.range(1)));
-  const View<T, 2> dx{w.numbers(n * hidden), n, hidden}, dy{w.numbers(n * hidden), n, hidden}, x{w.numbers(n * hidden), n, hidden},
-      inside{w.numbers(n * hidden), n, hidden};
-  const View<T, 1> gamma{w.numbers(hidden), hidden};
-  const View<accumulate_t<T>, 1> mean{w.wide_numbers(n), n}, rstd{w.wide_numbers(n), n}, d_gamma{w.wide_numbers(hidden), hidden},
-      d_beta{w.wide_numbers(hidden), hidden};
+  const View<T, 2> dx = w.matrix(n), dy = w.matrix(n), x = w.matrix(n),
+      inside = w.matrix(n);
+  const View<T, 1> gamma = w.vector(hidden);
+  const View<accumulate_t<T>, 1> mean = w.wide_vector(n), rstd = w.wide_vector(n), d_gamma = w.wide_vector(hidden),
+      d_beta = w.wide_vector(hidden);
   w.measure(state, 4 * n * hidden * std::int64_t{sizeof(T)}, n * hidden, [&] {
     cpu::normalize_backward(w.device, dx, d_gamma, d_beta, dy, x, gamma, mean, rstd,
                             ResidualGradient<T>{.inside = inside, .outside = {}, .alpha = 11.8});
@@ -129,7 +115,7 @@ template <class T>
 void add_scaled(benchmark::State& state) {
   const std::int64_t n = state.range(0);
   Workbench<T> w(static_cast<int>(state.range(1)));
-  const View<T, 2> y{w.numbers(n * hidden), n, hidden}, a{w.numbers(n * hidden), n, hidden}, b{w.numbers(n * hidden), n, hidden};
+  const View<T, 2> y = w.matrix(n), a = w.matrix(n), b = w.matrix(n);
   w.measure(state, 3 * n * hidden * std::int64_t{sizeof(T)}, n * hidden, [&] { cpu::add_scaled(w.device, y, a, b, 11.8); });
 }
 
@@ -150,7 +136,7 @@ template <class T>
 void activate(benchmark::State& state) {
   const std::int64_t n = state.range(0);
   Workbench<T> w(static_cast<int>(state.range(1)));
-  const View<T, 2> y{w.numbers(n * hidden), n, hidden}, u{w.numbers(2 * n * hidden), n, 2 * hidden};
+  const View<T, 2> y = w.matrix(n), u{w.numbers(2 * n * hidden), n, 2 * hidden};
   w.measure(state, 3 * n * hidden * std::int64_t{sizeof(T)}, n * hidden, [&] { cpu::activate(w.device, y, u, Ffn::geglu); });
 }
 
@@ -158,7 +144,7 @@ template <class T>
 void activate_backward(benchmark::State& state) {
   const std::int64_t n = state.range(0);
   Workbench<T> w(static_cast<int>(state.range(1)));
-  const View<T, 2> dy{w.numbers(n * hidden), n, hidden}, u{w.numbers(2 * n * hidden), n, 2 * hidden}, du{w.numbers(2 * n * hidden), n, 2 * hidden};
+  const View<T, 2> dy = w.matrix(n), u{w.numbers(2 * n * hidden), n, 2 * hidden}, du{w.numbers(2 * n * hidden), n, 2 * hidden};
   w.measure(state, 5 * n * hidden * std::int64_t{sizeof(T)}, n * hidden, [&] { cpu::activate_backward(w.device, du, dy, u, Ffn::geglu); });
 }
 
@@ -166,7 +152,7 @@ template <class T>
 void embed(benchmark::State& state) {
   const std::int64_t n = state.range(0), rows = 4 * n;
   Workbench<T> w(static_cast<int>(state.range(1)));
-  const View<T, 2> x{w.numbers(n * hidden), n, hidden}, table{w.numbers(rows * hidden), rows, hidden};
+  const View<T, 2> x = w.matrix(n), table{w.numbers(rows * hidden), rows, hidden};
   std::vector<std::int32_t> tokens;
   for (std::int64_t i = 0; i < n; ++i) tokens.push_back(static_cast<std::int32_t>(i * 2654435761 % rows));
   w.measure(state, 2 * n * hidden * std::int64_t{sizeof(T)}, n * hidden, [&] {
@@ -178,7 +164,7 @@ template <class T>
 void embed_backward(benchmark::State& state) {
   const std::int64_t n = state.range(0), rows = 4 * n;
   Workbench<T> w(static_cast<int>(state.range(1)));
-  const View<T, 2> dx{w.numbers(n * hidden), n, hidden};
+  const View<T, 2> dx = w.matrix(n);
   const View<accumulate_t<T>, 2> d_table{w.wide_numbers(rows * hidden), rows, hidden};
   std::vector<std::int32_t> tokens;
   for (std::int64_t i = 0; i < n; ++i) tokens.push_back(static_cast<std::int32_t>(i * 2654435761 % rows));
@@ -197,9 +183,9 @@ struct Logits {
       : n(size / 32),
         vocab(hidden * 32),
         all{w.numbers(n * vocab), n, vocab},
-        max{w.wide_numbers(n), n},
-        sum{w.wide_numbers(n), n},
-        picked{w.wide_numbers(n), n} {
+        max(w.wide_vector(n)),
+        sum(w.wide_vector(n)),
+        picked(w.wide_vector(n)) {
     for (std::int64_t i = 0; i < n; ++i) target.push_back(static_cast<std::int32_t>(i)), max(i) = 1, sum(i) = 1000;
   }
   View<const std::int32_t, 1> targets() const { return {target.data(), n}; }
@@ -221,7 +207,7 @@ template <class T>
 void drop(benchmark::State& state) {
   const std::int64_t n = state.range(0);
   Workbench<T> w(static_cast<int>(state.range(1)));
-  const View<T, 2> y{w.numbers(n * hidden), n, hidden}, x{w.numbers(n * hidden), n, hidden};
+  const View<T, 2> y = w.matrix(n), x = w.matrix(n);
   w.measure(state, 2 * n * hidden * std::int64_t{sizeof(T)}, n * hidden, [&] { cpu::drop(w.device, y, x, 0.1, Random{1, 2}); });
 }
 
@@ -230,7 +216,7 @@ void adamw(benchmark::State& state) {
   const std::int64_t n = state.range(0) * hidden;
   Workbench<T> w(static_cast<int>(state.range(1)));
   constexpr bool copy = !std::is_same_v<T, float>;
-  AdamwTensors<float, T> tensors{{w.wide_numbers(n), n}, {w.wide_numbers(n), n}, {w.wide_numbers(n), n}, {}, View<float, 1>{w.wide_numbers(n), n}};
+  AdamwTensors<float, T> tensors{w.wide_vector(n), w.wide_vector(n), w.wide_vector(n), {}, View<const float, 1>(w.wide_vector(n))};
   for (std::int64_t i = 0; i < n; ++i) tensors.moment2(i) *= tensors.moment2(i);
   if (copy) tensors.compute = {w.numbers(n), n};
   const AdamwStep step{.learning_rate = 1e-6, .decay = 0.1, .correction1 = 0.5, .correction2 = 0.5};
