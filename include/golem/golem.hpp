@@ -2,7 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "golem/comm/backend.hpp"
 #include "golem/comm/communicator.hpp"
+#include "golem/comm/group.hpp"
+#include "golem/comm/world.hpp"
 #include "golem/config/describe.hpp"
 #include "golem/config/layout.hpp"
 #include "golem/config/model.hpp"
@@ -13,6 +16,7 @@
 #include "golem/config/quant.hpp"
 #include "golem/config/quantized_tensor.hpp"
 #include "golem/config/rope.hpp"
+#include "golem/config/schedule.hpp"
 #include "golem/config/special_tokens.hpp"
 #include "golem/config/training.hpp"
 #include "golem/core/annotate.hpp"

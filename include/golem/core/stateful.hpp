@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,13 +13,28 @@
 
 namespace golem {
 
+/// Which part of a full tensor a rank has in memory: the rows of up to two runs (a vector's rows are its elements), of each
+/// the columns of one run; and of the elements that these make, one after the other, those of one run.
+struct Slice {
+  struct Run {
+    std::int64_t begin = 0, count = 0;
+    friend bool operator==(const Run&, const Run&) = default;
+  };
+  Run rows[2] = {};
+  Run columns = {0, 1};
+  Run elements = {};
+  friend bool operator==(const Slice&, const Slice&) = default;
+};
+
 /// A tensor in host memory, under its name in files.
 struct TensorState {
   std::string name;
   DType type = DType::f32;
-  std::vector<std::int64_t> shape;
+  std::vector<std::int64_t> shape;  // of the full tensor
   void* data = nullptr;
-  std::size_t bytes = 0;
+  std::size_t bytes = 0;               // in memory here
+  std::optional<Slice> slice = {};     // which part is here; none: all of it
+  bool owned = true;                   // whether this rank saves it; of ranks that hold the same, one does
 };
 
 /// Walks a state. A saver reads through the references, a loader writes through them.

@@ -1,0 +1,54 @@
+// Backend: what a way of communicating implements for one rank of one group: transfers as values, started and awaited.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "golem/comm/communicator.hpp"
+#include "golem/core/number.hpp"
+
+namespace golem {
+
+/// One communication, as one rank sees it.
+struct Transfer {
+  enum class Kind : std::uint8_t { all_reduce, reduce_scatter, all_gather, broadcast, send, receive, barrier };
+  Kind kind = Kind::barrier;
+  void* out = nullptr;       // what is written; all_reduce and broadcast read it too
+  const void* in = nullptr;  // what is read
+  std::int64_t count = 0;    // elements: of x, of what is sent or received; of one rank's part in reduce_scatter and all_gather
+  DType type = DType::u8;
+  Reduce how = Reduce::sum;
+  int peer = 0;  // the root, the receiver or the sender
+};
+
+constexpr const char* name_of(Transfer::Kind kind) {
+  constexpr const char* names[]{"all_reduce", "reduce_scatter", "all_gather", "broadcast", "send", "receive", "barrier"};
+  return names[static_cast<int>(kind)];
+}
+
+/// A transfer that was started. Destroying it without wait() waits too.
+class PendingTransfer {
+ public:
+  virtual ~PendingTransfer() = default;
+  /// Returns when the result is there for what the device does next. Throws Error where the group failed.
+  virtual void wait() = 0;
+};
+
+/// One rank of one group. Not to be used by two threads at once.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+  /// The transfers of a group run in the order of their starts, but sends and receives, which are in order for each pair of
+  /// ranks and direction. Null where the transfer is done already.
+  virtual std::unique_ptr<PendingTransfer> start(const Transfer& transfer) = 0;
+  virtual void run(const Transfer& transfer) {
+    if (const auto pending = start(transfer)) pending->wait();
+  }
+  /// The ranks of one colour, ordered by key: a group of their own. All ranks of this group call it.
+  virtual std::shared_ptr<Backend> split(int color, int key) = 0;
+};
+
+}  // namespace golem

@@ -1,0 +1,48 @@
+// World: all ranks of a run as a cube of tensor, data and pipeline ranks, with a group along each axis.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "golem/comm/group.hpp"
+#include "golem/config/layout.hpp"
+#include "golem/core/error.hpp"
+
+namespace golem {
+
+/// One rank's place in the cube and its groups. Rank = tensor + tp * (data + dp * stage): tensor fastest, then data, then
+/// pipeline (spec 4.1), so that the groups that talk most are nearest. A default-made world is one rank.
+class World {
+ public:
+  World() = default;
+  /// Cuts `all` in groups; every rank calls it. Throws Error where all.size() is not tp * pp * dp.
+  World(Group all, const Layout& layout) : layout_(layout), all_(std::move(all)) {
+    require(layout.tp >= 1 && layout.pp >= 1 && layout.dp >= 1, "a layout of tp ", layout.tp, ", pp ", layout.pp, ", dp ", layout.dp, " has a degree below 1");
+    require(all_.size() == layout.ranks(), "a world of ", all_.size(), " ranks was given a layout of tp ", layout.tp, " x pp ", layout.pp, " x dp ", layout.dp, " = ",
+            layout.ranks(), " ranks: start that many, or choose degrees whose product is ", all_.size());
+    tensor_ = all_.split(data_rank() + layout.dp * stage(), tensor_rank());
+    data_ = all_.split(tensor_rank() + layout.tp * stage(), data_rank());
+    pipeline_ = all_.split(tensor_rank() + layout.tp * data_rank(), stage());
+    model_ = all_.split(data_rank(), tensor_rank() + layout.tp * stage());
+    const bool ends = stage() == 0 || stage() == layout.pp - 1;
+    tied_ = all_.split(ends ? 1 + tensor_rank() + layout.tp * data_rank() : 0, stage());
+    if (!ends) tied_ = Group();
+  }
+
+  const Layout& layout() const { return layout_; }
+  int rank() const { return all_.rank(); }
+  int tensor_rank() const { return rank() % layout_.tp; }
+  int data_rank() const { return rank() / layout_.tp % layout_.dp; }
+  int stage() const { return rank() / layout_.tp / layout_.dp; }
+
+  Group& all() { return all_; }
+  Group& tensor() { return tensor_; }      // ranks that share each layer
+  Group& data() { return data_; }          // copies of the same shard
+  Group& pipeline() { return pipeline_; }  // the stages, in order
+  Group& model() { return model_; }        // all that read the same rows
+  Group& tied() { return tied_; }          // first and last stage, which both hold the embedding; of one on the stages between
+
+ private:
+  Layout layout_;
+  Group all_, tensor_, data_, pipeline_, model_, tied_;
+};
+
+}  // namespace golem
