@@ -32,18 +32,21 @@ void block(benchmark::State& state) {
   const int rows = static_cast<int>(state.range(0)), length = 512;
   D device({.threads = static_cast<int>(state.range(1))});
   const golem::Stage stage{.first = 0, .last = 1, .embedding = false, .head = false};
-  const std::int64_t size = golem::flat_size(M::config, stage, 1), n = std::int64_t{rows} * length;
+  const golem::FlatLayout layout(M::config, {stage}, 1, 1);
+  const std::int64_t size = layout.size(), n = std::int64_t{rows} * length;
   golem::Buffer<T, D> weights(device, size, "weights");
   golem::Buffer<float, D> gradients(device, size, "gradients");
   for (std::int64_t i = 0; i < size; ++i) weights.data()[i] = T(0.02f * static_cast<float>(golem::Random{1, 2}.normal(static_cast<std::uint64_t>(i))));
-  const auto w = golem::bind(M::config, stage, 1, weights.view()).blocks[0];
-  const auto dw = golem::bind(M::config, stage, 1, gradients.view()).blocks[0];
+  const auto w = layout.bind(M::config, stage, 1, 0, weights.view()).blocks[0];
+  const auto dw = layout.bind(M::config, stage, 1, 0, gradients.view()).blocks[0];
 
   golem::Arena measure;
   const auto lay_out = [&](golem::Arena& arena, auto& s, auto& g, auto& scratch, auto& x, auto& y, auto& dx) {
-    s = golem::BlockActivations<T>::take(arena, M::config, 1, rows, length);
-    g = golem::BlockGradients<T>::take(arena, M::config, 1, rows, length);
-    scratch = golem::BlockScratch<T>::take(arena, M::config, 1, rows, length);
+    const golem::TokenCount tokens{rows, length, n};
+    s = golem::BlockActivations<T>::take(arena, M::config, 1, tokens);
+    s = golem::AttentionActivations<T>::take(arena, M::config, 1, tokens);
+    g = golem::BlockGradients<T>::take(arena, M::config, 1, tokens);
+    scratch = golem::BlockScratch<T>::take(arena, M::config, 1, tokens);
     for (golem::View<T, 2>* view : {&x, &y, &dx}) *view = arena.take<T>(n, hidden);
     s.x = x;
   };
@@ -67,17 +70,18 @@ void block(benchmark::State& state) {
   const golem::RotaryTables<M, float, D> rotary(device);
   const auto on_rows = on_device.rows<float>(rotary.cos(), rotary.sin());
   const golem::Block<M, T, 1> layer(0);
-  golem::Self self;
+  golem::TensorParallel<1> tp;
 
   std::vector<double> steps, peaks;
   for (auto _ : state) {
     for (std::int64_t i = 0; i < n * hidden; ++i) x.data[i] = T(static_cast<float>(i % 17) * 0.1f - 0.8f);
     peaks.push_back(limits::fma_operations(device) / limits::fma_seconds(device));
     const double start = limits::now();
-    layer.forward(device, self, y, w, s, scratch, on_rows);
-    device.copy(g.down.data, y.data, static_cast<std::size_t>(n * hidden) * sizeof(T));
-    layer.backward_input(device, self, dx, w, dw, s, g, scratch, on_rows);
-    layer.backward_weight(device, dw, s, g);
+    layer.forward(device, tp, y, w, s, scratch, on_rows);
+    golem::BlockGradients<T> gradient = g;
+    gradient.down = {};
+    layer.backward_input(device, tp, dx, y, w, dw, s, gradient, scratch, on_rows);
+    layer.backward_weight(device, tp, dw, s, gradient, scratch);
     steps.push_back(limits::now() - start);
     state.SetIterationTime(steps.back());
   }

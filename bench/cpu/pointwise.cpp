@@ -208,7 +208,7 @@ void drop(benchmark::State& state) {
   const std::int64_t n = state.range(0);
   Workbench<T> w(static_cast<int>(state.range(1)));
   const View<T, 2> y = w.matrix(n), x = w.matrix(n);
-  w.measure(state, 2 * n * hidden * std::int64_t{sizeof(T)}, n * hidden, [&] { cpu::drop(w.device, y, x, 0.1, Random{1, 2}); });
+  w.measure(state, 2 * n * hidden * std::int64_t{sizeof(T)}, n * hidden, [&] { cpu::drop(w.device, y, x, 0.1, Random{1, 2}, 0); });
 }
 
 template <class T>

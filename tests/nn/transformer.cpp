@@ -49,12 +49,10 @@ oracle::Glm shaken(Trainer64<M>& trainer) {
 template <class M>
 std::map<std::string, std::vector<double>> gradients(const Trainer64<M>& trainer) {
   std::map<std::string, std::vector<double>> by_name;
-  std::int64_t offset = 0;
-  golem::for_each_parameter(M::config, golem::whole(M::config), [&](const golem::Parameter& parameter, int layer) {
-    const double* data = trainer.gradients().data + offset;
-    by_name[golem::full_name(parameter, layer)].assign(data, data + parameter.size());
-    offset += golem::flat_extent(parameter, 1);
-  });
+  for (const golem::FlatTensor& tensor : trainer.state().layout().tensors()) {
+    const double* data = trainer.gradients().data + tensor.offset;
+    by_name[golem::full_name(tensor.parameter, tensor.layer)].assign(data, data + tensor.size);
+  }
   return by_name;
 }
 

@@ -38,6 +38,7 @@ struct Parameter {
   Init init = Init::zeros;
   bool decay = false;      // weight decay: matrices yes, biases and norms no (spec 4.2)
   bool quantized = false;  // what a quantising precision stores in few bits (spec 5.1)
+  bool norm = false;       // of a LayerNorm: with sequence parallelism, a rank's gradient is that of its own tokens
 
   constexpr std::int64_t size() const { return rows * (columns ? columns : 1); }
 
@@ -63,18 +64,23 @@ constexpr Parameter embedding_parameter(const ModelConfig& c) {
   return {"transformer.word_embeddings.weight", c.vocab, c.hidden, Shard::rows, Init::embedding, true, false};
 }
 
+/// Gain or shift of a LayerNorm.
+constexpr Parameter norm_parameter(const char* name, const ModelConfig& c, Init init) {
+  return {.name = name, .rows = c.hidden, .init = init, .norm = true};
+}
+
 /// The tensors of one block, in the order of spec 1.10; names without "transformer.layers.i.".
 constexpr std::array<Parameter, 12> block_parameters(const ModelConfig& c) {
   const std::int64_t C = c.hidden, F = c.ffn, U = c.ffn_rows();
   const Shard up = c.ffn_kind == Ffn::geglu ? Shard::glu_rows : Shard::rows;
-  return {{{"input_layernorm.weight", C, 0, Shard::replicated, Init::ones},
-           {"input_layernorm.bias", C, 0, Shard::replicated, Init::zeros},
+  return {{norm_parameter("input_layernorm.weight", c, Init::ones),
+           norm_parameter("input_layernorm.bias", c, Init::zeros),
            {"attention.query_key_value.weight", 3 * C, C, Shard::head_rows, Init::qkv, true, true},
            {"attention.query_key_value.bias", 3 * C, 0, Shard::head_rows, Init::zeros},
            {"attention.dense.weight", C, C, Shard::columns, Init::branch, true, true},
            {"attention.dense.bias", C, 0, Shard::replicated, Init::zeros},
-           {"post_attention_layernorm.weight", C, 0, Shard::replicated, Init::ones},
-           {"post_attention_layernorm.bias", C, 0, Shard::replicated, Init::zeros},
+           norm_parameter("post_attention_layernorm.weight", c, Init::ones),
+           norm_parameter("post_attention_layernorm.bias", c, Init::zeros),
            {"mlp.dense_h_to_4h.weight", U, C, up, Init::branch, true, true},
            {"mlp.dense_h_to_4h.bias", U, 0, up, Init::zeros},
            {"mlp.dense_4h_to_h.weight", C, F, Shard::columns, Init::branch, true, true},
@@ -83,8 +89,7 @@ constexpr std::array<Parameter, 12> block_parameters(const ModelConfig& c) {
 
 /// The last norm.
 constexpr std::array<Parameter, 2> final_parameters(const ModelConfig& c) {
-  return {{{"transformer.final_layernorm.weight", c.hidden, 0, Shard::replicated, Init::ones},
-           {"transformer.final_layernorm.bias", c.hidden, 0, Shard::replicated, Init::zeros}}};
+  return {{norm_parameter("transformer.final_layernorm.weight", c, Init::ones), norm_parameter("transformer.final_layernorm.bias", c, Init::zeros)}};
 }
 
 /// Which part of a model a rank holds: blocks [first, last), and the embedding and the final norm with the head or not.

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "golem/config/schedule.hpp"
+
 namespace golem {
 
 /// Linear warm-up from 0, cosine to `min`, then constant; counted in samples (rows), spec 4.2.
@@ -46,7 +48,16 @@ struct SentinelConfig {
 /// What the backward pass computes again instead of keeping.
 enum class Recompute : std::uint8_t {
   none,
-  block,  // keeps each block's input only
+  attention,    // keeps all but queries, keys, values and what attention makes of them
+  block,        // keeps each block's input only
+  block_split,  // and of that, on each tensor rank, its own part of the tokens (spec 4.1, "partition_activations")
+};
+
+/// The order in which gradients are added up. One rank that adds like many computes their bits: an accumulator for each of
+/// `data_ranks`, which take the micro-batches in turn; and with `stages`, the embedding's gradient apart from the head's.
+struct AddLike {
+  int data_ranks = 1;
+  bool stages = false;
 };
 
 struct TrainingConfig {
@@ -60,6 +71,11 @@ struct TrainingConfig {
   LossScale loss_scale = {};
   SentinelConfig sentinel = {};
   Recompute recompute = Recompute::none;
+  PipelineSchedule schedule = PipelineSchedule::one_f_one_b;
+  int chunks = 1;       // runs of layers on each pipeline rank; above 1 with PipelineSchedule::interleaved only
+  int zero = 0;         // 1: ZeRO-1, master weights and moments are cut among the data ranks
+  int check_every = 0;  // steps between comparisons of what ranks hold alike; 0: never
+  AddLike add_like = {};  // of a run on one rank
 };
 
 /// The launch configuration of GLM-130B (spec 4.2; section 9 decides where its sources differ).
@@ -68,6 +84,7 @@ inline constexpr TrainingConfig glm_130b_training{.seed = 1234,
                                                   .batch = {.full = 4224, .start = 192, .increment = 24, .ramp_samples = 5'493'164},
                                                   .micro_batch = 1,
                                                   .shrink = {.alpha = 0.1, .ramp_from = 6000, .ramp_steps = 500},
-                                                  .recompute = Recompute::block};
+                                                  .recompute = Recompute::block_split,
+                                                  .zero = 1};
 
 }  // namespace golem

@@ -24,6 +24,7 @@ struct AttentionOptions {
   double layer_scale = 1;  // c_l
   double dropout = 0;      // of the probabilities
   Random random{};         // where its masks come from
+  std::int64_t first_head = 0, heads = 0;  // head 0 here is head first_head of `heads`: masks do not depend on who has which; 0: all are here
 };
 
 /// One sequence in a call on a key-value cache: its `count` new tokens are rows [row, row + count) of qkv, and tokens

@@ -25,6 +25,11 @@ HeadRows<T> rows_of(const View<T, 3>& out, std::int64_t token, std::int64_t head
   return {&out(token, head, 0), out.extent(1) * out.extent(2)};
 }
 
+/// Number of a head of a row among all heads of all rows, on whatever rank each is.
+inline std::int64_t head_in_all(const AttentionOptions& options, std::int64_t row, std::int64_t heads, std::int64_t head) {
+  return row * (options.heads ? options.heads : heads) + options.first_head + head;
+}
+
 /// Each query's softmax-weighted mean of the values of its window: out (N, H, D) from rotated qkv (N, H, 3, D) of `rows` rows
 /// of T = N / rows tokens. log_sum (B, H, T), where given, keeps the log-sum-exp of each query's scores for the backward.
 /// A query outside every window gets zeros (spec 1.5, 2.3, 2.5).
@@ -48,7 +53,7 @@ void attend(Device& device, View<T, 3> out, std::type_identity_t<View<accumulate
                         .values = rows_of(qkv, 2, row * length, head),
                         .dims = dims,
                         .count = smaller(group_queries, length - query),
-                        .first_element = static_cast<std::uint64_t>(((row * heads + head) * length + query) * length),
+                        .first_element = static_cast<std::uint64_t>((head_in_all(options, row, heads, head) * length + query) * length),
                         .element_step = static_cast<std::uint64_t>(length)};
     for (std::int64_t first = 0; first < group.count; first += tile_queries)
       find_visible_keys(group.visible[first / tile_queries], windows, row, query + first, group.count - first);
@@ -83,7 +88,7 @@ void attend_backward(Device& device, View<T, 4> dqkv, std::type_identity_t<View<
                                          .length = length,
                                          .dims = dims,
                                          .row = row,
-                                         .first_element = static_cast<std::uint64_t>(piece * length * length)},
+                                         .first_element = static_cast<std::uint64_t>(head_in_all(options, row, heads, head) * length * length)},
                          windows, options);
   });
 }

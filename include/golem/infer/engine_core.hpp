@@ -9,7 +9,6 @@
 #include <string>
 #include <vector>
 
-#include "golem/comm/communicator.hpp"
 #include "golem/config/precision.hpp"
 #include "golem/core/function_ref.hpp"
 #include "golem/core/stateful.hpp"
@@ -69,9 +68,10 @@ class EngineCore {
   D* device_;
   EngineOptions options_;
   Stage stage_ = whole(M::config);
-  Self tp_;
+  TensorParallel<Tp> tp_;
   WeightStore<M, P, Tp, D> weights_;
   RotaryTables<M, A, D> rotary_;
+  std::optional<StageMemory<M, T, Tp, D>> memory_;
   std::optional<Transformer<M, P, Tp, D>> transformer_;
   std::optional<Head<M, T, Tp, D>> head_;
   Buffer<T, D> cache_, last_hidden_;

@@ -15,7 +15,8 @@ EngineCore<M, P, Tp, D>::EngineCore(D& device, const EngineOptions& options)
   if (options_.capacity == 0) options_.capacity = c.context;
   require(options_.sequences >= 1 && options_.capacity >= 1 && options_.capacity <= c.context, "an Engine was asked for ", options_.sequences, " sequences of ",
           options_.capacity, " tokens: at least one, of 1 to ", c.context, " tokens, the model's context");
-  transformer_.emplace(device, stage_, Keep::nothing, options_.sequences, options_.capacity);
+  memory_.emplace(device, Keep::nothing, stage_, Transformer<M, P, Tp, D>::tokens(tp_, options_.sequences, options_.capacity));
+  transformer_.emplace(device, *memory_, stage_);
   head_.emplace(device, false, std::int64_t{options_.sequences} * options_.capacity);
 
   const std::int64_t heads = c.heads / Tp, dim = c.head_dim(), half = options_.sequences * heads * options_.capacity * dim;
@@ -105,7 +106,10 @@ LossSummary EngineCore<M, P, Tp, D>::evaluate(const Batch& batch) {
   LossSummary losses;
   rows_.upload(*device_, batch, M::config.mask);
   scoring_.upload(*device_, batch, 0, M::config.vocab);
-  head_->forward(tp_, scoring_.losses(), transformer_->forward(tp_, weights_.tensors(), rows_.rows(rotary_.cos(), rotary_.sin())), weights_.tensors().embedding, scoring_.scored());
+  const Rows<A> rows = rows_.rows(rotary_.cos(), rotary_.sin());
+  transformer_->begin(tp_, 0, rows.rows, rows.length);
+  transformer_->forward(tp_, weights_.tensors(), rows, 0, {});
+  head_->forward(tp_, scoring_.losses(), transformer_->normalize_output(tp_, weights_.tensors(), rows, 0), weights_.tensors().embedding, scoring_.scored());
   scoring_.collect(*device_, losses);
   return losses;
 }

@@ -11,35 +11,53 @@
 
 namespace golem {
 
-/// Activations of one block for B x T tokens; config/plan.hpp counts the same.
+/// How many tokens the activations of a micro-batch are for: all, and those that one tensor rank has between its linears.
+struct TokenCount {
+  int rows = 0, length = 0;  // B, T
+  std::int64_t own = 0;      // N, or N/tp with sequence parallelism
+  std::int64_t all() const { return std::int64_t{rows} * length; }
+};
+
+/// What attention makes: kept, or computed again from the input norm's output.
 template <class T>
-struct BlockActivations {
+struct AttentionActivations {
+  View<T, 2> qkv;                   // (N, 3C/tp) rotated
+  View<T, 2> attended;              // (N, C/tp)
+  View<accumulate_t<T>, 3> lse;     // (B, H/tp, T)
+
+  static AttentionActivations take(Arena& arena, const ModelConfig& c, int tp, const TokenCount& n) {
+    AttentionActivations s;
+    s.qkv = arena.take<T>(n.all(), 3 * c.hidden / tp);
+    s.attended = arena.take<T>(n.all(), c.hidden / tp);
+    s.lse = arena.take<accumulate_t<T>>(n.rows, c.heads / tp, n.length);
+    return s;
+  }
+};
+
+/// Activations of one block; config/plan.hpp counts the same. "own": see TensorParallel.
+template <class T>
+struct BlockActivations : AttentionActivations<T> {
   using A = accumulate_t<T>;
-  View<T, 2> x;          // (N, C) the block's input, un-normalised (spec 1.2)
-  View<T, 2> a;          // (N, C) input norm
-  View<T, 2> qkv;        // (N, 3C/tp) rotated
-  View<T, 2> attended;   // (N, C/tp)
-  View<T, 2> sum;        // (N, C) residual + attention branch
-  View<T, 2> m;          // (N, C) norm of the sum
+  View<T, 2> x;          // (own, C) the block's input, un-normalised (spec 1.2)
+  View<T, 2> a;          // (own, C) input norm
+  View<T, 2> sum;        // (own, C) residual + attention branch
+  View<T, 2> m;          // (own, C) norm of the sum
   View<T, 2> up;         // (N, 2F/tp)
   View<T, 2> gated;      // (N, F/tp)
-  View<A, 1> mean_a, rstd_a, mean_m, rstd_m;  // (N)
-  View<A, 3> lse;        // (B, H/tp, T)
+  View<A, 1> mean_a, rstd_a, mean_m, rstd_m;  // (own)
 
-  /// All but x, which may live elsewhere.
-  static BlockActivations take(Arena& arena, const ModelConfig& c, int tp, int rows, int length) {
-    const std::int64_t n = std::int64_t{rows} * length;
+  /// All but x and what attention makes, which may live elsewhere.
+  static BlockActivations take(Arena& arena, const ModelConfig& c, int tp, const TokenCount& n) {
     BlockActivations s;
-    s.a = arena.take<T>(n, c.hidden);
-    s.qkv = arena.take<T>(n, 3 * c.hidden / tp);
-    s.attended = arena.take<T>(n, c.hidden / tp);
-    s.sum = arena.take<T>(n, c.hidden);
-    s.m = arena.take<T>(n, c.hidden);
-    s.up = arena.take<T>(n, c.ffn_rows() / tp);
-    s.gated = arena.take<T>(n, c.ffn / tp);
-    for (View<A, 1>* statistic : {&s.mean_a, &s.rstd_a, &s.mean_m, &s.rstd_m}) *statistic = arena.take<A>(n);
-    s.lse = arena.take<A>(rows, c.heads / tp, length);
+    for (View<T, 2>* view : {&s.a, &s.sum, &s.m}) *view = arena.take<T>(n.own, c.hidden);
+    s.up = arena.take<T>(n.all(), c.ffn_rows() / tp);
+    s.gated = arena.take<T>(n.all(), c.ffn / tp);
+    for (View<A, 1>* statistic : {&s.mean_a, &s.rstd_a, &s.mean_m, &s.rstd_m}) *statistic = arena.take<A>(n.own);
     return s;
+  }
+  BlockActivations& operator=(const AttentionActivations<T>& attention) {
+    AttentionActivations<T>::operator=(attention);
+    return *this;
   }
 };
 
@@ -51,13 +69,12 @@ struct BlockGradients {
   View<T, 2> dense;  // (N, C)
   View<T, 2> qkv;    // (N, 3C/tp)
 
-  static BlockGradients take(Arena& arena, const ModelConfig& c, int tp, int rows, int length) {
-    const std::int64_t n = std::int64_t{rows} * length;
+  static BlockGradients take(Arena& arena, const ModelConfig& c, int tp, const TokenCount& n) {
     BlockGradients g;
-    g.down = arena.take<T>(n, c.hidden);
-    g.up = arena.take<T>(n, c.ffn_rows() / tp);
-    g.dense = arena.take<T>(n, c.hidden);
-    g.qkv = arena.take<T>(n, 3 * c.hidden / tp);
+    g.down = arena.take<T>(n.all(), c.hidden);
+    g.up = arena.take<T>(n.all(), c.ffn_rows() / tp);
+    g.dense = arena.take<T>(n.all(), c.hidden);
+    g.qkv = arena.take<T>(n.all(), 3 * c.hidden / tp);
     return g;
   }
 };
@@ -67,14 +84,15 @@ template <class T>
 struct BlockScratch {
   View<T, 2> branch;    // (N, C)
   View<T, 2> wide;      // (N, max(F, C)/tp)
-  View<T, 2> upstream;  // (N, C) where dropout needs a gradient twice
+  View<T, 2> upstream;  // (own, C) a gradient that is needed before and after dropout, or cut and whole
+  View<T, 2> gathered;  // (N, C) with sequence parallelism: a linear's input, put together
 
-  static BlockScratch take(Arena& arena, const ModelConfig& c, int tp, int rows, int length) {
-    const std::int64_t n = std::int64_t{rows} * length;
+  static BlockScratch take(Arena& arena, const ModelConfig& c, int tp, const TokenCount& n) {
     BlockScratch scratch;
-    scratch.branch = arena.take<T>(n, c.hidden);
-    scratch.wide = arena.take<T>(n, larger(c.ffn, c.hidden) / tp);
-    if (c.dropout > 0) scratch.upstream = arena.take<T>(n, c.hidden);
+    scratch.branch = arena.take<T>(n.all(), c.hidden);
+    scratch.wide = arena.take<T>(n.all(), larger(c.ffn, c.hidden) / tp);
+    if (c.dropout > 0 || n.own != n.all()) scratch.upstream = arena.take<T>(n.own, c.hidden);
+    if (n.own != n.all()) scratch.gathered = arena.take<T>(n.all(), c.hidden);
     return scratch;
   }
 };

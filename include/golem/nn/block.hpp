@@ -5,12 +5,11 @@
 #include <cmath>
 #include <cstdint>
 
-#include "golem/comm/communicator.hpp"
 #include "golem/config/model.hpp"
 #include "golem/core/op_arguments.hpp"
 #include "golem/nn/activations.hpp"
-#include "golem/nn/linear.hpp"
 #include "golem/nn/rows.hpp"
+#include "golem/nn/tensor_parallel.hpp"
 #include "golem/nn/tensors.hpp"
 
 namespace golem {
@@ -26,87 +25,101 @@ class Block {
 
   explicit constexpr Block(int layer) : layer_(layer) {}
 
-  /// y = block(s.x); fills the rest of `s`. y must not be s.x.
-  template <class D, Communicator Ranks, class W>
-  void forward(D& device, Ranks& tp, View<T, 2> y, const W& w, const BlockActivations<T>& s, BlockScratch<T> scratch, const Rows<A>& rows) const {
+  /// y = block(s.x); fills the rest of `s`. y must not be s.x. Both are of own tokens (see TensorParallel).
+  template <class D, class W>
+  void forward(D& device, TensorParallel<Tp>& tp, View<T, 2> y, const W& w, const BlockActivations<T>& s, BlockScratch<T> scratch, const Rows<A>& rows) const {
     refill(device, tp, w, s, scratch, rows);
-    row_parallel<Tp>(device, tp, scratch.branch, s.gated, w.down);                                  // (N, C)
-    drop_rows(device, scratch.branch, Site::feed_forward, rows);
-    add_scaled(device, y, residual(s.sum, s.m), scratch.branch, M::config.alpha());                 // y = alpha m + FFN(m)
+    const View<T, 2> branch = row_parallel(device, tp, scratch.branch, s.gated, w.down);            // (own, C)
+    drop_rows(device, tp, branch, branch, Site::feed_forward, rows);
+    add_scaled(device, y, residual(s.sum, s.m), branch, M::config.alpha());                         // y = alpha m + FFN(m)
   }
 
   /// The part of `forward` that fills `s` from s.x: all that the backward pass needs. Recomputation calls it alone.
-  template <class D, Communicator Ranks, class W>
-  void refill(D& device, Ranks& tp, const W& w, const BlockActivations<T>& s, BlockScratch<T> scratch, const Rows<A>& rows) const {
-    normalize(device, s.a, s.x, w.input_norm.gamma, w.input_norm.beta, M::config.norm_eps, s.mean_a, s.rstd_a);  // (N, C)
-    project(device, s.qkv, s.a, w.qkv.weight, w.qkv.bias);                                          // (N, 3C/tp)
-    rotate(device, by_head(s.qkv), rows.cos, rows.sin, rows.positions);
-    attend_rows(device, s, rows);                                                                   // (N, C/tp)
-    row_parallel<Tp>(device, tp, scratch.branch, s.attended, w.dense);                              // (N, C)
-    drop_rows(device, scratch.branch, Site::attention, rows);
-    normalize_sum(device, s.m, s.sum, residual(s.x, s.a), scratch.branch, M::config.alpha(), w.attention_norm.gamma, w.attention_norm.beta,
+  template <class D, class W>
+  void refill(D& device, TensorParallel<Tp>& tp, const W& w, const BlockActivations<T>& s, BlockScratch<T> scratch, const Rows<A>& rows) const {
+    normalize(device, s.a, s.x, w.input_norm.gamma, w.input_norm.beta, M::config.norm_eps, s.mean_a, s.rstd_a);  // (own, C)
+    refill_attention(device, tp, w, s, scratch, rows);                                              // (N, C/tp)
+    const View<T, 2> branch = row_parallel(device, tp, scratch.branch, s.attended, w.dense);        // (own, C)
+    drop_rows(device, tp, branch, branch, Site::attention, rows);
+    normalize_sum(device, s.m, s.sum, residual(s.x, s.a), branch, M::config.alpha(), w.attention_norm.gamma, w.attention_norm.beta,
                   M::config.norm_eps, s.mean_m, s.rstd_m);                                          // sum = alpha a + attention(a)
-    project(device, s.up, s.m, w.up.weight, w.up.bias);                                             // (N, 2F/tp)
+    project(device, s.up, tp.gather(scratch.gathered, s.m), w.up.weight, w.up.bias);                // (N, 2F/tp)
     activate(device, s.gated, s.up, M::config.ffn_kind);                                            // (N, F/tp)
   }
 
-  /// dx = d loss / d s.x from dy, which arrives in g.down. Leaves in `g` what backward_weight needs, and adds the norms' own
-  /// gradients to `dw`.
-  template <class D, Communicator Ranks, class W, class G>
-  void backward_input(D& device, Ranks& tp, View<T, 2> dx, const W& w, const G& dw, const BlockActivations<T>& s, const BlockGradients<T>& g, BlockScratch<T> scratch,
-                      const Rows<A>& rows) const {
+  /// What attention makes of s.a: the part that selective recomputation does not keep.
+  template <class D, class W>
+  void refill_attention(D& device, TensorParallel<Tp>& tp, const W& w, const BlockActivations<T>& s, BlockScratch<T> scratch, const Rows<A>& rows) const {
+    project(device, s.qkv, tp.gather(scratch.gathered, s.a), w.qkv.weight, w.qkv.bias);             // (N, 3C/tp)
+    rotate(device, by_head(s.qkv), rows.cos, rows.sin, rows.positions);
+    attend_rows(device, tp, s, rows);                                                               // (N, C/tp)
+  }
+
+  /// dx = d loss / d s.x from dy, both of own tokens. Leaves in `g` what backward_weight needs, and adds the norms' own
+  /// gradients to `dw`. Where g.down is empty and can be dy itself, it becomes dy.
+  template <class D, class W, class G>
+  void backward_input(D& device, TensorParallel<Tp>& tp, View<T, 2> dx, View<T, 2> dy, const W& w, const G& dw, const BlockActivations<T>& s, BlockGradients<T>& g,
+                      BlockScratch<T> scratch, const Rows<A>& rows) const {
+    const bool whole = !tp.sequence_parallel() && rows.dropout == 0;  // a branch's gradient is the residual's, as it is
     const View<T, 2> d_gated{scratch.wide.data, rows.count(), M::config.ffn / Tp}, d_attended{scratch.wide.data, rows.count(), M::config.hidden / Tp};
 
-    const View<T, 2> dy = undropped(device, g.down, scratch, Site::feed_forward, rows);             // (N, C)
+    if (whole && !g.down) g.down = dy;
+    branch_gradient(device, tp, g.down, dy, Site::feed_forward, rows);                              // (N, C)
     project_backward_input(device, d_gated, g.down, w.down.weight);                                 // (N, F/tp)
     activate_backward(device, g.up, d_gated, s.up, M::config.ffn_kind);                             // (N, 2F/tp)
-    column_parallel_backward<Tp>(device, tp, scratch.branch, g.up, w.up);                           // dm (N, C)
-    normalize_backward(device, g.dense, dw.attention_norm.gamma, dw.attention_norm.beta, scratch.branch, s.sum, w.attention_norm.gamma, s.mean_m, s.rstd_m,
-                       residual_gradient(dy));                                                      // d sum (N, C)
+    const View<T, 2> dm = column_parallel_backward(device, tp, scratch.branch, g.up, w.up);         // (own, C)
+    const View<T, 2> d_sum = whole ? g.dense : scratch.upstream;
+    normalize_backward(device, d_sum, dw.attention_norm.gamma, dw.attention_norm.beta, dm, s.sum, w.attention_norm.gamma, s.mean_m, s.rstd_m, residual_gradient(dy));
 
-    const View<T, 2> d_sum = undropped(device, g.dense, scratch, Site::attention, rows);
+    branch_gradient(device, tp, g.dense, d_sum, Site::attention, rows);                             // (N, C)
     project_backward_input(device, d_attended, g.dense, w.dense.weight);                            // (N, C/tp)
-    attend_rows_backward(device, g.qkv, d_attended, s, rows);                                       // (N, 3C/tp)
+    attend_rows_backward(device, tp, g.qkv, d_attended, s, rows);                                   // (N, 3C/tp)
     rotate_backward(device, by_head(g.qkv), rows.cos, rows.sin, rows.positions);
-    column_parallel_backward<Tp>(device, tp, scratch.branch, g.qkv, w.qkv);                         // da (N, C)
-    normalize_backward(device, dx, dw.input_norm.gamma, dw.input_norm.beta, scratch.branch, s.x, w.input_norm.gamma, s.mean_a, s.rstd_a, residual_gradient(d_sum));
+    const View<T, 2> da = column_parallel_backward(device, tp, scratch.branch, g.qkv, w.qkv);       // (own, C)
+    normalize_backward(device, dx, dw.input_norm.gamma, dw.input_norm.beta, da, s.x, w.input_norm.gamma, s.mean_a, s.rstd_a, residual_gradient(d_sum));
   }
 
   /// Adds the gradients of the four linears to `dw`.
   template <class D, class G>
-  void backward_weight(D& device, const G& dw, const BlockActivations<T>& s, const BlockGradients<T>& g) const {
+  void backward_weight(D& device, TensorParallel<Tp>& tp, const G& dw, const BlockActivations<T>& s, const BlockGradients<T>& g, BlockScratch<T> scratch) const {
     project_backward_weight(device, dw.down.weight, dw.down.bias, g.down, s.gated);
-    project_backward_weight(device, dw.up.weight, dw.up.bias, g.up, s.m);
+    project_backward_weight(device, dw.up.weight, dw.up.bias, g.up, tp.gather(scratch.gathered, s.m));
     project_backward_weight(device, dw.dense.weight, dw.dense.bias, g.dense, s.attended);
-    project_backward_weight(device, dw.qkv.weight, dw.qkv.bias, g.qkv, s.a);
+    project_backward_weight(device, dw.qkv.weight, dw.qkv.bias, g.qkv, tp.gather(scratch.gathered, s.a));
   }
 
   /// y = block(x) for new tokens of cached sequences: attention reads `keys` and `values` (slots, H/tp, capacity, D), after
   /// adding the new ones. `s` is only space.
-  template <class D, Communicator Ranks, class W>
-  void infer(D& device, Ranks& tp, View<T, 2> y, const W& w, const BlockActivations<T>& s, BlockScratch<T> scratch, const Rows<A>& rows, View<T, 4> keys,
+  template <class D, class W>
+  void infer(D& device, TensorParallel<Tp>& tp, View<T, 2> y, const W& w, const BlockActivations<T>& s, BlockScratch<T> scratch, const Rows<A>& rows, View<T, 4> keys,
              View<T, 4> values, View<const CachedSequence, 1> sequences) const {
     normalize(device, s.a, s.x, w.input_norm.gamma, w.input_norm.beta, M::config.norm_eps, View<A, 1>{}, View<A, 1>{});
     project(device, s.qkv, s.a, w.qkv.weight, w.qkv.bias);
     rotate(device, by_head(s.qkv), rows.cos, rows.sin, rows.positions);
     append_cache(device, keys, values, by_head(s.qkv), sequences);
-    attend_cached(device, heads(s.attended), by_head(s.qkv), keys, values, sequences, attention_options(rows, 0));
-    row_parallel<Tp>(device, tp, scratch.branch, s.attended, w.dense);
+    attend_cached(device, heads(s.attended), by_head(s.qkv), keys, values, sequences, attention_options(tp, rows, 0));
+    row_parallel(device, tp, scratch.branch, s.attended, w.dense);
     normalize_sum(device, s.m, s.sum, residual(s.x, s.a), scratch.branch, M::config.alpha(), w.attention_norm.gamma, w.attention_norm.beta,
                   M::config.norm_eps, View<A, 1>{}, View<A, 1>{});
     project(device, s.up, s.m, w.up.weight, w.up.bias);
     activate(device, s.gated, s.up, M::config.ffn_kind);
-    row_parallel<Tp>(device, tp, scratch.branch, s.gated, w.down);
+    row_parallel(device, tp, scratch.branch, s.gated, w.down);
     add_scaled(device, y, residual(s.sum, s.m), scratch.branch, M::config.alpha());
   }
 
-  /// x after dropout, row by row; as it is where nothing is dropped.
+  /// y = x after dropout: the own tokens of a batch, row by row; x as it is where nothing is dropped. y may be x.
   template <class D>
-  void drop_rows(D& device, View<T, 2> x, Site site, const Rows<A>& rows) const {
-    if (rows.dropout == 0) return;
-    for (int r = 0; r < rows.rows; ++r) {
-      const View<T, 2> row = x.rows(std::int64_t{r} * rows.length, rows.length);
-      drop(device, row, row, rows.dropout, stream(site, rows.first_sample + r, rows));
+  void drop_rows(D& device, const TensorParallel<Tp>& tp, View<T, 2> y, View<T, 2> x, Site site, const Rows<A>& rows) const {
+    if (rows.dropout == 0) {
+      if (y.data != x.data) device.copy(y.data, x.data, static_cast<std::size_t>(x.size()) * sizeof(T));
+      return;
+    }
+    const std::int64_t first = tp.first_token(rows.count()), end = first + x.extent(0);
+    for (std::int64_t begin = first; begin < end;) {
+      const std::int64_t row = begin / rows.length, count = smaller(end, (row + 1) * rows.length) - begin;
+      drop(device, y.rows(begin - first, count), x.rows(begin - first, count), rows.dropout, stream(site, rows.first_sample + row, rows),
+           (begin - row * rows.length) * M::config.hidden);
+      begin += count;
     }
   }
 
@@ -130,24 +143,27 @@ class Block {
     return {rows.seed, stream_of("dropout") + place * 0x9E3779B97F4A7C15u + static_cast<std::uint64_t>(sample)};
   }
 
-  AttentionOptions attention_options(const Rows<A>& rows, int row) const {
+  AttentionOptions attention_options(const TensorParallel<Tp>& tp, const Rows<A>& rows, int row) const {
     return {.scale = 1.0 / std::sqrt(static_cast<double>(M::config.head_dim())),
             .layer_scale = layer_ + 1.0,  // spec 1.5, section 9 item 11
             .dropout = rows.dropout,
-            .random = stream(Site::probabilities, rows.first_sample + row, rows)};
+            .random = stream(Site::probabilities, rows.first_sample + row, rows),
+            .first_head = std::int64_t{tp.rank()} * local_heads,
+            .heads = M::config.heads};
   }
 
   template <class D>
-  void attend_rows(D& device, const BlockActivations<T>& s, const Rows<A>& rows) const {
+  void attend_rows(D& device, const TensorParallel<Tp>& tp, const BlockActivations<T>& s, const Rows<A>& rows) const {
     for (int r = 0; r < rows.rows; r += rows.group())
-      attend(device, part(heads(s.attended), rows, r), s.lse.rows(r, rows.group()), part(by_head(s.qkv), rows, r), rows.group(), rows.windows_of(r), attention_options(rows, r));
+      attend(device, part(heads(s.attended), rows, r), s.lse.rows(r, rows.group()), part(by_head(s.qkv), rows, r), rows.group(), rows.windows_of(r),
+             attention_options(tp, rows, r));
   }
 
   template <class D>
-  void attend_rows_backward(D& device, View<T, 2> d_qkv, View<T, 2> d_attended, const BlockActivations<T>& s, const Rows<A>& rows) const {
+  void attend_rows_backward(D& device, const TensorParallel<Tp>& tp, View<T, 2> d_qkv, View<T, 2> d_attended, const BlockActivations<T>& s, const Rows<A>& rows) const {
     for (int r = 0; r < rows.rows; r += rows.group())
       attend_backward(device, part(by_head(d_qkv), rows, r), part(heads(d_attended), rows, r), part(heads(s.attended), rows, r), s.lse.rows(r, rows.group()),
-                      part(by_head(s.qkv), rows, r), rows.group(), rows.windows_of(r), attention_options(rows, r));
+                      part(by_head(s.qkv), rows, r), rows.group(), rows.windows_of(r), attention_options(tp, rows, r));
   }
 
   /// The tokens of the rows that are computed together with row r.
@@ -156,13 +172,12 @@ class Block {
     return x.rows(std::int64_t{r} * rows.length, std::int64_t{rows.group()} * rows.length);
   }
 
-  /// `d` as it was, after `d` itself went through dropout; the same memory where nothing is dropped.
+  /// Gradient of a branch's output, all tokens of it, from that of the residual's sum, of own tokens; nothing to do where
+  /// the two are one.
   template <class D>
-  View<T, 2> undropped(D& device, View<T, 2> d, BlockScratch<T> scratch, Site site, const Rows<A>& rows) const {
-    if (rows.dropout == 0) return d;
-    device.copy(scratch.upstream.data, d.data, static_cast<std::size_t>(d.size()) * sizeof(T));
-    drop_rows(device, d, site, rows);
-    return scratch.upstream;
+  void branch_gradient(D& device, TensorParallel<Tp>& tp, View<T, 2> all, View<T, 2> d_sum, Site site, const Rows<A>& rows) const {
+    drop_rows(device, tp, tp.own(all), d_sum, site, rows);
+    tp.gather_in_place(all);
   }
 
   int layer_;

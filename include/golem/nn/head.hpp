@@ -5,13 +5,13 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "golem/comm/communicator.hpp"
 #include "golem/config/plan.hpp"
 #include "golem/core/buffer.hpp"
 #include "golem/core/device.hpp"
 #include "golem/core/function_ref.hpp"
 #include "golem/core/math.hpp"
 #include "golem/core/number.hpp"
+#include "golem/nn/tensor_parallel.hpp"
 
 namespace golem {
 
@@ -41,8 +41,7 @@ class Head {
   }
 
   /// losses[i] (nats) of scored token i, from the final norm's output x (N, C) and the embedding (V/tp, C).
-  template <Communicator Ranks>
-  void forward(Ranks& tp, View<A, 1> losses, View<const T, 2> x, View<const T, 2> embedding, const ScoredTokens<A>& scored) {
+  void forward(TensorParallel<Tp>& tp, View<A, 1> losses, View<const T, 2> x, View<const T, 2> embedding, const ScoredTokens<A>& scored) {
     Arena arena(memory_.data(), memory_.bytes());
     lay_out(arena, scored.rows.size());
     for_each_chunk(scored, [&](std::int64_t first, std::int64_t count) {
@@ -54,8 +53,7 @@ class Head {
 
   /// The same, with gradients: dx (N, C) is overwritten, d_embedding (V/tp, C) grows by `head_shrink` times its gradient
   /// (spec 4.3).
-  template <Communicator Ranks>
-  void forward_backward(Ranks& tp, View<A, 1> losses, View<T, 2> dx, View<A, 2> d_embedding, View<const T, 2> x, View<const T, 2> embedding,
+  void forward_backward(TensorParallel<Tp>& tp, View<A, 1> losses, View<T, 2> dx, View<A, 2> d_embedding, View<const T, 2> x, View<const T, 2> embedding,
                         const ScoredTokens<A>& scored, double head_shrink, OwnLoss<A> own_loss) {
     require(trains_, "gradients were asked of a Head that was made without memory for them");
     Arena arena(memory_.data(), memory_.bytes());
@@ -76,7 +74,7 @@ class Head {
       }
       const View<T, 2> d_hidden = d_hidden_.rows(first, count);
       project_backward_input(*device_, d_hidden, d_logits, embedding);
-      if constexpr (Tp > 1) tp.all_reduce(d_hidden.flat(), Reduce::sum);
+      if constexpr (Tp > 1) tp.ranks().all_reduce(d_hidden.flat(), Reduce::sum);
       if (head_shrink != 1) add_scaled(*device_, hidden, hidden, View<T, 2>{}, head_shrink);
       project_backward_weight(*device_, d_embedding, View<A, 1>{}, d_logits, hidden);
     });
@@ -87,8 +85,7 @@ class Head {
   void logits(View<A, 2> logits, View<const T, 2> hidden, View<const T, 2> embedding) { project(*device_, logits, hidden, embedding, View<T, 1>{}); }
 
  private:
-  template <Communicator Ranks>
-  static std::int64_t first_token(Ranks& tp) {
+  static std::int64_t first_token(const TensorParallel<Tp>& tp) {
     return tp.rank() * (M::config.vocab / Tp);
   }
 
@@ -99,8 +96,7 @@ class Head {
   }
 
   /// Fills logits_, max_ and sum_ for `hidden`, and writes the losses log(sum) + max - logit(target).
-  template <Communicator Ranks>
-  void cross_entropy(Ranks& tp, View<A, 1> losses, View<const T, 2> hidden, View<const T, 2> embedding, View<const std::int32_t, 1> targets) {
+  void cross_entropy(TensorParallel<Tp>& tp, View<A, 1> losses, View<const T, 2> hidden, View<const T, 2> embedding, View<const std::int32_t, 1> targets) {
     const std::int64_t n = hidden.extent(0);
     const View<A, 2> logits = logits_.rows(0, n);
     const View<A, 1> max = max_.rows(0, n), sum = sum_.rows(0, n), picked = picked_.rows(0, n);
@@ -109,10 +105,10 @@ class Head {
     if constexpr (Tp > 1) {
       const View<A, 1> own_max = own_max_.rows(0, n);
       device_->copy(own_max.data, max.data, static_cast<std::size_t>(n) * sizeof(A));
-      tp.all_reduce(max, Reduce::max);
+      tp.ranks().all_reduce(max, Reduce::max);
       rescale_sums(*device_, sum, own_max, max);
-      tp.all_reduce(sum, Reduce::sum);
-      tp.all_reduce(picked, Reduce::sum);
+      tp.ranks().all_reduce(sum, Reduce::sum);
+      tp.ranks().all_reduce(picked, Reduce::sum);
     }
     token_losses(*device_, losses, max, sum, picked);
   }

@@ -29,6 +29,13 @@ struct LossSummary {
     return *this;
   }
 
+  /// Every number of it, for sums over ranks.
+  template <class Visit>
+  void visit(Visit visit) {
+    visit(nats), visit(tokens), visit(row_means), visit(rows);
+    for (TaskLoss& task : tasks) visit(task.loss), visit(task.rows);
+  }
+
   double loss() const { return rows ? row_means / static_cast<double>(rows) : 0; }
   LossSummary finished() const {
     LossSummary s = *this;

@@ -69,16 +69,6 @@ struct StageTensors {
   }
 };
 
-/// Elements that a tensor takes of the flat buffer of a rank: its own, rounded up to whole cache lines.
-constexpr std::int64_t flat_extent(const Parameter& parameter, int tp) { return round_up(parameter.local_size(tp), 64); }
-
-/// Elements of the flat buffer of a rank of a stage.
-constexpr std::int64_t flat_size(const ModelConfig& config, const Stage& stage, int tp) {
-  std::int64_t size = 0;
-  for_each_parameter(config, stage, [&](const Parameter& parameter, int) { size += flat_extent(parameter, tp); });
-  return size;
-}
-
 template <class T>
 void bind_view(View<T, 1>& view, T* data, const Parameter& parameter, int tp) {
   view = {data, parameter.local_rows(tp)};
@@ -86,19 +76,6 @@ void bind_view(View<T, 1>& view, T* data, const Parameter& parameter, int tp) {
 template <class T>
 void bind_view(View<T, 2>& view, T* data, const Parameter& parameter, int tp) {
   view = {data, parameter.local_rows(tp), parameter.local_columns(tp)};
-}
-
-/// The tensors of a stage as views into one flat buffer of flat_size() elements.
-template <class T>
-StageTensors<View<T, 2>, T> bind(const ModelConfig& config, const Stage& stage, int tp, View<T, 1> flat) {
-  StageTensors<View<T, 2>, T> tensors(stage);
-  std::int64_t offset = 0;
-  tensors.visit(config, stage, [&](const Parameter& parameter, int, auto& tensor) {
-    bind_view(tensor, flat.data + offset, parameter, tp);
-    offset += flat_extent(parameter, tp);
-  });
-  require(offset == flat.size(), "tensors of ", offset, " elements were bound to a buffer of ", flat.size());
-  return tensors;
 }
 
 }  // namespace golem

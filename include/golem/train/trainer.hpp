@@ -11,9 +11,10 @@
 
 namespace golem {
 
-/// Trains model M with precision policy P on one rank. See TrainerCore for what it does.
+/// Trains model M with precision policy P on one rank of `layout`. See TrainerCore for what it does.
 ///   golem::Trainer<my_glm> trainer;                       // fp32, on the CPU, its own device
 ///   golem::Trainer<my_glm, golem::bf16_mixed> trainer(device, {.micro_batch = 4});
+///   golem::Trainer<my_glm, golem::fp32, golem::Layout{.tp = 2, .dp = 2}> trainer(device, {}, world);
 template <class M, class P, Layout layout, class D>
 class Trainer : private OwnDevice<D>, public TrainerCore<M, P, layout.tp, D> {
   static_assert(Model<M>, "golem: a model is a type with a ModelConfig `config`: struct my_glm { static constexpr auto config = golem::checked({...}); };");
@@ -21,14 +22,16 @@ class Trainer : private OwnDevice<D>, public TrainerCore<M, P, layout.tp, D> {
   static_assert(TrainingPrecision<P>, "golem: Trainer needs fp32, fp64, bf16_mixed or fp16_mixed; bf16, fp16 and quantized are for inference");
   static_assert(Device<D>, "golem: Trainer's last argument must be a device, such as golem::cpu::Device");
   static_assert(layout.tp >= 1 && layout.pp >= 1 && layout.dp >= 1, "golem: Layout::tp, pp and dp must be at least 1");
-  static_assert(M::config.heads % layout.tp == 0, "golem: Layout::tp must divide ModelConfig::heads");
-  static_assert(M::config.ffn % layout.tp == 0, "golem: Layout::tp must divide ModelConfig::ffn");
-  static_assert(M::config.vocab % layout.tp == 0, "golem: Layout::tp must divide ModelConfig::vocab");
-  static_assert(layout.ranks() == 1, "golem: this version trains on one rank: use Layout{}");
+  static_assert(layout.pp <= M::config.layers + 2, "golem: Layout::pp must be at most ModelConfig::layers + 2, since embedding and head count as a layer each");
 
  public:
-  explicit Trainer(const TrainingConfig& config = {}) : OwnDevice<D>{std::make_unique<D>()}, TrainerCore<M, P, layout.tp, D>(*this->own_device, config) {}
-  explicit Trainer(D& device, const TrainingConfig& config = {}) : TrainerCore<M, P, layout.tp, D>(device, config) {}
+  explicit Trainer(const TrainingConfig& config = {}) : OwnDevice<D>{std::make_unique<D>()}, TrainerCore<M, P, layout.tp, D>(*this->own_device, config, {}) {
+    static_assert(layout.ranks() == 1, "golem: a Trainer of several ranks needs a device and a World of Layout's ranks: Trainer(device, config, world)");
+  }
+  explicit Trainer(D& device, const TrainingConfig& config = {}, const World& world = {}) : TrainerCore<M, P, layout.tp, D>(device, config, world) {
+    require(world.layout() == layout, "a Trainer for tp ", layout.tp, ", pp ", layout.pp, ", dp ", layout.dp, " was given a world of tp ", world.layout().tp, ", pp ",
+            world.layout().pp, ", dp ", world.layout().dp, ": make the World with the same Layout");
+  }
 };
 
 }  // namespace golem

@@ -1,4 +1,4 @@
-// Member definitions of TrainerCore, outside the class so that a program can instantiate them once.
+// Member definitions of TrainerCore, outside the class so that a program can instantiate them once: making, saving, one optimizer step.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -6,7 +6,7 @@
 #include <cmath>
 #include <vector>
 
-#include "golem/nn/initialize.hpp"
+#include "golem/config/stages.hpp"
 #include "golem/train/schedules.hpp"
 #include "golem/train/trainer_core.hpp"
 
@@ -24,103 +24,66 @@ inline void Levers::visit_state(StateVisitor& visitor) {
   visitor.integer("shrink.ramp_steps", shrink.ramp_steps);
 }
 
+/// The chunks of a rank, in ascending order.
+inline std::vector<Stage> stages_of(const ModelConfig& c, const World& world, int chunks) {
+  std::vector<Stage> stages;
+  for (int chunk = 0; chunk < chunks; ++chunk) stages.push_back(stage_of(c, world.layout().pp, chunks, world.stage(), chunk));
+  return stages;
+}
+
+/// Micro-batches of one data rank in a step of `rows` rows. Throws Error where the rows cannot be dealt out evenly.
+inline int micro_batches_of(const TrainingConfig& config, const Layout& layout, std::int64_t rows) {
+  require(config.micro_batch >= 1, "a Trainer was asked for micro-batches of ", config.micro_batch, " rows: TrainingConfig::micro_batch must be at least 1");
+  require(rows >= 1, "a Trainer was asked for steps of ", rows, " rows: TrainingConfig::batch.full must be at least 1");
+  require(rows % layout.dp == 0, "a step of ", rows, " rows cannot be dealt out to ", layout.dp, " data ranks: make TrainingConfig::batch a multiple of Layout::dp");
+  const auto count = static_cast<int>(ceil_div(rows / layout.dp, std::int64_t{config.micro_batch}));
+  require_schedule(config.schedule, layout.pp, config.chunks, count);
+  return count;
+}
+
 template <Model M, TrainingPrecision P, int Tp, Device D>
-TrainerCore<M, P, Tp, D>::TrainerCore(D& device, const TrainingConfig& config)
+TrainerCore<M, P, Tp, D>::TrainerCore(D& device, const TrainingConfig& config, const World& world)
     : device_(&device),
       config_(config),
+      world_(world),
+      tp_(world_),
+      stages_(stages_of(M::config, world_, config.chunks)),
+      state_(device, FlatLayout(M::config, stages_, Tp, config.zero ? world_.layout().dp : 1), {Tp, tp_.rank(), world_.data_rank(), world_.layout().pp == 1 || world_.stage() == 0}),
       rotary_(device),
+      accumulators_(device, M::config, stages_, Tp, state_.layout(), state_.gradients(), config.add_like),
+      links_(device, world_, config.chunks, tp_.own_tokens(std::int64_t{config.micro_batch} * M::config.context) * M::config.hidden),
+      exchange_(device, world_.model()),
+      reduction_(state_.layout(), world_, state_.gradients()),
       levers_{config.learning_rate, config.shrink},
       scaler_(config.loss_scale),
       sentinel_(config.sentinel) {
   const ModelConfig& c = M::config;
-  require(config.micro_batch >= 1, "a Trainer was asked for micro-batches of ", config.micro_batch, " rows: TrainingConfig::micro_batch must be at least 1");
-  require(config.batch.full >= 1, "a Trainer was asked for steps of ", config.batch.full, " rows: TrainingConfig::batch.full must be at least 1");
-  const std::int64_t size = flat_size(c, stage_, Tp), tokens = std::int64_t{config.micro_batch} * c.context;
-  master_ = Buffer<A, D>(device, size, "master weights");
-  gradients_ = Buffer<A, D>(device, size, "gradients");
-  moment1_ = Buffer<A, D>(device, size, "moments");
-  moment2_ = Buffer<A, D>(device, size, "moments");
-  if constexpr (has_master_copy<P>) {
-    compute_ = Buffer<T, D>(device, size, "weights");
-    weights_ = bind(c, stage_, Tp, compute_.view());
-  } else {
-    weights_ = bind(c, stage_, Tp, master_.view());
+  const Layout& layout = world_.layout();
+  require(config.chunks == 1 || layout.pp > 1, "chunks of layers, ", config.chunks, " on each rank, were asked for without a pipeline: set TrainingConfig::chunks to 1, or Layout::pp above 1");
+  require(config.zero == 0 || config.zero == 1, "ZeRO stage ", config.zero, " was asked for: TrainingConfig::zero is 0 or 1");
+  const bool alone = layout.ranks() == 1;
+  require(config.add_like.data_ranks >= 1 && (alone || config.add_like.data_ranks * (config.add_like.stages ? 2 : 1) == 1),
+          "TrainingConfig::add_like is for a run on one rank, and this one has ", layout.ranks());
+  const int micro_batches = micro_batches_of(config, layout, config.batch.full);
+
+  const TokenCount tokens = Chunk::tokens(tp_, config.micro_batch, c.context);
+  Stage largest = stages_.front();
+  for (const Stage& stage : stages_) {
+    if (stage.last - stage.first > largest.last - largest.first) largest.first = stage.first, largest.last = stage.last;
+    largest.head = largest.head || stage.head;
   }
-  gradient_tensors_ = bind(c, stage_, Tp, gradients_.view());
-
-  transformer_.emplace(device, stage_, config.recompute == Recompute::block ? Keep::inputs : Keep::all, config.micro_batch, c.context);
-  head_.emplace(device, true, tokens);
-  d_output_ = Buffer<T, D>(device, tokens * c.hidden, "activations");
-  initialize();
-}
-
-template <Model M, TrainingPrecision P, int Tp, Device D>
-template <class Visit>
-void TrainerCore<M, P, Tp, D>::walk(Visit visit) {
-  std::int64_t offset = 0;
-  for_each_parameter(M::config, stage_, [&](const Parameter& parameter, int layer) {
-    visit(parameter, layer, offset);
-    offset += flat_extent(parameter, Tp);
-  });
-}
-
-template <Model M, TrainingPrecision P, int Tp, Device D>
-void TrainerCore<M, P, Tp, D>::initialize() {
-  std::vector<A> host;
-  walk([&](const Parameter& parameter, int layer, std::int64_t offset) {
-    const std::string name = full_name(parameter, layer);
-    const std::int64_t rows = parameter.local_rows(Tp), columns = parameter.columns ? parameter.local_columns(Tp) : 1;
-    host.resize(static_cast<std::size_t>(rows * columns));
-    for (std::int64_t r = 0; r < rows; ++r)
-      for (std::int64_t col = 0; col < columns; ++col)
-        host[static_cast<std::size_t>(r * columns + col)] = static_cast<A>(initial_value(M::config, parameter, name, config_.seed, parameter.full_row(r, Tp, tp_.rank()),
-                                                                                        parameter.full_column(col, Tp, tp_.rank())));
-    device_->copy_in(master_.data() + offset, host.data(), host.size() * sizeof(A));
-  });
-  refresh_compute();
-}
-
-template <Model M, TrainingPrecision P, int Tp, Device D>
-void TrainerCore<M, P, Tp, D>::refresh_compute() {
-  if constexpr (has_master_copy<P>) convert(*device_, compute_.view(), master_.view());
-}
-
-template <Model M, TrainingPrecision P, int Tp, Device D>
-void TrainerCore<M, P, Tp, D>::check(const Batch& batch) const {
-  require(batch.rows <= config_.micro_batch, "a batch of ", batch.rows, " rows does not fit a micro-batch of ", config_.micro_batch, ": see TrainingConfig::micro_batch");
-  require(batch.length <= M::config.context, "a batch of rows of ", batch.length, " tokens does not fit the model's context of ", M::config.context);
-}
-
-template <Model M, TrainingPrecision P, int Tp, Device D>
-void TrainerCore<M, P, Tp, D>::accumulate(const Batch& batch, std::int64_t rows_in_step, LossSummary& losses) {
-  check(batch);
-  const double scale = needs_loss_scale<P> ? scaler_.scale() : 1.0;
-  rows_.upload(*device_, batch, M::config.mask);
-  scoring_.upload(*device_, batch, scale / static_cast<double>(rows_in_step), M::config.vocab);
-  Rows<A> rows = rows_.rows(rotary_.cos(), rotary_.sin());
-  rows.dropout = M::config.dropout;
-  rows.seed = config_.seed;
-  rows.first_sample = samples_ + losses.rows;
-
-  const double shrink = embedding_shrink(levers_.shrink, step_ + 1);
-  const double head_shrink = levers_.shrink.where == EmbeddingShrink::Where::input_and_head ? shrink : 1.0;
-  const View<T, 2> output = transformer_->forward(tp_, weights_, rows);
-  const View<T, 2> d_output = d_output_.view_at(0, rows.count(), M::config.hidden);
-  head_->forward_backward(tp_, scoring_.losses(), d_output, gradient_tensors_.embedding, output, weights_.embedding, scoring_.scored(), head_shrink, own_loss_);
-  transformer_->backward(tp_, weights_, gradient_tensors_, rows, d_output, shrink);
-  scoring_.collect(*device_, losses);
-}
-
-template <Model M, TrainingPrecision P, int Tp, Device D>
-LossSummary TrainerCore<M, P, Tp, D>::evaluate(const Batch& batch) {
-  check(batch);
-  LossSummary losses;
-  rows_.upload(*device_, batch, M::config.mask);
-  scoring_.upload(*device_, batch, 0, M::config.vocab);
-  const Rows<A> rows = rows_.rows(rotary_.cos(), rotary_.sin());
-  head_->forward(tp_, scoring_.losses(), transformer_->forward(tp_, weights_, rows), weights_.embedding, scoring_.scored());
-  scoring_.collect(*device_, losses);
-  return losses;
+  memory_.emplace(device, Chunk::keep(tp_, config.recompute), largest, tokens,
+                  InFlight{activations_in_flight(config.schedule, layout.pp, config.chunks, micro_batches, world_.stage()),
+                           weight_gradients_in_flight(config.schedule, layout.pp, config.chunks, micro_batches, world_.stage())});
+  for (std::size_t chunk = 0; chunk < stages_.size(); ++chunk) {
+    weights_.push_back(state_.layout().bind(c, stages_[chunk], Tp, static_cast<int>(chunk), state_.weights()));
+    chunks_.emplace_back(device, *memory_, stages_[chunk]);
+  }
+  if (stages_.back().head) {
+    head_.emplace(device, true, tokens.all());
+    d_output_ = Buffer<T, D>(device, tokens.all() * c.hidden, "activations");
+  }
+  state_.initialize(c, config_.seed);
 }
 
 template <Model M, TrainingPrecision P, int Tp, Device D>
@@ -137,17 +100,41 @@ std::int64_t TrainerCore<M, P, Tp, D>::next_rows() const {
 }
 
 template <Model M, TrainingPrecision P, int Tp, Device D>
-double TrainerCore<M, P, Tp, D>::measure_gradients() {
+void TrainerCore<M, P, Tp, D>::sum(std::vector<double>& values, Group& group) {
+  if (group.size() == 1) return;
+  const auto count = static_cast<std::int64_t>(values.size());
+  if (sums_.size() < count) sums_ = Buffer<double, D>(*device_, count, "batch");
+  device_->copy_in(sums_.data(), values.data(), values.size() * sizeof(double));
+  group.all_reduce(View<double, 1>{sums_.data(), count}, Reduce::sum);
+  device_->copy_out(values.data(), sums_.data(), values.size() * sizeof(double));
+}
+
+template <Model M, TrainingPrecision P, int Tp, Device D>
+double TrainerCore<M, P, Tp, D>::measure_gradients(LossSummary& losses) {
+  const ModelConfig& c = M::config;
   const double scale = needs_loss_scale<P> ? 1.0 / scaler_.scale() : 1.0;
-  layer_norms_.assign(static_cast<std::size_t>(stage_.last - stage_.first) + 2, {});
+  const auto tensors = static_cast<std::size_t>(tensor_count(c));
+  const Place& place = state_.place();
+  std::vector<double> values(tensors, 0.0);  // squares of each tensor of the model, from those who speak for it
+  for (const FlatTensor& tensor : state_.layout().tensors()) {
+    const bool speaks = (tensor.parameter.shard != Shard::replicated || place.tensor_rank == 0) && (state_.layout().shards() > 1 || place.data_rank == 0) &&
+                        (tensor.number != 0 || place.speaks_for_embedding);
+    if (speaks) values[static_cast<std::size_t>(tensor.number)] = state_.gradient_squares(tensor) * scale * scale;
+  }
+  const bool scored = head_ && place.tensor_rank == 0;
+  losses.visit([&](auto& number) { values.push_back(scored ? static_cast<double>(number) : 0.0); });
+  sum(values, world_.all());
+
+  const double* next = values.data() + tensors;
+  losses.visit([&](auto& number) { number = static_cast<std::remove_reference_t<decltype(number)>>(*next++); });
+  layer_norms_.assign(static_cast<std::size_t>(c.layers) + 2, {});
+  const std::size_t per_block = block_parameters(c).size();
   double total = 0;
-  walk([&](const Parameter& parameter, int layer, std::int64_t offset) {
-    const double squares = sum_of_squares(*device_, View<const A, 1>{gradients_.data() + offset, parameter.local_size(Tp)}) * scale * scale;
-    const std::size_t part = layer >= 0 ? static_cast<std::size_t>(layer - stage_.first) + 1 : offset == 0 ? 0 : layer_norms_.size() - 1;
-    layer_norms_[part].norm += squares;
-    total += squares;
-  });
-  for (std::size_t i = 0; i < layer_norms_.size(); ++i) layer_norms_[i] = {stage_.first + static_cast<int>(i) - 1, std::sqrt(layer_norms_[i].norm)};
+  for (std::size_t i = 0; i < tensors; ++i) {
+    layer_norms_[i == 0 ? 0 : 1 + (i - 1) / per_block].norm += values[i];
+    total += values[i];
+  }
+  for (std::size_t i = 0; i < layer_norms_.size(); ++i) layer_norms_[i] = {static_cast<int>(i) - 1, std::sqrt(layer_norms_[i].norm)};
   return std::sqrt(total);
 }
 
@@ -161,36 +148,28 @@ void TrainerCore<M, P, Tp, D>::update(double gradient_scale) {
                        .correction1 = 1 - std::pow(config_.beta1, t),
                        .correction2 = 1 - std::pow(config_.beta2, t),
                        .gradient_scale = gradient_scale};
-  walk([&](const Parameter& parameter, int, std::int64_t offset) {
-    const std::int64_t size = parameter.local_size(Tp);
-    adamw_step.decay = parameter.decay ? config_.weight_decay : 0.0;
-    AdamwTensors<A, T> tensors{.master = {master_.data() + offset, size},
-                               .moment1 = {moment1_.data() + offset, size},
-                               .moment2 = {moment2_.data() + offset, size},
-                               .compute = {},
-                               .gradient = {gradients_.data() + offset, size}};
-    if constexpr (has_master_copy<P>) tensors.compute = {compute_.data() + offset, size};
-    adamw(*device_, tensors, adamw_step);
-  });
+  std::vector<Pending> gathers;
+  const std::vector<FlatTensor>& tensors = state_.layout().tensors();
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    adamw_step.decay = tensors[i].parameter.decay ? config_.weight_decay : 0.0;
+    state_.update(tensors[i], adamw_step);
+    if (i + 1 == tensors.size() || tensors[i + 1].part != tensors[i].part)
+      gathers.push_back(state_.gather(state_.layout().parts()[static_cast<std::size_t>(tensors[i].part)], world_.data()));
+  }
+  for (Pending& gather : gathers) gather.wait();
 }
 
 template <Model M, TrainingPrecision P, int Tp, Device D>
 StepReport TrainerCore<M, P, Tp, D>::step(BatchSource next) {
   const auto start = std::chrono::steady_clock::now();
   StepReport report;
-  const std::int64_t rows = next_rows();
-  device_->clear(gradients_.data(), gradients_.bytes());
-  LossSummary losses;
-  for (std::int64_t done = 0; done < rows;) {
-    const int count = static_cast<int>(smaller<std::int64_t>(config_.micro_batch, rows - done));
-    const Batch& batch = next(count);
-    require(batch.rows == count, "the batch source returned ", batch.rows, " rows where ", count, " were asked for");
-    accumulate(batch, rows, losses);
-    report.tokens += std::int64_t{count} * batch.length;
-    done += count;
-  }
+  Step step = read_batches(next, next_rows());
+  accumulators_.clear();
+  run(step);
+  accumulators_.join();
+  reduction_.finish();
 
-  const double norm = measure_gradients();
+  const double norm = measure_gradients(step.losses);
   report.learning_rate = next_learning_rate();
   report.loss_scale = needs_loss_scale<P> ? scaler_.scale() : 1.0;
   const bool overflow = !std::isfinite(norm);
@@ -205,14 +184,16 @@ StepReport TrainerCore<M, P, Tp, D>::step(BatchSource next) {
     const double divisor = config_.clip > 0 ? larger(1.0, (norm + 1e-6) / config_.clip) : 1.0;
     update(1.0 / (report.loss_scale * divisor));
     ++applied_steps_;
-    applied_samples_ += rows;
+    applied_samples_ += step.rows;
   }
   ++step_;
-  samples_ += rows;
+  samples_ += step.rows;
+  if (config_.check_every > 0 && step_ % config_.check_every == 0) compare_replicas(*device_, state_, world_, step_);
 
-  losses = losses.finished();
+  const LossSummary losses = step.losses.finished();
   report.step = step_;
   report.samples = samples_;
+  for (const Batch& batch : step.batches) report.tokens += std::int64_t{batch.rows} * batch.length * world_.layout().dp;
   report.loss = losses.loss();
   report.tasks = losses.tasks;
   report.gradient_norm = norm;
@@ -221,25 +202,10 @@ StepReport TrainerCore<M, P, Tp, D>::step(BatchSource next) {
 }
 
 template <Model M, TrainingPrecision P, int Tp, Device D>
-void TrainerCore<M, P, Tp, D>::visit_buffer(StateVisitor& visitor, const char* prefix, Buffer<A, D>& buffer, std::vector<A>& staged) {
-  A* data = buffer.data();
-  if constexpr (!D::host_memory) {
-    staged.resize(static_cast<std::size_t>(buffer.size()));
-    device_->copy_out(staged.data(), buffer.data(), buffer.bytes());
-    data = staged.data();
-  }
-  walk([&](const Parameter& parameter, int layer, std::int64_t offset) {
-    TensorState tensor{.name = prefix + full_name(parameter, layer),
-                       .type = dtype_of<A>(),
-                       .shape = {parameter.local_rows(Tp)},
-                       .data = data + offset,
-                       .bytes = static_cast<std::size_t>(parameter.local_size(Tp)) * sizeof(A)};
-    if (parameter.columns) tensor.shape.push_back(parameter.local_columns(Tp));
-    visitor.tensor(tensor);
-  });
-  if constexpr (!D::host_memory) {
-    if (visitor.loading()) device_->copy_in(buffer.data(), staged.data(), buffer.bytes());
-  }
+void TrainerCore<M, P, Tp, D>::gather_weights() {
+  std::vector<Pending> gathers;
+  for (const FlatPart& part : state_.layout().parts()) gathers.push_back(state_.gather(part, world_.data()));
+  for (Pending& gather : gathers) gather.wait();
 }
 
 template <Model M, TrainingPrecision P, int Tp, Device D>
@@ -254,11 +220,10 @@ void TrainerCore<M, P, Tp, D>::visit_state(StateVisitor& visitor) {
   levers_.visit_state(visitor);
   scaler_.visit_state(visitor);
   sentinel_.visit_state(visitor);
-
-  visit_buffer(visitor, "", master_, staged_[0]);
-  visit_buffer(visitor, "optimizer.moment1.", moment1_, staged_[1]);
-  visit_buffer(visitor, "optimizer.moment2.", moment2_, staged_[2]);
-  if (visitor.loading()) refresh_compute();
+  state_.visit_state(visitor);
+  if (visitor.loading()) gather_weights();
 }
 
 }  // namespace golem
+
+#include "golem/train/pipeline_passes.hpp"

@@ -1,0 +1,188 @@
+// The passes of a step: a rank executes its pipeline schedule, action by action; and forward alone, to evaluate.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "golem/train/trainer_core.hpp"
+
+namespace golem {
+
+template <Model M, TrainingPrecision P, int Tp, Device D>
+void TrainerCore<M, P, Tp, D>::check(const Batch& batch) const {
+  require(batch.rows <= config_.micro_batch, "a batch of ", batch.rows, " rows does not fit a micro-batch of ", config_.micro_batch, ": see TrainingConfig::micro_batch");
+  require(batch.length <= M::config.context, "a batch of rows of ", batch.length, " tokens does not fit the model's context of ", M::config.context);
+}
+
+template <Model M, TrainingPrecision P, int Tp, Device D>
+typename TrainerCore<M, P, Tp, D>::Step TrainerCore<M, P, Tp, D>::read_batches(BatchSource next, std::int64_t rows) {
+  const Layout& layout = world_.layout();
+  Step step{.rows = rows};
+  const int count = micro_batches_of(config_, layout, rows);
+  std::int64_t done = 0;  // rows of each data rank
+  for (int i = 0; i < count; ++i) {
+    const std::int64_t of_this = smaller<std::int64_t>(config_.micro_batch, rows / layout.dp - done);
+    step.samples.push_back(samples_ + done * layout.dp + world_.data_rank() * of_this);
+    done += of_this;
+    if (!reads()) continue;
+    const Batch& batch = next(static_cast<int>(of_this));
+    require(batch.rows == of_this, "the batch source returned ", batch.rows, " rows where ", of_this, " were asked for");
+    check(batch);
+    step.batches.push_back(batch);
+  }
+  exchange_.share(step.batches);
+  return step;
+}
+
+template <Model M, TrainingPrecision P, int Tp, Device D>
+Rows<typename TrainerCore<M, P, Tp, D>::A> TrainerCore<M, P, Tp, D>::rows_of(Step& step, int micro_batch, double dropout) {
+  const auto i = static_cast<std::size_t>(micro_batch);
+  Rows<A> rows = rows_[i].rows(rotary_.cos(), rotary_.sin());
+  rows.dropout = dropout;
+  rows.seed = config_.seed;
+  rows.first_sample = step.samples[i];
+  return rows;
+}
+
+template <Model M, TrainingPrecision P, int Tp, Device D>
+void TrainerCore<M, P, Tp, D>::run(Step& step) {
+  using Work = PipelineAction::Work;
+  const Layout& layout = world_.layout();
+  const auto count = static_cast<int>(step.batches.size());
+  const std::vector<PipelineAction> actions = pipeline_schedule(config_.schedule, layout.pp, config_.chunks, count, world_.stage());
+  if (rows_.size() < step.batches.size()) rows_.resize(step.batches.size());
+  for (std::size_t i = 0; i < step.batches.size(); ++i) rows_[i].upload(*device_, step.batches[i], M::config.mask);
+
+  const std::size_t pairs = static_cast<std::size_t>(config_.chunks) * step.batches.size();
+  step.kept.assign(pairs, -1), step.deferred.assign(pairs, -1);
+  const auto fill = [&](std::vector<int>& free, int slots) {
+    for (int slot = slots; slot-- > 0;) free.push_back(slot);
+  };
+  fill(step.free_kept, memory_->in_flight().activations), fill(step.free_deferred, memory_->in_flight().deferred);
+
+  for (const PipelineAction& action : actions) {
+    if (action.work == Work::forward) forward(step, action);
+    else if (action.work != Work::backward_weight) backward(step, action);
+    else backward_weight(step, action);
+  }
+}
+
+namespace train {
+
+/// Takes the last free slot for a pair of chunk and micro-batch, or gives it back.
+inline int take_slot(std::vector<int>& free, int& place) {
+  require(!free.empty(), "a pipeline schedule has more micro-batches under way than it said it would");
+  place = free.back();
+  free.pop_back();
+  return place;
+}
+inline void return_slot(std::vector<int>& free, int& place) {
+  free.push_back(place);
+  place = -1;
+}
+
+}  // namespace train
+
+template <Model M, TrainingPrecision P, int Tp, Device D>
+void TrainerCore<M, P, Tp, D>::forward(Step& step, const PipelineAction& action) {
+  const int slot = train::take_slot(step.free_kept, step.kept[step.pair(action)]);
+  forward_through(action.chunk, slot, rows_of(step, action.micro_batch, M::config.dropout));
+}
+
+template <Model M, TrainingPrecision P, int Tp, Device D>
+View<typename TrainerCore<M, P, Tp, D>::T, 2> TrainerCore<M, P, Tp, D>::forward_through(int chunk, int slot, const Rows<A>& rows) {
+  Chunk& transformer = chunks_[static_cast<std::size_t>(chunk)];
+  const View<T, 2> x = transformer.begin(tp_, slot, rows.rows, rows.length);
+  if (!links_.first(chunk)) links_.forward.receive(x);
+  const View<T, 2> space = links_.last(chunk) ? View<T, 2>{} : links_.forward.space(x.extent(0), x.extent(1));
+  const View<T, 2> y = transformer.forward(tp_, weights_[static_cast<std::size_t>(chunk)], rows, slot, space);
+  if (!links_.last(chunk)) links_.forward.send(y);
+  return y;
+}
+
+template <Model M, TrainingPrecision P, int Tp, Device D>
+View<typename TrainerCore<M, P, Tp, D>::T, 2> TrainerCore<M, P, Tp, D>::loss_backward(Step& step, const PipelineAction& action, const Rows<A>& rows, GradientsDone done) {
+  const int chunk = action.chunk, m = action.micro_batch;
+  const Batch& batch = step.batches[static_cast<std::size_t>(m)];
+  const StageWeights<P>& w = weights_[static_cast<std::size_t>(chunk)];
+  const int slot = step.kept[step.pair(action)];
+  const double scale = needs_loss_scale<P> ? scaler_.scale() : 1.0, shrink = embedding_shrink(levers_.shrink, step_ + 1);
+  const double head_shrink = levers_.shrink.where == EmbeddingShrink::Where::input_and_head ? shrink : 1.0;
+  scoring_.upload(*device_, batch, scale / static_cast<double>(step.rows), M::config.vocab);
+  const View<T, 2> output = chunks_[static_cast<std::size_t>(chunk)].normalize_output(tp_, w, rows, slot);  // (N, C)
+  const View<T, 2> d_output = d_output_.view_at(0, rows.count(), M::config.hidden);
+  head_->forward_backward(tp_, scoring_.losses(), d_output, accumulators_.head(m), output, w.embedding, scoring_.scored(), head_shrink, own_loss_);
+  scoring_.collect(*device_, step.losses);
+  return chunks_[static_cast<std::size_t>(chunk)].normalize_output_backward(tp_, w, accumulators_.tensors(m, chunk), rows, slot, d_output, done);
+}
+
+template <Model M, TrainingPrecision P, int Tp, Device D>
+void TrainerCore<M, P, Tp, D>::backward(Step& step, const PipelineAction& action) {
+  const int chunk = action.chunk, m = action.micro_batch;
+  const std::size_t at = step.pair(action);
+  const bool apart = action.work == PipelineAction::Work::backward_input, last_batch = m + 1 == static_cast<int>(step.batches.size());
+  const auto reduce = [&](int layer) { reduction_.start(layer, chunk); };
+  const GradientsDone done = last_batch && reduction_.needed() ? GradientsDone(reduce) : GradientsDone{};
+
+  const Rows<A> rows = rows_of(step, m, M::config.dropout);
+  const std::int64_t own = tp_.own_tokens(rows.count());
+  const View<T, 2> dy = links_.last(chunk) ? loss_backward(step, action, rows, done) : links_.receive_gradient(own, M::config.hidden);
+  const typename Chunk::Backward options{.embedding_shrink = embedding_shrink(levers_.shrink, step_ + 1),
+                                         .dx = links_.first(chunk) ? View<T, 2>{} : links_.backward.space(own, M::config.hidden),
+                                         .deferred = apart ? train::take_slot(step.free_deferred, step.deferred[at]) : -1,
+                                         .done = done};
+  chunks_[static_cast<std::size_t>(chunk)].backward(tp_, weights_[static_cast<std::size_t>(chunk)], accumulators_.tensors(m, chunk), rows, step.kept[at], dy, options);
+  if (!links_.first(chunk)) links_.backward.send(options.dx);
+  if (done && links_.last(chunk) && !links_.first(chunk)) reduction_.start(-1, chunk);  // the head's copy of the embedding
+  if (!apart) train::return_slot(step.free_kept, step.kept[at]);
+}
+
+template <Model M, TrainingPrecision P, int Tp, Device D>
+void TrainerCore<M, P, Tp, D>::backward_weight(Step& step, const PipelineAction& action) {
+  const int chunk = action.chunk, m = action.micro_batch;
+  const std::size_t at = step.pair(action);
+  const auto reduce = [&](int layer) { reduction_.start(layer, chunk); };
+  const bool last_batch = m + 1 == static_cast<int>(step.batches.size());
+  chunks_[static_cast<std::size_t>(chunk)].backward_weight(tp_, accumulators_.tensors(m, chunk), rows_of(step, m, M::config.dropout), step.kept[at], step.deferred[at],
+                                                       last_batch && reduction_.needed() ? GradientsDone(reduce) : GradientsDone{});
+  train::return_slot(step.free_kept, step.kept[at]);
+  train::return_slot(step.free_deferred, step.deferred[at]);
+}
+
+template <Model M, TrainingPrecision P, int Tp, Device D>
+void TrainerCore<M, P, Tp, D>::accumulate(const Batch& batch, std::int64_t rows_in_step, LossSummary& losses) {
+  require(world_.layout().pp == 1, "accumulate adds the gradients of one batch on one stage, and this layout has ", world_.layout().pp, ": use step");
+  check(batch);
+  Step step{.rows = rows_in_step, .batches = {batch}, .samples = {samples_ + losses.rows}, .losses = losses};
+  exchange_.share(step.batches);
+  run(step);
+  losses = step.losses;
+}
+
+template <Model M, TrainingPrecision P, int Tp, Device D>
+LossSummary TrainerCore<M, P, Tp, D>::evaluate(const Batch& batch) {
+  if (reads()) check(batch);
+  std::vector<Batch> batches;
+  if (reads()) batches.push_back(batch);
+  exchange_.share(batches);
+  if (rows_.empty()) rows_.resize(1);
+  rows_[0].upload(*device_, batches[0], M::config.mask);
+  const Rows<A> rows = rows_[0].rows(rotary_.cos(), rotary_.sin());
+  for (int chunk = 0; chunk < config_.chunks; ++chunk) forward_through(chunk, 0, rows);
+
+  LossSummary losses;
+  if (head_) {
+    scoring_.upload(*device_, batches[0], 0, M::config.vocab);
+    head_->forward(tp_, scoring_.losses(), chunks_.back().normalize_output(tp_, weights_.back(), rows, 0), weights_.back().embedding, scoring_.scored());
+    scoring_.collect(*device_, losses);
+  }
+  std::vector<double> values;
+  losses.visit([&](auto& number) { values.push_back(head_ && tp_.rank() == 0 ? static_cast<double>(number) : 0.0); });
+  sum(values, world_.model());
+  const double* next = values.data();
+  losses.visit([&](auto& number) { number = static_cast<std::remove_reference_t<decltype(number)>>(*next++); });
+  return losses;
+}
+
+}  // namespace golem

@@ -1,0 +1,71 @@
+// Compares what ranks hold alike, so that a rank that went astray stops the run, with the tensor's name.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "golem/comm/world.hpp"
+#include "golem/core/buffer.hpp"
+#include "golem/train/flat_state.hpp"
+
+namespace golem {
+
+/// A number that differs, but for one chance in 2^64, where the bytes do.
+inline std::uint64_t digest_of(const void* data, std::size_t bytes) {
+  const auto* next = static_cast<const unsigned char*>(data);
+  std::uint64_t digest = 0x9E3779B97F4A7C15u ^ bytes;
+  for (std::size_t i = 0; i < bytes; i += 8) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, next + i, bytes - i < 8 ? bytes - i : 8);
+    digest = (digest ^ word) * 0xFF51AFD7ED558CCDu;
+    digest ^= digest >> 32;
+  }
+  return digest;
+}
+
+/// Throws Error, on every rank of the group where it is so, if a weight that two ranks should hold alike differs after step
+/// `step`: all weights over the data ranks, replicated ones over the tensor ranks, the embedding over first and last stage.
+template <TrainingPrecision P, Device D>
+void compare_replicas(D& device, const FlatState<P, D>& state, World& world, std::int64_t step) {
+  using T = typename P::compute;
+  const std::vector<FlatTensor>& tensors = state.layout().tensors();
+  const std::size_t count = tensors.size();
+  std::vector<std::int64_t> digests;
+  std::vector<T> host;
+  for (const FlatTensor& tensor : tensors) {
+    host.resize(static_cast<std::size_t>(tensor.size));
+    device.copy_out(host.data(), state.weights().data + tensor.offset, host.size() * sizeof(T));
+    digests.push_back(static_cast<std::int64_t>(digest_of(host.data(), host.size() * sizeof(T))));
+  }
+
+  const auto compare = [&](Group& group, const char* axis, auto alike) {
+    if (group.size() == 1) return;
+    const auto ranks = static_cast<std::size_t>(group.size());
+    Buffer<std::int64_t, D> mine(device, static_cast<std::int64_t>(count), "batch"), all(device, static_cast<std::int64_t>(count * ranks), "batch");
+    std::vector<std::int64_t> everyone(count * ranks);
+    device.copy_in(mine.data(), digests.data(), count * sizeof(std::int64_t));
+    group.all_gather(all.view(), View<const std::int64_t, 1>(mine.view()));
+    device.copy_out(everyone.data(), all.data(), everyone.size() * sizeof(std::int64_t));
+    for (std::size_t i = 0; i < count; ++i)
+      for (std::size_t rank = 1; rank < ranks; ++rank)
+        require(!alike(tensors[i]) || everyone[rank * count + i] == everyone[i], "after step ", step, ", '", full_name(tensors[i].parameter, tensors[i].layer), "' of ", axis, " rank ",
+                rank, " differs from that of ", axis, " rank 0, of stage ", world.stage(), ": hardware, or a program that changes the weights of one rank; go on from the last checkpoint");
+  };
+  compare(world.data(), "data", [](const FlatTensor&) { return true; });
+  compare(world.tensor(), "tensor", [](const FlatTensor& tensor) { return tensor.parameter.shard == Shard::replicated; });
+  if (world.tied().size() == 1) return;
+
+  std::int64_t embedding = digests.front();  // on the first stage; on the last it is in whatever chunk has the head
+  for (std::size_t i = 0; i < count; ++i)
+    if (tensors[i].number == 0) embedding = digests[i];
+  Buffer<std::int64_t, D> mine(device, 1, "batch"), both(device, 2, "batch");
+  std::int64_t pair[2];
+  device.copy_in(mine.data(), &embedding, sizeof embedding);
+  world.tied().all_gather(both.view(), View<const std::int64_t, 1>(mine.view()));
+  device.copy_out(pair, both.data(), sizeof pair);
+  require(pair[0] == pair[1], "after step ", step, ", '", embedding_parameter({}).name, "' of the last stage differs from that of the first: go on from the last checkpoint");
+}
+
+}  // namespace golem
