@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <string_view>
 #include <utility>
 
 #include "golem/comm/backend.hpp"
@@ -80,8 +81,8 @@ class Group {
     return start(message(out, from));
   }
 
-  /// The ranks of one colour, ordered by key, as a group of their own. All ranks of this group call it.
-  Group split(int color, int key) const { return backend_ ? Group(backend_->split(color, key)) : Group(); }
+  /// The ranks of one colour, ordered by key, as a group of their own, called `axis`. All ranks of this group call it.
+  Group split(int color, int key, std::string_view axis = "group") const { return backend_ ? Group(backend_->split(color, key, axis)) : Group(); }
 
   const std::shared_ptr<Backend>& backend() const { return backend_; }
 

@@ -18,12 +18,12 @@ class World {
     require(layout.tp >= 1 && layout.pp >= 1 && layout.dp >= 1, "a layout of tp ", layout.tp, ", pp ", layout.pp, ", dp ", layout.dp, " has a degree below 1");
     require(all_.size() == layout.ranks(), "a world of ", all_.size(), " ranks was given a layout of tp ", layout.tp, " x pp ", layout.pp, " x dp ", layout.dp, " = ",
             layout.ranks(), " ranks: start that many, or choose degrees whose product is ", all_.size());
-    tensor_ = all_.split(data_rank() + layout.dp * stage(), tensor_rank());
-    data_ = all_.split(tensor_rank() + layout.tp * stage(), data_rank());
-    pipeline_ = all_.split(tensor_rank() + layout.tp * data_rank(), stage());
-    model_ = all_.split(data_rank(), tensor_rank() + layout.tp * stage());
+    tensor_ = all_.split(data_rank() + layout.dp * stage(), tensor_rank(), "tensor");
+    data_ = all_.split(tensor_rank() + layout.tp * stage(), data_rank(), "data");
+    pipeline_ = all_.split(tensor_rank() + layout.tp * data_rank(), stage(), "pipeline");
+    model_ = all_.split(data_rank(), tensor_rank() + layout.tp * stage(), "model");
     const bool ends = stage() == 0 || stage() == layout.pp - 1;
-    tied_ = all_.split(ends ? 1 + tensor_rank() + layout.tp * data_rank() : 0, stage());
+    tied_ = all_.split(ends ? 1 + tensor_rank() + layout.tp * data_rank() : 0, stage(), "tied");
     if (!ends) tied_ = Group();
   }
 
