@@ -2,8 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "golem/comm/agreement.hpp"
 #include "golem/comm/backend.hpp"
 #include "golem/comm/communicator.hpp"
+#include "golem/comm/counting.hpp"
 #include "golem/comm/failure.hpp"
 #include "golem/comm/group.hpp"
 #include "golem/comm/reduction.hpp"

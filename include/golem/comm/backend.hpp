@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string_view>
@@ -14,6 +15,7 @@ namespace golem {
 /// One communication, as one rank sees it.
 struct Transfer {
   enum class Kind : std::uint8_t { all_reduce, reduce_scatter, all_gather, broadcast, send, receive, barrier };
+  static constexpr std::size_t kinds = 7;
   Kind kind = Kind::barrier;
   void* out = nullptr;       // what is written; all_reduce and broadcast read it too
   const void* in = nullptr;  // what is read
@@ -56,6 +58,8 @@ class Backend {
   virtual void run(const Transfer& transfer) {
     if (const auto pending = start(transfer)) pending->wait();
   }
+  /// Ends the run of all ranks, for a reason that is no single rank's and that each of them may find: it is told once. Throws.
+  virtual void end_run(std::string_view why) { fail(why); }
   /// The ranks of one colour, ordered by key: a group of their own, called `axis`. All ranks of this group call it.
   virtual std::shared_ptr<Backend> split(int color, int key, std::string_view axis) = 0;
 };

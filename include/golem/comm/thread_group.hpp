@@ -32,6 +32,11 @@ class ThreadGroup final : public Backend, public std::enable_shared_from_this<Th
   Watch* watch() override { return &run_->watch(world_rank(rank_)); }
   std::int64_t copied() const override { return copied_; }
 
+  void end_run(std::string_view why) override {
+    run_->end(why);
+    run_->fail_because_ended();
+  }
+
   void run(const Transfer& transfer) override {
     check(transfer);
     if (is_message(transfer)) return wait(*post(transfer));
