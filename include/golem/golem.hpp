@@ -2,9 +2,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "golem/comm/agreement.hpp"
 #include "golem/comm/backend.hpp"
 #include "golem/comm/communicator.hpp"
+#include "golem/comm/counting.hpp"
+#include "golem/comm/failure.hpp"
 #include "golem/comm/group.hpp"
+#include "golem/comm/reduction.hpp"
+#include "golem/comm/rendezvous.hpp"
+#include "golem/comm/thread_group.hpp"
+#include "golem/comm/thread_run.hpp"
+#include "golem/comm/threads.hpp"
+#include "golem/comm/transfer_queue.hpp"
+#include "golem/comm/watch.hpp"
 #include "golem/comm/world.hpp"
 #include "golem/config/describe.hpp"
 #include "golem/config/layout.hpp"

@@ -2,8 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string_view>
 
 #include "golem/comm/communicator.hpp"
 #include "golem/core/number.hpp"
@@ -13,6 +15,7 @@ namespace golem {
 /// One communication, as one rank sees it.
 struct Transfer {
   enum class Kind : std::uint8_t { all_reduce, reduce_scatter, all_gather, broadcast, send, receive, barrier };
+  static constexpr std::size_t kinds = 7;
   Kind kind = Kind::barrier;
   void* out = nullptr;       // what is written; all_reduce and broadcast read it too
   const void* in = nullptr;  // what is read
@@ -35,20 +38,30 @@ class PendingTransfer {
   virtual void wait() = 0;
 };
 
+class Watch;
+
 /// One rank of one group. Not to be used by two threads at once.
 class Backend {
  public:
   virtual ~Backend() = default;
   virtual int rank() const = 0;
   virtual int size() const = 0;
+  /// What the group is called in errors and counts: "tensor".
+  virtual std::string_view axis() const = 0;
+  /// Where this rank notes what it does; null where nobody watches.
+  virtual Watch* watch() { return nullptr; }
+  /// Bytes that this rank has written so far, to its own memory or another's; 0 where the way of communicating cannot tell.
+  virtual std::int64_t copied() const { return 0; }
   /// The transfers of a group run in the order of their starts, but sends and receives, which are in order for each pair of
   /// ranks and direction. Null where the transfer is done already.
   virtual std::unique_ptr<PendingTransfer> start(const Transfer& transfer) = 0;
   virtual void run(const Transfer& transfer) {
     if (const auto pending = start(transfer)) pending->wait();
   }
-  /// The ranks of one colour, ordered by key: a group of their own. All ranks of this group call it.
-  virtual std::shared_ptr<Backend> split(int color, int key) = 0;
+  /// Ends the run of all ranks, for a reason that is no single rank's and that each of them may find: it is told once. Throws.
+  virtual void end_run(std::string_view why) { fail(why); }
+  /// The ranks of one colour, ordered by key: a group of their own, called `axis`. All ranks of this group call it.
+  virtual std::shared_ptr<Backend> split(int color, int key, std::string_view axis) = 0;
 };
 
 }  // namespace golem

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <concepts>
+#include <type_traits>
 
 #include "golem/core/error.hpp"
 #include "golem/core/tensor.hpp"
@@ -56,26 +57,26 @@ struct Self {
 
   /// Within a world of one, a shard is the whole: these are only called where both are the same memory.
   template <class T>
-  void reduce_scatter(View<T, 1> out, View<const T, 1> in, Reduce) {
+  void reduce_scatter(View<T, 1> out, View<const std::type_identity_t<T>, 1> in, Reduce) {
     require(out.data == in.data, "a world of one rank was asked to scatter into other memory: give the same");
   }
   template <class T>
-  void all_gather(View<T, 1> out, View<const T, 1> in) {
+  void all_gather(View<T, 1> out, View<const std::type_identity_t<T>, 1> in) {
     require(out.data == in.data, "a world of one rank was asked to gather into other memory: give the same");
   }
   template <class T>
-  Done start_reduce_scatter(View<T, 1> out, View<const T, 1> in, Reduce how) {
+  Done start_reduce_scatter(View<T, 1> out, View<const std::type_identity_t<T>, 1> in, Reduce how) {
     reduce_scatter(out, in, how);
     return {};
   }
   template <class T>
-  Done start_all_gather(View<T, 1> out, View<const T, 1> in) {
+  Done start_all_gather(View<T, 1> out, View<const std::type_identity_t<T>, 1> in) {
     all_gather(out, in);
     return {};
   }
 
   template <class T>
-  void send(View<const T, 1>, int to) {
+  void send(View<T, 1>, int to) {
     fail("rank 0 of a world of one was asked to send to rank ", to);
   }
   template <class T>
@@ -83,7 +84,7 @@ struct Self {
     fail("rank 0 of a world of one was asked to receive from rank ", from);
   }
   template <class T>
-  Done start_send(View<const T, 1> in, int to) {
+  Done start_send(View<T, 1> in, int to) {
     send(in, to);
     return {};
   }

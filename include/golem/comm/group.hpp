@@ -3,6 +3,8 @@
 #pragma once
 
 #include <memory>
+#include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include "golem/comm/backend.hpp"
@@ -38,11 +40,11 @@ class Group {
     run(reduction(x, how));
   }
   template <class T>
-  void reduce_scatter(View<T, 1> out, View<const T, 1> in, Reduce how) {
+  void reduce_scatter(View<T, 1> out, View<const std::type_identity_t<T>, 1> in, Reduce how) {
     run(scatter(out, in, how));
   }
   template <class T>
-  void all_gather(View<T, 1> out, View<const T, 1> in) {
+  void all_gather(View<T, 1> out, View<const std::type_identity_t<T>, 1> in) {
     run(gather(out, in));
   }
   template <class T>
@@ -50,12 +52,12 @@ class Group {
     run({.kind = Transfer::Kind::broadcast, .out = x.data, .count = x.size(), .type = dtype_of<T>(), .peer = root});
   }
   template <class T>
-  void send(View<const T, 1> in, int to) {
-    run(message(in, to));
+  void send(View<T, 1> in, int to) {
+    run(message_to(in, to));
   }
   template <class T>
   void receive(View<T, 1> out, int from) {
-    run(message(out, from));
+    run(message_from(out, from));
   }
   void barrier() { run({}); }
 
@@ -64,24 +66,30 @@ class Group {
     return start(reduction(x, how));
   }
   template <class T>
-  Pending start_reduce_scatter(View<T, 1> out, View<const T, 1> in, Reduce how) {
+  Pending start_reduce_scatter(View<T, 1> out, View<const std::type_identity_t<T>, 1> in, Reduce how) {
     return start(scatter(out, in, how));
   }
   template <class T>
-  Pending start_all_gather(View<T, 1> out, View<const T, 1> in) {
+  Pending start_all_gather(View<T, 1> out, View<const std::type_identity_t<T>, 1> in) {
     return start(gather(out, in));
   }
   template <class T>
-  Pending start_send(View<const T, 1> in, int to) {
-    return start(message(in, to));
+  Pending start_send(View<T, 1> in, int to) {
+    return start(message_to(in, to));
   }
   template <class T>
   Pending start_receive(View<T, 1> out, int from) {
-    return start(message(out, from));
+    return start(message_from(out, from));
   }
 
-  /// The ranks of one colour, ordered by key, as a group of their own. All ranks of this group call it.
-  Group split(int color, int key) const { return backend_ ? Group(backend_->split(color, key)) : Group(); }
+  /// The ranks of one colour, ordered by key, as a group of their own, called `axis`. All ranks of this group call it.
+  Group split(int color, int key, std::string_view axis = "group") const { return backend_ ? Group(backend_->split(color, key, axis)) : Group(); }
+
+  /// Ends the run of all ranks, for a reason that each of them may find and that is told once. Throws.
+  [[noreturn]] void end_run(std::string_view why) {
+    if (backend_) backend_->end_run(why);
+    fail(why);
+  }
 
   const std::shared_ptr<Backend>& backend() const { return backend_; }
 
@@ -91,21 +99,21 @@ class Group {
     return {.kind = Transfer::Kind::all_reduce, .out = x.data, .count = x.size(), .type = dtype_of<T>(), .how = how};
   }
   template <class T>
-  Transfer scatter(View<T, 1> out, View<const T, 1> in, Reduce how) const {
+  Transfer scatter(View<T, 1> out, View<const std::type_identity_t<T>, 1> in, Reduce how) const {
     require(in.size() == out.size() * size(), "a reduce-scatter over ", size(), " ranks was given ", in.size(), " elements for parts of ", out.size());
     return {.kind = Transfer::Kind::reduce_scatter, .out = out.data, .in = in.data, .count = out.size(), .type = dtype_of<T>(), .how = how};
   }
   template <class T>
-  Transfer gather(View<T, 1> out, View<const T, 1> in) const {
+  Transfer gather(View<T, 1> out, View<const std::type_identity_t<T>, 1> in) const {
     require(out.size() == in.size() * size(), "an all-gather over ", size(), " ranks was given room for ", out.size(), " elements, of ", in.size(), " from each");
     return {.kind = Transfer::Kind::all_gather, .out = out.data, .in = in.data, .count = in.size(), .type = dtype_of<T>()};
   }
   template <class T>
-  static Transfer message(View<const T, 1> in, int to) {
-    return {.kind = Transfer::Kind::send, .in = in.data, .count = in.size(), .type = dtype_of<T>(), .peer = to};
+  static Transfer message_to(View<T, 1> in, int to) {
+    return {.kind = Transfer::Kind::send, .in = in.data, .count = in.size(), .type = dtype_of<std::remove_const_t<T>>(), .peer = to};
   }
   template <class T>
-  static Transfer message(View<T, 1> out, int from) {
+  static Transfer message_from(View<T, 1> out, int from) {
     return {.kind = Transfer::Kind::receive, .out = out.data, .count = out.size(), .type = dtype_of<T>(), .peer = from};
   }
 

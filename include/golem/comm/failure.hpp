@@ -1,0 +1,105 @@
+// Why a run of many ranks ended, as one sentence: which rank, in which step and operation, and what the others waited for.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "golem/comm/watch.hpp"
+
+namespace golem {
+
+/// What ends the ranks that did not fail themselves; nobody reports it again.
+class RunEnded : public Error {
+ public:
+  using Error::Error;
+};
+
+/// "ranks 0, 2 to 5 and 7".
+inline std::string list_of_ranks(const std::vector<int>& ranks) {
+  std::vector<std::string> runs;
+  for (std::size_t i = 0; i < ranks.size();) {
+    std::size_t last = i;
+    while (last + 1 < ranks.size() && ranks[last + 1] == ranks[last] + 1) ++last;
+    if (last - i < 2) last = i;
+    runs.push_back(last > i ? sentence(ranks[i], " to ", ranks[last]) : sentence(ranks[i]));
+    i = last + 1;
+  }
+  std::string out = ranks.size() == 1 ? "rank " : "ranks ";
+  for (std::size_t i = 0; i < runs.size(); ++i) out += (i == 0 ? "" : i + 1 < runs.size() ? ", " : " and ") + runs[i];
+  return out;
+}
+
+/// "in step 17, in forward of micro-batch 3"; as much of it as was noted.
+inline std::string place_of(const Doing& doing) {
+  std::string out;
+  if (doing.step >= 0) out += sentence(" in step ", doing.step);
+  if (!doing.activity.view().empty()) out += sentence(out.empty() ? " in " : ", in ", doing.activity.view());
+  return out;
+}
+
+/// "all_reduce of 4096 bytes on the tensor axis", "receive of 12 bytes from rank 3".
+inline std::string transfer_of(const Doing& doing) {
+  std::string out = name_of(doing.kind);
+  if (doing.kind != Transfer::Kind::barrier) out += sentence(" of ", doing.bytes, " bytes");
+  if (doing.peer >= 0) out += sentence(doing.kind == Transfer::Kind::receive ? " from rank " : " to rank ", doing.peer);
+  return sentence(out, " on the ", doing.axis.view(), " axis");
+}
+
+/// What a rank does, behind "rank 3 ".
+inline std::string activity_of(const Doing& doing) {
+  if (doing.state == Doing::State::finished) return "had ended";
+  if (doing.state == Doing::State::waiting) return sentence("waited in ", transfer_of(doing), place_of(doing));
+  return "worked" + place_of(doing);
+}
+
+/// What all ranks but `failed` did, ranks that did the same together; "" where there is none.
+inline std::string others_than(int failed, const std::vector<Doing>& ranks) {
+  std::map<std::string, std::vector<int>> same;
+  for (int rank = 0; rank < static_cast<int>(ranks.size()); ++rank)
+    if (rank != failed) same[activity_of(ranks[static_cast<std::size_t>(rank)])].push_back(rank);
+  std::string out;
+  int shown = 0;
+  for (const auto& [activity, who] : same) {
+    if (shown++ == 8) return sentence(out, "; and ", same.size() - 8, " more groups of ranks did other things");
+    out += sentence(out.empty() ? "" : "; ", list_of_ranks(who), ' ', activity);
+  }
+  return out;
+}
+
+/// The sentence for a rank that failed by itself.
+inline std::string failure_of(int failed, std::string_view why, const std::vector<Doing>& ranks) {
+  const Doing& doing = ranks[static_cast<std::size_t>(failed)];
+  const std::string others = others_than(failed, ranks);
+  const std::string where = doing.state == Doing::State::waiting ? sentence(place_of(doing), ", in ", transfer_of(doing)) : place_of(doing);
+  return sentence("rank ", failed, " of ", ranks.size(), " failed", where, ": ", why, others.empty() ? "" : " (", others, others.empty() ? "" : ")");
+}
+
+/// A rank that others have waited for too long, or that has not been heard of; rank < 0 where there is none.
+struct Stall {
+  int rank = -1;
+  std::string why;
+};
+
+/// The stalled rank once some rank has done the same thing for longer than `deadline` seconds. Of the ranks that wait for nobody
+/// it is the one that has worked longest; where all wait, they wait for each other, and the one that waits longest is named.
+inline Stall stalled_rank(const std::vector<Doing>& ranks, double deadline, double now) {
+  int late = -1, oldest = -1, finished = -1;
+  const auto since = [&](int rank) { return ranks[static_cast<std::size_t>(rank)].since; };
+  const auto older = [&](int rank, int than) { return than < 0 || since(rank) < since(than) ? rank : than; };
+  for (int rank = 0; rank < static_cast<int>(ranks.size()); ++rank) {
+    const Doing::State state = ranks[static_cast<std::size_t>(rank)].state;
+    if (state == Doing::State::finished) finished = older(rank, finished);
+    if (state == Doing::State::working) oldest = older(rank, oldest);
+    if (state != Doing::State::finished) late = older(rank, late);
+  }
+  if (late < 0 || now - since(late) <= deadline) return {};
+  const auto seconds = [&](int rank) { return static_cast<std::int64_t>((now - since(rank)) * 10) / 10.0; };
+  if (oldest >= 0) return {oldest, sentence("it has not been heard of for ", seconds(oldest), " s, with a deadline of ", deadline, " s: it is stuck, or the deadline is too short")};
+  if (finished >= 0) return {late, sentence("it has waited ", seconds(late), " s, and ", list_of_ranks({finished}), " has ended and will not come")};
+  return {late, sentence("it has waited ", seconds(late), " s, and all others wait too: the ranks made different calls, or the same in another order")};
+}
+
+}  // namespace golem

@@ -1,0 +1,103 @@
+// Watch: what one rank does now, noted by the rank and read by whoever has to say why a run ended.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <mutex>
+#include <string_view>
+
+#include "golem/comm/backend.hpp"
+
+namespace golem {
+
+/// Seconds on a clock that only goes forward.
+inline double steady_seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+/// A short text of fixed size: what is longer is cut off.
+template <int capacity>
+struct ShortText {
+  std::array<char, capacity> characters{};
+
+  ShortText() = default;
+  ShortText(std::string_view text) {
+    const std::size_t length = text.size() < capacity - 1 ? text.size() : capacity - 1;
+    std::memcpy(characters.data(), text.data(), length);
+  }
+  std::string_view view() const { return {characters.data(), strnlen(characters.data(), capacity - 1)}; }
+};
+
+/// What a rank does now; plain bytes, so that it can be sent as it lies.
+struct Doing {
+  enum class State : std::uint8_t { working, waiting, finished };
+
+  State state = State::working;
+  Transfer::Kind kind = Transfer::Kind::barrier;  // of the transfer waited for
+  std::int32_t peer = -1;                         // rank in the world that it is waited for; -1: a collective
+  std::int64_t bytes = 0;                         // payload of the transfer
+  std::int64_t step = -1;                         // -1: none was noted yet
+  double since = 0;                               // steady_seconds() of the last change
+  ShortText<64> activity;                         // "forward of micro-batch 3"
+  ShortText<16> axis;                             // "tensor"
+};
+
+/// The notes of one rank. note(), begin() and end() belong to the rank's own thread; now() to any. Some 50 ns each.
+class Watch {
+ public:
+  Watch() { doing_.since = steady_seconds(); }
+  virtual ~Watch() = default;
+  Watch(const Watch&) = delete;
+  Watch& operator=(const Watch&) = delete;
+
+  void note(std::int64_t step, std::string_view activity) {
+    change([&](Doing& doing) { doing.step = step, doing.activity = activity; });
+  }
+  /// The rank waits for a transfer from here to end().
+  void begin(const Transfer& transfer, std::string_view axis, int peer) {
+    change([&](Doing& doing) {
+      doing.state = Doing::State::waiting, doing.kind = transfer.kind, doing.peer = peer;
+      doing.bytes = transfer.count * size_of(transfer.type), doing.axis = axis;
+    });
+  }
+  void end() {
+    change([](Doing& doing) { doing.state = Doing::State::working; });
+  }
+  void finish() {
+    change([](Doing& doing) { doing.state = Doing::State::finished; });
+  }
+  Doing now() const {
+    const std::lock_guard lock(mutex_);
+    return doing_;
+  }
+
+ private:
+  /// A way of communicating whose ranks are processes tells it on; called with the notes locked.
+  virtual void tell(const Doing&) {}
+
+  template <class Change>
+  void change(const Change& what) {
+    const std::lock_guard lock(mutex_);
+    what(doing_);
+    doing_.since = steady_seconds();
+    tell(doing_);
+  }
+
+  mutable std::mutex mutex_;
+  Doing doing_;
+};
+
+/// While it lives, its rank waits for a transfer.
+class Waiting {
+ public:
+  Waiting(Watch& watch, const Transfer& transfer, std::string_view axis, int peer) : watch_(watch) { watch_.begin(transfer, axis, peer); }
+  ~Waiting() { watch_.end(); }
+  Waiting(const Waiting&) = delete;
+  Waiting& operator=(const Waiting&) = delete;
+
+ private:
+  Watch& watch_;
+};
+
+}  // namespace golem
