@@ -40,7 +40,8 @@ TEST_CASE("a schedule that cannot go on is reported") {
                     Catch::Matchers::Contains("before what it needs"));
   CHECK_THROWS_WITH(run({{{Work::forward, 0, 1}, {Work::forward, 0, 0}}, {{Work::forward, 0, 0}, {Work::forward, 0, 1}}}, 2),
                     Catch::Matchers::Contains("let both send and receive in one order"));
-  CHECK_THROWS_WITH(run({{{Work::forward, 0, 0}, {Work::backward, 0, 0}}, {{Work::forward, 0, 0}}}, 1), Catch::Matchers::Contains("stage 0 waits for micro-batch 0 backward"));
+  CHECK_THROWS_WITH(run({{{Work::forward, 0, 0}, {Work::backward, 0, 0}}, {{Work::forward, 0, 0}}}, 1),
+                    Catch::Matchers::Contains("stage 0 waits for micro-batch 0 backward"));
   CHECK_THROWS_WITH(run({{{Work::forward, 0, 0}, {Work::forward, 0, 1}, {Work::forward, 0, 2}}, {{Work::forward, 0, 0}}}, 3, 1),
                     Catch::Matchers::Contains("stage 0 cannot send"));
   CHECK_THROWS_WITH(run({{{Work::backward, 0, 0}}}, 1), Catch::Matchers::Contains("before what it needs"));

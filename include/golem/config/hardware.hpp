@@ -43,9 +43,9 @@ struct Hardware {
 
 inline constexpr std::int64_t gibibyte = std::int64_t{1} << 30, mebibyte = std::int64_t{1} << 20;
 
-// Memory is what nvidia-smi shows of it, somewhat less than what is sold. Latencies are typical of NCCL's rings (5 us a step through NVLink or PCIe, 10 us between nodes), not stated by a maker.
-// What is reserved is a CUDA context (about 0.5 GiB) and NCCL's buffers for three groups: 1.5 GiB in all; 0.75 GiB where a
-// device has one group only, as in inference.
+// Memory is what nvidia-smi shows of it, somewhat less than what is sold. Latencies are typical of NCCL's rings (5 us a step through
+// NVLink or PCIe, 10 us between nodes), not stated by a maker. What is reserved is a CUDA context (about 0.5 GiB) and NCCL's buffers for
+// the groups of training, 1.5 GiB in all; 0.75 GiB where a device has one group only, as in inference.
 
 /// "NVIDIA A100 Tensor Core GPU" data sheet (SXM4 40GB): 312 TFLOPS fp16 and bf16, 19.5 fp32, 624 TOPS int8, 1,555 GB/s,
 /// NVLink 600 GB/s in both directions. DGX A100 data sheet: 8 GPUs, 8 HDR adapters of 200 Gb/s.

@@ -55,17 +55,24 @@ inline std::string problem_of(const PlannedRun& run) {
   const ModelConfig& c = run.model;
   const Layout& l = run.layout;
   const TrainingConfig& t = run.training;
-  if (l.tp < 1 || l.pp < 1 || l.dp < 1 || t.micro_batch < 1) return sentence("tp ", l.tp, ", pp ", l.pp, ", dp ", l.dp, " and micro-batches of ", t.micro_batch, " rows: all must be at least 1");
-  if (c.heads % l.tp || c.ffn % l.tp || c.vocab % l.tp) return sentence("tp ", l.tp, " does not divide the model's heads, ffn and vocabulary (", c.heads, ", ", c.ffn, ", ", c.vocab, "): lower it");
-  if (l.sequence_parallel && std::int64_t{t.micro_batch} * c.context % l.tp) return sentence("tp ", l.tp, " does not divide the tokens of a micro-batch: turn sequence parallelism off");
-  if (std::int64_t{l.pp} * t.chunks > c.layers + 2) return sentence(l.pp, " stages of ", t.chunks, " chunks are more than the model's ", c.layers + 2, " layers, embedding and head included: lower pp or chunks");
-  if (t.batch.full % (std::int64_t{t.micro_batch} * l.dp)) return sentence("a batch of ", t.batch.full, " rows is no multiple of dp ", l.dp, " x micro-batch ", t.micro_batch, ": change one of them");
+  const std::int64_t tokens = std::int64_t{t.micro_batch} * c.context;
+  if (l.tp < 1 || l.pp < 1 || l.dp < 1 || t.micro_batch < 1)
+    return sentence("tp ", l.tp, ", pp ", l.pp, ", dp ", l.dp, " and micro-batches of ", t.micro_batch, " rows: all must be at least 1");
+  if (c.heads % l.tp || c.ffn % l.tp || c.vocab % l.tp)
+    return sentence("tp ", l.tp, " does not divide the model's heads, ffn and vocabulary (", c.heads, ", ", c.ffn, ", ", c.vocab, "): lower it");
+  if (l.sequence_parallel && tokens % l.tp)
+    return sentence("tp ", l.tp, " does not divide the ", tokens, " tokens of a micro-batch: turn sequence parallelism off");
+  if (std::int64_t{l.pp} * t.chunks > c.layers + 2)
+    return sentence(l.pp, " stages of ", t.chunks, " chunks are more than the model's ", c.layers + 2, " layers, embedding and head included: lower pp or chunks");
+  if (t.batch.full < 1 || t.batch.full % (std::int64_t{t.micro_batch} * l.dp))
+    return sentence("a batch of ", t.batch.full, " rows is no multiple of dp ", l.dp, " x micro-batch ", t.micro_batch, ": change one of them");
+  if (run.hardware.rate(run.types.compute) <= 0)
+    return sentence("a ", run.hardware.name, " cannot multiply ", name_of(run.types.compute), ": choose another type");
   try {
     require_schedule(t.schedule, l.pp, t.chunks, micro_batches_of(t, l));
   } catch (const Error& error) {
     return error.what();
   }
-  if (run.hardware.rate(run.types.compute) <= 0) return sentence("a ", run.hardware.name, " cannot multiply ", name_of(run.types.compute), ": choose another type");
   return {};
 }
 
@@ -91,9 +98,11 @@ class StepSimulator {
       }
       updates_.push_back(update_times(run.types, parameters, l, run.training.zero, run.hardware, run.efficiency));
     }
-    travel_ = send_seconds(static_cast<double>(n.own * c.hidden * n.compute), links_of(run.hardware, l, run.efficiency.links).pipeline);
+    const Link wire = links_of(run.hardware, l, run.efficiency.links).pipeline;
+    travel_ = send_seconds(static_cast<double>(n.own * c.hidden * n.compute), wire);
     // The first and the last stage add up their gradients of the tied embedding.
-    if (l.pp > 1) tied_ = 2 * send_seconds(static_cast<double>(embedding_parameter(c).local_size(l.tp)) * size_of(run.types.gradient) / 2, links_of(run.hardware, l, run.efficiency.links).pipeline);
+    const double embedding = static_cast<double>(embedding_parameter(c).local_size(l.tp)) * size_of(run.types.gradient);
+    if (l.pp > 1) tied_ = all_reduce_seconds(embedding, 2, wire);
   }
 
   StepOnPaper step() const {

@@ -1,4 +1,4 @@
-// How long the actions of a stage take on a machine: products by the peak rate, the rest by memory, collectives by links.
+// How long the actions of a stage take on a machine, and what they send: products by the peak rate, the rest by memory, collectives by links.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -34,26 +34,40 @@ constexpr double pointwise_bytes(const ModelConfig& c, const MicroBatch& n) {
   return (static_cast<double>(n.own) * own + static_cast<double>(n.tokens) * split) * static_cast<double>(n.compute);
 }
 
+/// Collectives of (N, C) among tensor ranks in one block: sums (with sequence parallelism a reduce-scatter and an all-gather, the
+/// same bytes), and all-gathers beside them.
+struct TensorCollectives {
+  int forward_sums = 2, backward_sums = 2, backward_gathers = 0;
+};
+
+/// Whole blocks are computed again with their sums, as spec 4.4 counts them; golem's own leaves out the last product and its sum.
+constexpr TensorCollectives tensor_collectives(const Layout& layout, Recompute recompute) {
+  TensorCollectives n;
+  if (recompute == Recompute::block || recompute == Recompute::block_split) n.backward_sums += n.forward_sums;
+  if (layout.sequence_parallel) n.backward_gathers += 2 + (recompute == Recompute::attention);  // inputs of linears that are not kept whole
+  else n.backward_gathers += recompute == Recompute::block_split;
+  return n;
+}
+
 /// Times of a part of the model. Backward computes as much again for the inputs as forward, and for the weights, and attention's
-/// twice for the inputs; what recomputation costs comes before that. Two sums over tensor ranks forward, two backward.
+/// twice for the inputs; what recomputation costs comes before that.
 constexpr ActionTimes action_times(const ModelConfig& c, const TrainingTypes& types, const Stage& stage, const Layout& layout, Recompute recompute, const MicroBatch& n,
                                    const Hardware& h, const Efficiency& reached) {
   const double tokens = static_cast<double>(n.tokens), blocks = stage.last - stage.first, peak = h.rate(types.compute) * reached.products * n.tp;
   const double linear = tokens * linear_flops(c) / peak, attention = tokens * attention_flops(c, c.context) / (peak * reached.attention);
-  const double pointwise = pointwise_bytes(c, n) / (h.bandwidth * reached.memory), sum_bytes = tokens * c.hidden * static_cast<double>(n.compute);
+  const double pointwise = pointwise_bytes(c, n) / (h.bandwidth * reached.memory), bytes = tokens * c.hidden * static_cast<double>(n.compute);
   const Link link = links_of(h, layout, reached.links).tensor;
-  const double sum = all_reduce_seconds(sum_bytes, n.tp, link), gather = layout.sequence_parallel ? scatter_seconds(sum_bytes, n.tp, link) : 0;
-  const bool whole = recompute == Recompute::block || recompute == Recompute::block_split;
+  const double sum = all_reduce_seconds(bytes, n.tp, link);
+  const TensorCollectives collectives = tensor_collectives(layout, recompute);
 
   ActionTimes t;
-  t.tensor_forward = blocks * 2 * sum;
-  t.tensor_backward = blocks * (2 * sum + 2 * gather + (whole ? 2 * sum : recompute == Recompute::attention ? gather : 0) +
-                                (recompute == Recompute::block_split ? gather == 0 ? scatter_seconds(sum_bytes, n.tp, link) : 0 : 0));
+  t.tensor_forward = blocks * collectives.forward_sums * sum;
+  t.tensor_backward = blocks * (collectives.backward_sums * sum + collectives.backward_gathers * scatter_seconds(bytes, n.tp, link));
   t.forward = blocks * (linear + attention + pointwise);
   t.backward_input = blocks * (linear + 2 * attention + 2 * pointwise);
   t.backward_weight = blocks * linear;
-  if (whole) t.backward_input += t.forward;
   if (recompute == Recompute::attention) t.backward_input += blocks * (tokens * 6.0 * c.hidden * c.hidden / peak + attention);
+  else if (recompute != Recompute::none) t.backward_input += t.forward;
   if (stage.head) {
     const double head = tokens * head_flops(c) / peak;
     t.forward += head, t.backward_input += head, t.backward_weight += head;
@@ -63,6 +77,28 @@ constexpr ActionTimes action_times(const ModelConfig& c, const TrainingTypes& ty
   t.forward += t.tensor_forward;
   t.backward_input += t.tensor_backward;
   return t;
+}
+
+/// Bytes that one rank of a stage sends in a step, by axis; the stage and chunks being as large as any.
+struct StepTraffic {
+  double tensor = 0, pipeline = 0, data = 0;
+};
+
+constexpr StepTraffic step_traffic(const ModelConfig& c, const TrainingTypes& types, const Layout& layout, const TrainingConfig& training, int stage) {
+  const MicroBatch n = micro_batch_of(c, types, layout, training);
+  const double bytes = static_cast<double>(n.tokens * c.hidden * n.compute), micro_batches = micro_batches_of(training, layout);
+  const TensorCollectives collectives = tensor_collectives(layout, training.recompute);
+  StepTraffic sent;
+  for (int chunk = 0; chunk < training.chunks; ++chunk) {
+    const Stage part = stage_of(c, layout.pp, training.chunks, stage, chunk);
+    const double blocks = part.last - part.first, parameters = static_cast<double>(parameter_count(c, part, layout.tp));
+    const double sums = blocks * (collectives.forward_sums + collectives.backward_sums) + part.embedding + part.head;
+    sent.tensor += micro_batches * (sums * all_reduce_bytes(bytes, n.tp) + blocks * collectives.backward_gathers * scatter_bytes(bytes, n.tp));
+    if (layout.pp > 1) sent.pipeline += micro_batches * (!part.head + !part.embedding) * static_cast<double>(n.own * c.hidden * n.compute);
+    const double reduced = scatter_bytes(parameters * size_of(types.gradient), layout.dp);
+    sent.data += reduced + (training.zero > 0 ? scatter_bytes(parameters * size_of(types.compute), layout.dp) : reduced);
+  }
+  return sent;
 }
 
 /// What comes at the end of a step: gradients reduced, weights moved, weights gathered.
