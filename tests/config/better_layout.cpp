@@ -26,9 +26,9 @@ TEST_CASE("on GLM-130B's machines a better layout exists, and fits") {
   const auto all = better_layouts(run, {}, 3);
   REQUIRE(degrees.size() == 1);
   REQUIRE(all.size() == 3);
-  CHECK(degrees[0].step.seconds < 88.5);          // the degrees alone: little, 2 to 3%
+  CHECK(degrees[0].step.seconds < 88.5);  // the degrees alone: little, 2 to 3%
   CHECK(degrees[0].step.seconds > 0.95 * 88.5);
-  CHECK(all[0].step.seconds < 0.75 * 88.5);       // with sequence parallelism nothing needs to be computed again
+  CHECK(all[0].step.seconds < 0.75 * 88.5);  // with sequence parallelism nothing needs to be computed again
   CHECK(all[0].run.training.recompute == Recompute::none);
   CHECK(all[0].run.layout.sequence_parallel);
   CHECK(all[0].step.seconds <= all[1].step.seconds);

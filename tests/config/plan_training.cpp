@@ -66,7 +66,8 @@ TEST_CASE("a stage holds as many micro-batches as its schedule has in flight") {
   for (int stage = 0; stage < 4; ++stage) CHECK(kept(stage) == 8 * one(stage));
   training.schedule = PipelineSchedule::zero_bubble;
   for (int stage = 0; stage < 4; ++stage)
-    CHECK(kept(stage) == 4 * one(stage) + (stage + 1) * deferred_bytes(c, micro_batch_of(c, mixed, layout, training), training.recompute, stage_of(c, 4, 1, stage)));
+    CHECK(kept(stage) ==
+          4 * one(stage) + (stage + 1) * deferred_bytes(c, micro_batch_of(c, mixed, layout, training), training.recompute, stage_of(c, 4, 1, stage)));
 }
 
 TEST_CASE("ZeRO-1 cuts moments and master weights among the data ranks, and nothing else") {
@@ -100,10 +101,12 @@ TEST_CASE("GLM-130B's training fits its machine as the paper says") {
   CHECK(glm_130b_on({4, 8, 24, true}, fp16_gradients, Recompute::none).total() < a100_40gb.usable());
 }
 
-static_assert(fits<glm_130b, fp16_mixed, Layout{.tp = 4, .pp = 8, .dp = 24}>(a100_40gb, {.micro_batch = 1, .recompute = Recompute::block, .zero = 1}));
+static_assert(fits<glm_130b, fp16_mixed, Layout{.tp = 4, .pp = 8, .dp = 24}>(a100_40gb,
+                                                                             {.micro_batch = 1, .recompute = Recompute::block, .zero = 1}));
 static_assert(fits<glm_130b, fp16_mixed, Layout{.tp = 4, .pp = 8, .dp = 24}>(a100_40gb, glm_130b_training));
 static_assert(!fits<glm_130b, fp16_mixed, Layout{.tp = 2, .pp = 4, .dp = 96}>(a100_40gb, glm_130b_training));
-static_assert(!fits<glm_130b, fp16_mixed, Layout{.tp = 4, .pp = 8, .dp = 24}>(a100_40gb, {.micro_batch = 1, .recompute = Recompute::none, .zero = 1}));
+static_assert(!fits<glm_130b, fp16_mixed, Layout{.tp = 4, .pp = 8, .dp = 24}>(a100_40gb,
+                                                                              {.micro_batch = 1, .recompute = Recompute::none, .zero = 1}));
 static_assert(fits(glm_130b::config, fp16_gradients, {2, 8, 48}, a100_40gb, glm_130b_training));
 static_assert(!fits(glm_130b::config, mixed, {2, 8, 48}, a100_40gb, glm_130b_training));
 

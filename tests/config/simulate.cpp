@@ -83,7 +83,7 @@ TEST_CASE("a straggler holds up everyone, the same one each time") {
   const double calm = simulate(run).seconds;
   run.stragglers = {.slow_ranks = 1, .slowdown = 0.1};
   CHECK((simulate(run).seconds > 1.08 * calm && simulate(run).seconds < 1.1 * calm));  // messages are no slower
-  run.stragglers = {.slow_ranks = 0.004, .slowdown = 0.5, .seed = 1};                   // three of 768
+  run.stragglers = {.slow_ranks = 0.004, .slowdown = 0.5, .seed = 1};                  // three of 768
   const StepOnPaper few = simulate(run);
   CHECK(few.seconds > 1.2 * calm);
   CHECK(few.stragglers == Approx(few.seconds - calm));
@@ -121,7 +121,8 @@ TEST_CASE("a run that cannot be says what to change") {
   CHECK_THAT(broken([](PlannedRun& r) { r.layout.dp = 25; }), Contains("no multiple of dp 25"));
   CHECK_THAT(broken([](PlannedRun& r) { r.layout.dp = 0; }), Contains("at least 1"));
   CHECK_THAT(broken([](PlannedRun& r) { r.training.chunks = 2; }), Contains("set chunks to 1"));
-  CHECK_THAT(broken([](PlannedRun& r) { r = with_schedule(r, PipelineSchedule::interleaved, 2), r.training.batch.full = 24 * 9; }), Contains("a multiple of the stages"));
+  CHECK_THAT(broken([](PlannedRun& r) { r = with_schedule(r, PipelineSchedule::interleaved, 2), r.training.batch.full = 24 * 9; }),
+             Contains("a multiple of the stages"));
   CHECK_THAT(broken([](PlannedRun& r) { r.types.compute = DType::bf16, r.hardware = v100_32gb; }), Contains("cannot multiply bf16"));
   CHECK_THROWS_WITH(fitted(original(), 1), Contains("at the machine's peak"));
 }

@@ -35,7 +35,8 @@ TEST_CASE("at the peak, actions take the model's flops") {
     CHECK(none.total() == Approx(3 * forward / rate / tp));
     CHECK(none.backward_weight == Approx(2048 * linear_flops(model) / rate / tp));
     for (const auto recompute : {Recompute::attention, Recompute::block, Recompute::block_split})
-      CHECK(times(only_products(), block, {.tp = tp}, recompute).total() == Approx(3 * forward / rate / tp + 2048 * recomputed_flops(model, 2048, recompute) / rate / tp));
+      CHECK(times(only_products(), block, {.tp = tp}, recompute).total() ==
+            Approx(3 * forward / rate / tp + 2048 * recomputed_flops(model, 2048, recompute) / rate / tp));
   }
   // All stages of the pipeline together: the whole step's flops.
   for (const auto recompute : {Recompute::none, Recompute::block}) {
@@ -51,8 +52,8 @@ TEST_CASE("a block sums its tokens twice each way, and twice more where it is co
   const double sum = all_reduce_bytes(2048.0 * 12288 * 2, 4) / 100e9;
   CHECK(times(h, block, {.tp = 4}, Recompute::none).tensor() == Approx(4 * sum));
   CHECK(times(h, block, {.tp = 4}, Recompute::block).tensor() == Approx(6 * sum));
-  CHECK(times(h, block, {.tp = 4}, Recompute::block_split).tensor() == Approx(6.5 * sum));                         // and puts its input together
-  CHECK(times(h, block, {.tp = 4, .sequence_parallel = true}, Recompute::none).tensor() == Approx(5 * sum));       // and two inputs of linears
+  CHECK(times(h, block, {.tp = 4}, Recompute::block_split).tensor() == Approx(6.5 * sum));                    // and puts its input together
+  CHECK(times(h, block, {.tp = 4, .sequence_parallel = true}, Recompute::none).tensor() == Approx(5 * sum));  // and two inputs of linears
   CHECK(times(h, block, {.tp = 1}, Recompute::none).tensor() == 0);
 }
 

@@ -44,9 +44,9 @@ TEST_CASE("a group of one takes no time, and larger groups approach twice the by
 
 TEST_CASE("groups use the links that their ranks are placed on") {
   const GroupLinks original = links_of(a100_40gb, {4, 8, 24}, 1);
-  CHECK(original.tensor.bandwidth == 300e9);    // four of a node's eight
-  CHECK(original.data.bandwidth == 50e9);       // four rings share eight adapters
-  CHECK(original.pipeline.bandwidth == 25e9);   // each rank has one of its own
+  CHECK(original.tensor.bandwidth == 300e9);   // four of a node's eight
+  CHECK(original.data.bandwidth == 50e9);      // four rings share eight adapters
+  CHECK(original.pipeline.bandwidth == 25e9);  // each rank has one of its own
   CHECK(links_of(a100_40gb, {8, 1, 4}, 1).data.bandwidth == 25e9);
   CHECK(links_of(a100_40gb, {1, 1, 16}, 1).data.bandwidth == 200e9);
   CHECK(links_of(a100_40gb, {2, 1, 4}, 1).data.bandwidth == 300e9);

@@ -13,7 +13,9 @@ namespace {
 constexpr std::int64_t gib = std::int64_t{1} << 30;
 
 MemoryChart two_bars(std::int64_t limit) {
-  return {.title = "a & b", .bars = {{"stage 0", {{"weights", 3 * gib}, {"moments", 1 * gib}}}, {"stage 1", {{"weights", 2 * gib}, {"moments", 0}}}}, .limit = limit};
+  return {.title = "a & b",
+          .bars = {{"stage 0", {{"weights", 3 * gib}, {"moments", 1 * gib}}}, {"stage 1", {{"weights", 2 * gib}, {"moments", 0}}}},
+          .limit = limit};
 }
 
 }  // namespace

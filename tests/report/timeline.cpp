@@ -17,8 +17,9 @@ std::size_t count_of(const std::string& text, const std::string& part) {
 }
 
 PipelineRun pipeline(PipelineSchedule kind, int stages, int chunks, int micro_batches) {
-  return run_pipeline(pipeline_schedules(kind, stages, chunks, micro_batches), chunks, micro_batches, {},
-                      [](int, const PipelineAction& action) { return action.work == PipelineAction::Work::backward ? 2.0 : 1.0; }, [](int, int) { return 0.0; });
+  return run_pipeline(
+      pipeline_schedules(kind, stages, chunks, micro_batches), chunks, micro_batches, {},
+      [](int, const PipelineAction& action) { return action.work == PipelineAction::Work::backward ? 2.0 : 1.0; }, [](int, int) { return 0.0; });
 }
 
 }  // namespace
@@ -67,7 +68,11 @@ TEST_CASE("spans stay within their window") {
 }
 
 TEST_CASE("a step on paper shows what follows its pipeline, and an empty timeline is drawn too") {
-  const StepOnPaper step = simulate({.model = glm_tiny::config, .types = types_of<fp32>(), .layout = {.pp = 2, .dp = 2}, .training = {.batch = {.full = 16}, .micro_batch = 2}, .hardware = h100});
+  const StepOnPaper step = simulate({.model = glm_tiny::config,
+                                     .types = types_of<fp32>(),
+                                     .layout = {.pp = 2, .dp = 2},
+                                     .training = {.batch = {.full = 16}, .micro_batch = 2},
+                                     .hardware = h100});
   const std::string svg = to_svg(timeline_of(step));
   CHECK(has(svg, "gradients reduced, weights moved"));
   CHECK(count_of(svg, "fill=\"#b9a5e0\"") == 2 + 1);

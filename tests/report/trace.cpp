@@ -8,8 +8,9 @@
 using namespace golem;
 
 TEST_CASE("each action of a pipeline is an event on its stage's track") {
-  const PipelineRun run = run_pipeline(pipeline_schedules(PipelineSchedule::interleaved, 2, 2, 2), 2, 2, {}, [](int, const PipelineAction&) { return 0.5; },
-                                       [](int, int) { return 0.25; });
+  const PipelineRun run = run_pipeline(
+      pipeline_schedules(PipelineSchedule::interleaved, 2, 2, 2), 2, 2, {}, [](int, const PipelineAction&) { return 0.5; },
+      [](int, int) { return 0.25; });
   Trace trace;
   trace.name_process(7, "data rank 7");
   trace.add(7, run, 10);

@@ -49,7 +49,7 @@ inline std::vector<PlannedRun> possible_layouts(const PlannedRun& run, Freedom f
   };
   std::vector<Order> orders{{run.training.schedule, run.training.chunks}};
   if (freedom.schedule)
-    orders = {{PipelineSchedule::gpipe, 1}, {PipelineSchedule::one_f_one_b, 1}, {PipelineSchedule::zero_bubble, 1},
+    orders = {{PipelineSchedule::gpipe, 1},       {PipelineSchedule::one_f_one_b, 1}, {PipelineSchedule::zero_bubble, 1},
               {PipelineSchedule::interleaved, 2}, {PipelineSchedule::interleaved, 3}, {PipelineSchedule::interleaved, 4}};
   std::vector<Recompute> recomputations{run.training.recompute};
   if (freedom.recompute) recomputations = {Recompute::none, Recompute::attention, Recompute::block, Recompute::block_split};
@@ -66,7 +66,8 @@ inline std::vector<PlannedRun> possible_layouts(const PlannedRun& run, Freedom f
               if (tp == 1 && (cut || recompute == Recompute::block_split)) continue;
               PlannedRun one = run;
               one.layout = {tp, pp, ranks / (tp * pp), cut};
-              one.training.micro_batch = micro_batch, one.training.schedule = order.kind, one.training.chunks = order.chunks, one.training.recompute = recompute;
+              one.training.micro_batch = micro_batch, one.training.schedule = order.kind, one.training.chunks = order.chunks,
+              one.training.recompute = recompute;
               if (problem_of(one).empty() && fits(one.model, one.types, one.layout, one.hardware, one.training)) found.push_back(one);
             }
     }

@@ -40,7 +40,8 @@ constexpr double recomputed_flops(const ModelConfig& c, std::int64_t length, Rec
 /// Of a training step of `rows` rows, all tokens scored: backward is twice the forward; the head is not computed again. With
 /// Recompute::block: 96 B s L h^2 (1 + s/(6h) + V/(16 L h)), and 72 ... V/(12 L h) with none (spec 4.4).
 constexpr double training_flops(const ModelConfig& c, std::int64_t length, std::int64_t rows, Recompute recompute) {
-  return static_cast<double>(rows) * (3 * forward_flops(c, length, length) + c.layers * static_cast<double>(length) * recomputed_flops(c, length, recompute));
+  return static_cast<double>(rows) *
+         (3 * forward_flops(c, length, length) + c.layers * static_cast<double>(length) * recomputed_flops(c, length, recompute));
 }
 
 /// The part of what `ranks` devices of `peak` operations a second could do that a step of `seconds` did: with what is

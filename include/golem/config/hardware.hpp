@@ -32,11 +32,16 @@ struct Hardware {
   /// Peak of products of elements of `type`.
   constexpr double rate(DType type) const {
     switch (type) {
-      case DType::f16: return fp16;
-      case DType::bf16: return bf16;
-      case DType::f32: return fp32;
-      case DType::i8: return int8;
-      default: return 0;
+      case DType::f16:
+        return fp16;
+      case DType::bf16:
+        return bf16;
+      case DType::f32:
+        return fp32;
+      case DType::i8:
+        return int8;
+      default:
+        return 0;
     }
   }
 };

@@ -16,13 +16,13 @@ namespace golem {
 
 /// What a training run on one rank holds, in bytes, apart from the batch's integers and the engine's workspace.
 struct TrainingMemory {
-  std::int64_t weights = 0;         // in the compute type, where it is not the master's; rotary tables
+  std::int64_t weights = 0;  // in the compute type, where it is not the master's; rotary tables
   std::int64_t master_weights = 0;
   std::int64_t gradients = 0;
   std::int64_t moments = 0;
-  std::int64_t activations = 0;     // kept by micro-batches in flight, and the space that passes share
-  std::int64_t head = 0;            // one chunk of logits, and the scored tokens' hidden gradients
-  std::int64_t communication = 0;   // messages of the pipeline, each way in and out
+  std::int64_t activations = 0;    // kept by micro-batches in flight, and the space that passes share
+  std::int64_t head = 0;           // one chunk of logits, and the scored tokens' hidden gradients
+  std::int64_t communication = 0;  // messages of the pipeline, each way in and out
   constexpr std::int64_t total() const { return weights + master_weights + gradients + moments + activations + head + communication; }
 };
 
@@ -82,7 +82,8 @@ constexpr std::int64_t refilled_bytes(const ModelConfig& c, const MicroBatch& n,
 
 /// What one micro-batch keeps of one stage from its forward to its backward.
 constexpr std::int64_t kept_bytes(const ModelConfig& c, const MicroBatch& n, Recompute recompute, const Stage& stage) {
-  const std::int64_t blocks = stage.last - stage.first, input = (recompute == Recompute::block_split ? n.tokens / n.tp : n.own) * c.hidden * n.compute;
+  const std::int64_t blocks = stage.last - stage.first,
+                     input = (recompute == Recompute::block_split ? n.tokens / n.tp : n.own) * c.hidden * n.compute;
   const std::int64_t block = attention_activation_bytes(c, n) + block_activation_bytes(c, n) - refilled_bytes(c, n, recompute);
   return (blocks + stage.head) * input + blocks * block;
 }
@@ -105,11 +106,13 @@ constexpr std::int64_t shared_bytes(const ModelConfig& c, const MicroBatch& n, R
 /// The logits of a chunk of scored tokens, and the gradients of their hidden vectors.
 constexpr std::int64_t head_bytes(const ModelConfig& c, const MicroBatch& n, const TrainingTypes& types) {
   const std::int64_t chunk = smaller(head_chunk(c), n.tokens), vocab = c.vocab / n.tp;
-  return chunk * (c.hidden * n.compute + (vocab + 4) * n.accumulate + (types.has_master_copy() ? vocab * n.compute : 0)) + n.tokens * c.hidden * n.compute;
+  return chunk * (c.hidden * n.compute + (vocab + 4) * n.accumulate + (types.has_master_copy() ? vocab * n.compute : 0)) +
+         n.tokens * c.hidden * n.compute;
 }
 
 /// What the ranks of stage `stage` hold. A step that has no whole micro-batch for each data rank counts as one with one.
-constexpr TrainingMemory plan_training(const ModelConfig& c, const TrainingTypes& types, const Layout& layout, const TrainingConfig& training, int stage) {
+constexpr TrainingMemory plan_training(const ModelConfig& c, const TrainingTypes& types, const Layout& layout, const TrainingConfig& training,
+                                       int stage) {
   const MicroBatch n = micro_batch_of(c, types, layout, training);
   const int micro_batches = micro_batches_of(training, layout), shards = training.zero > 0 ? layout.dp : 1;
   std::int64_t parameters = 0, kept = 0, deferred = 0;

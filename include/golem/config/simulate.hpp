@@ -38,16 +38,16 @@ struct PlannedRun {
 /// A step on paper; seconds, and parts of 1. What is exposed is what a step would be shorter by without it.
 struct StepOnPaper {
   double seconds = 0;
-  double pipeline = 0;          // until the last stage has its gradients
-  double bubble = 0;            // the part of that in which a stage waits for others, transfers free
+  double pipeline = 0;  // until the last stage has its gradients
+  double bubble = 0;    // the part of that in which a stage waits for others, transfers free
   double exposed_tensor = 0, exposed_pipeline = 0, exposed_data = 0;
   double optimizer = 0;
-  double stragglers = 0;        // what they cost
-  double flops = 0;             // with what is computed again
-  double hfu = 0, mfu = 0;      // utilisation with and without it (spec 4.4)
+  double stragglers = 0;    // what they cost
+  double flops = 0;         // with what is computed again
+  double hfu = 0, mfu = 0;  // utilisation with and without it (spec 4.4)
   double tokens_per_second = 0;
   int micro_batches = 0;
-  PipelineRun run;              // of the slowest data rank
+  PipelineRun run;  // of the slowest data rank
 };
 
 /// Why a run cannot be, as a sentence that says what to change; empty where it can.
@@ -63,7 +63,8 @@ inline std::string problem_of(const PlannedRun& run) {
   if (l.sequence_parallel && tokens % l.tp)
     return sentence("tp ", l.tp, " does not divide the ", tokens, " tokens of a micro-batch: turn sequence parallelism off");
   if (std::int64_t{l.pp} * t.chunks > c.layers + 2)
-    return sentence(l.pp, " stages of ", t.chunks, " chunks are more than the model's ", c.layers + 2, " layers, embedding and head included: lower pp or chunks");
+    return sentence(l.pp, " stages of ", t.chunks, " chunks are more than the model's ", c.layers + 2,
+                    " layers, embedding and head included: lower pp or chunks");
   if (t.batch.full < 1 || t.batch.full % (std::int64_t{t.micro_batch} * l.dp))
     return sentence("a batch of ", t.batch.full, " rows is no multiple of dp ", l.dp, " x micro-batch ", t.micro_batch, ": change one of them");
   if (run.hardware.rate(run.types.compute) <= 0)
@@ -221,7 +222,8 @@ inline PlannedRun fitted(PlannedRun run, double seconds) {
   double low = 0.01, high = 1;
   run.efficiency.products = high;
   const double fastest = simulate(run).seconds;
-  require(fastest <= seconds, "a run was to be fitted to ", seconds, " s a step, but takes ", fastest, " s at the machine's peak: its description or the seconds are wrong");
+  require(fastest <= seconds, "a run was to be fitted to ", seconds, " s a step, but takes ", fastest,
+          " s at the machine's peak: its description or the seconds are wrong");
   for (int i = 0; i < 40; ++i) {
     run.efficiency.products = 0.5 * (low + high);
     (simulate(run).seconds > seconds ? low : high) = run.efficiency.products;

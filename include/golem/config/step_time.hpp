@@ -13,9 +13,9 @@ namespace golem {
 
 /// The parts of a machine's peaks that kernels reach.
 struct Efficiency {
-  double products = 0.75;   // of the rate, by the linears; what simulate fits
-  double attention = 0.5;   // by attention, relative to the linears: 0.6 to 0.7 of their rate forward, less backward
-  double memory = 0.8;      // of the bandwidth, by what is no product
+  double products = 0.75;  // of the rate, by the linears; what simulate fits
+  double attention = 0.5;  // by attention, relative to the linears: 0.6 to 0.7 of their rate forward, less backward
+  double memory = 0.8;     // of the bandwidth, by what is no product
   double links = 0.8;
 };
 
@@ -44,15 +44,17 @@ struct TensorCollectives {
 constexpr TensorCollectives tensor_collectives(const Layout& layout, Recompute recompute) {
   TensorCollectives n;
   if (recompute == Recompute::block || recompute == Recompute::block_split) n.backward_sums += n.forward_sums;
-  if (layout.sequence_parallel) n.backward_gathers += 2 + (recompute == Recompute::attention);  // inputs of linears that are not kept whole
-  else n.backward_gathers += recompute == Recompute::block_split;
+  if (layout.sequence_parallel)
+    n.backward_gathers += 2 + (recompute == Recompute::attention);  // inputs of linears that are not kept whole
+  else
+    n.backward_gathers += recompute == Recompute::block_split;
   return n;
 }
 
 /// Times of a part of the model. Backward computes as much again for the inputs as forward, and for the weights, and attention's
 /// twice for the inputs; what recomputation costs comes before that.
-constexpr ActionTimes action_times(const ModelConfig& c, const TrainingTypes& types, const Stage& stage, const Layout& layout, Recompute recompute, const MicroBatch& n,
-                                   const Hardware& h, const Efficiency& reached) {
+constexpr ActionTimes action_times(const ModelConfig& c, const TrainingTypes& types, const Stage& stage, const Layout& layout, Recompute recompute,
+                                   const MicroBatch& n, const Hardware& h, const Efficiency& reached) {
   const double tokens = static_cast<double>(n.tokens), blocks = stage.last - stage.first, peak = h.rate(types.compute) * reached.products * n.tp;
   const double linear = tokens * linear_flops(c) / peak, attention = tokens * attention_flops(c, c.context) / (peak * reached.attention);
   const double pointwise = pointwise_bytes(c, n) / (h.bandwidth * reached.memory), bytes = tokens * c.hidden * static_cast<double>(n.compute);
@@ -66,8 +68,10 @@ constexpr ActionTimes action_times(const ModelConfig& c, const TrainingTypes& ty
   t.forward = blocks * (linear + attention + pointwise);
   t.backward_input = blocks * (linear + 2 * attention + 2 * pointwise);
   t.backward_weight = blocks * linear;
-  if (recompute == Recompute::attention) t.backward_input += blocks * (tokens * 6.0 * c.hidden * c.hidden / peak + attention);
-  else if (recompute != Recompute::none) t.backward_input += t.forward;
+  if (recompute == Recompute::attention)
+    t.backward_input += blocks * (tokens * 6.0 * c.hidden * c.hidden / peak + attention);
+  else if (recompute != Recompute::none)
+    t.backward_input += t.forward;
   if (stage.head) {
     const double head = tokens * head_flops(c) / peak;
     t.forward += head, t.backward_input += head, t.backward_weight += head;
@@ -84,7 +88,8 @@ struct StepTraffic {
   double tensor = 0, pipeline = 0, data = 0;
 };
 
-constexpr StepTraffic step_traffic(const ModelConfig& c, const TrainingTypes& types, const Layout& layout, const TrainingConfig& training, int stage) {
+constexpr StepTraffic step_traffic(const ModelConfig& c, const TrainingTypes& types, const Layout& layout, const TrainingConfig& training,
+                                   int stage) {
   const MicroBatch n = micro_batch_of(c, types, layout, training);
   const double bytes = static_cast<double>(n.tokens * c.hidden * n.compute), micro_batches = micro_batches_of(training, layout);
   const TensorCollectives collectives = tensor_collectives(layout, training.recompute);
@@ -106,9 +111,11 @@ struct UpdateTimes {
   double reduce = 0, optimizer = 0, gather = 0;
 };
 
-constexpr UpdateTimes update_times(const TrainingTypes& types, double parameters, const Layout& layout, int zero, const Hardware& h, const Efficiency& reached) {
+constexpr UpdateTimes update_times(const TrainingTypes& types, double parameters, const Layout& layout, int zero, const Hardware& h,
+                                   const Efficiency& reached) {
   const Link link = links_of(h, layout, reached.links).data;
-  const double gradients = parameters * size_of(types.gradient), weights = parameters * size_of(types.compute), owned = parameters / (zero > 0 ? layout.dp : 1);
+  const double gradients = parameters * size_of(types.gradient), weights = parameters * size_of(types.compute),
+               owned = parameters / (zero > 0 ? layout.dp : 1);
   UpdateTimes t;
   t.reduce = zero > 0 ? scatter_seconds(gradients, layout.dp, link) : all_reduce_seconds(gradients, layout.dp, link);
   t.gather = zero > 0 ? scatter_seconds(weights, layout.dp, link) : 0;

@@ -67,18 +67,19 @@ inline std::string to_svg(const MemoryChart& m) {
   const auto place = [&](double gib) { return left + axis.place(gib) * width; };
   const int height = static_cast<int>(bottom) + 52;
   std::string out = chart::opening(m.width, height);
-  out += chart::text_at(24, 28, "font-size=\"17\" font-weight=\"600\" fill=\"#1f2328\"", m.title) + chart::text_at(24, 49, "fill=\"#5f6670\"", m.subtitle);
+  out += chart::text_at(24, 28, "font-size=\"17\" font-weight=\"600\" fill=\"#1f2328\"", m.title) +
+         chart::text_at(24, 49, "fill=\"#5f6670\"", m.subtitle);
   double x = 24;
   for (std::size_t item = 0; !m.bars.empty() && item < m.bars[0].items.size(); ++item) {
     const std::string& name = m.bars[0].items[item].name;
     out += chart::rectangle(x, 62, 14, 14, fill_of(item)) + chart::text_at(x + 20, 73.5, "fill=\"#1f2328\"", name);
-    x += 20 + 7.2 * static_cast<double>(name.size()) + 18;
+    x += 20 + 7.8 * static_cast<double>(name.size()) + 18;
   }
   for (const Tick& tick : axis.ticks) {
     out += chart::line_at(place(tick.value), top - 6, place(tick.value), bottom, "stroke=\"#e8eaed\"");
     out += chart::text_at(place(tick.value), bottom + 16, "text-anchor=\"middle\" fill=\"#5f6670\"", tick.label);
   }
-  out += chart::text_at(left + width, bottom + 36, "text-anchor=\"end\" fill=\"#5f6670\"", "GiB");
+  out += chart::text_at(left - 10, bottom + 16, "text-anchor=\"end\" fill=\"#5f6670\"", "GiB");
   double y = top;
   for (const MemoryBar& bar : m.bars) {
     out += chart::text_at(left - 10, y + bar_height / 2.0 + 4.5, "text-anchor=\"end\" fill=\"#1f2328\"", bar.name);
@@ -89,7 +90,8 @@ inline std::string to_svg(const MemoryChart& m) {
       from = to;
     }
     const bool over = m.limit > 0 && total(bar) > m.limit;
-    out += chart::text_at(place(from) + 6, y + bar_height / 2.0 + 4.5, over ? "fill=\"#c0262d\" font-weight=\"600\"" : "fill=\"#1f2328\"", amount(total(bar)));
+    out += chart::text_at(place(from) + 6, y + bar_height / 2.0 + 4.5, over ? "fill=\"#c0262d\" font-weight=\"600\"" : "fill=\"#1f2328\"",
+                          amount(total(bar)));
     y += bar_height + bar_gap;
   }
   if (m.limit > 0) {
@@ -105,8 +107,13 @@ inline void write_memory_chart(const std::string& path, const MemoryChart& m) { 
 
 /// What training holds, as items of a bar.
 inline std::vector<MemoryItem> items_of(const TrainingMemory& memory) {
-  return {{"weights", memory.weights},         {"master weights", memory.master_weights}, {"gradients", memory.gradients},        {"moments", memory.moments},
-          {"activations", memory.activations}, {"head", memory.head},                     {"communication", memory.communication}};
+  return {{"weights", memory.weights},
+          {"master weights", memory.master_weights},
+          {"gradients", memory.gradients},
+          {"moments", memory.moments},
+          {"activations", memory.activations},
+          {"head", memory.head},
+          {"communication", memory.communication}};
 }
 
 }  // namespace golem

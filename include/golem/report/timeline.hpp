@@ -32,8 +32,8 @@ struct TimelineRow {
 struct Timeline {
   std::string title{}, subtitle{};
   std::vector<TimelineRow> rows{};
-  int width = 1280;         // CSS pixels
-  double narrowest = 15;    // pixels that an average forward gets; where the whole is too long for that, its beginning and its end are drawn
+  int width = 1280;       // CSS pixels
+  double narrowest = 15;  // pixels that an average forward gets; where the whole is too long for that, its beginning and its end are drawn
 };
 
 namespace timeline {
@@ -156,7 +156,8 @@ inline Timeline timeline_of(const PipelineRun& run) {
   for (std::size_t stage = 0; stage < run.stages.size(); ++stage) {
     t.rows.push_back({sentence("stage ", stage)});
     for (const TimedAction& timed : run.stages[stage])
-      t.rows.back().spans.push_back({timed.start, timed.end, static_cast<SpanKind>(timed.action.work), timed.action.chunk, sentence(timed.action.micro_batch + 1)});
+      t.rows.back().spans.push_back(
+          {timed.start, timed.end, static_cast<SpanKind>(timed.action.work), timed.action.chunk, sentence(timed.action.micro_batch + 1)});
   }
   return t;
 }

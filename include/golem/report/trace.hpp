@@ -23,8 +23,16 @@ class Trace {
   void name_track(int process, int track, const std::string& name) { name_it("thread_name", process, track, name); }
 
   /// Something that took from `start` to `end`, in seconds; `arguments` is shown where it is clicked.
-  void add(int process, int track, const std::string& name, const std::string& category, double start, double end, nlohmann::json arguments = nlohmann::json::object()) {
-    events_.push_back({{"name", name}, {"cat", category}, {"ph", "X"}, {"ts", start * 1e6}, {"dur", (end - start) * 1e6}, {"pid", process}, {"tid", track}, {"args", std::move(arguments)}});
+  void add(int process, int track, const std::string& name, const std::string& category, double start, double end,
+           nlohmann::json arguments = nlohmann::json::object()) {
+    events_.push_back({{"name", name},
+                       {"cat", category},
+                       {"ph", "X"},
+                       {"ts", start * 1e6},
+                       {"dur", (end - start) * 1e6},
+                       {"pid", process},
+                       {"tid", track},
+                       {"args", std::move(arguments)}});
   }
 
   /// All stages of a pipeline, a track each; seconds are counted from `origin` on.
