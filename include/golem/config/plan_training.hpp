@@ -22,7 +22,7 @@ struct TrainingMemory {
   std::int64_t moments = 0;
   std::int64_t activations = 0;    // kept by micro-batches in flight, and the space that passes share
   std::int64_t head = 0;           // one chunk of logits, and the scored tokens' hidden gradients
-  std::int64_t communication = 0;  // messages of the pipeline, each way in and out
+  std::int64_t communication = 0;  // messages of the pipeline: two on their way each way, and one that came
   constexpr std::int64_t total() const { return weights + master_weights + gradients + moments + activations + head + communication; }
 };
 
@@ -93,13 +93,13 @@ constexpr std::int64_t deferred_bytes(const ModelConfig& c, const MicroBatch& n,
   return (stage.last - stage.first) * (block_gradient_bytes(c, n) + refilled_bytes(c, n, recompute));
 }
 
-/// What the passes of a rank share: branches, wide gradients, a block's inputs and their gradients in turn, the final norm's output
-/// and its gradient, and what is computed again.
+/// What the passes of a rank share: branches, wide gradients, a block's inputs and their gradients in turn, the final norm's output,
+/// and what is computed again.
 constexpr std::int64_t shared_bytes(const ModelConfig& c, const MicroBatch& n, Recompute recompute) {
   const bool cut = n.own != n.tokens;
   const std::int64_t C = c.hidden, whole = n.tokens * C, own = n.own * C;
   std::int64_t elements = whole + n.tokens * larger(c.ffn, c.hidden) / n.tp + (c.dropout > 0 || cut ? own : 0) + (cut ? whole : 0);  // scratch
-  elements += (recompute == Recompute::block_split ? 2 * own : 0) + 2 * whole + 2 * own;
+  elements += (recompute == Recompute::block_split ? 2 * own : 0) + whole + 2 * own;
   return elements * n.compute + 2 * n.own * n.accumulate + refilled_bytes(c, n, recompute) + block_gradient_bytes(c, n);
 }
 
@@ -110,19 +110,23 @@ constexpr std::int64_t head_bytes(const ModelConfig& c, const MicroBatch& n, con
          n.tokens * c.hidden * n.compute;
 }
 
+/// What is really computed again: inputs that sequence parallelism cuts already, or that one rank has alone, are not split.
+constexpr Recompute recompute_of(const Layout& layout, Recompute recompute) {
+  return recompute == Recompute::block_split && (layout.sequence_parallel || layout.tp == 1) ? Recompute::block : recompute;
+}
+
 /// What the ranks of stage `stage` hold. A step that has no whole micro-batch for each data rank counts as one with one.
 constexpr TrainingMemory plan_training(const ModelConfig& c, const TrainingTypes& types, const Layout& layout, const TrainingConfig& training,
                                        int stage) {
   const MicroBatch n = micro_batch_of(c, types, layout, training);
+  const Recompute recompute = recompute_of(layout, training.recompute);
   const int micro_batches = micro_batches_of(training, layout), shards = training.zero > 0 ? layout.dp : 1;
-  std::int64_t parameters = 0, kept = 0, deferred = 0;
-  bool head = false;
+  std::int64_t parameters = 0;
+  Stage largest{0, 0, false, false};  // what a slot for a micro-batch is made for
   for (int chunk = 0; chunk < training.chunks; ++chunk) {
     const Stage part = stage_of(c, layout.pp, training.chunks, stage, chunk);
     parameters += parameter_count(c, part, layout.tp);
-    kept = larger(kept, kept_bytes(c, n, training.recompute, part));
-    deferred = larger(deferred, deferred_bytes(c, n, training.recompute, part));
-    head = head || part.head;
+    largest = {0, larger(largest.last, part.last - part.first), largest.embedding || part.embedding, largest.head || part.head};
   }
   const std::int64_t compute = size_of(types.compute), master = size_of(types.master);
   TrainingMemory plan;
@@ -130,11 +134,12 @@ constexpr TrainingMemory plan_training(const ModelConfig& c, const TrainingTypes
   plan.master_weights = parameters * master / (types.has_master_copy() ? shards : 1);
   plan.gradients = parameters * size_of(types.gradient);
   plan.moments = 2 * parameters * master / shards;
-  plan.activations = activations_in_flight(training.schedule, layout.pp, training.chunks, micro_batches, stage) * kept +
-                     weight_gradients_in_flight(training.schedule, layout.pp, training.chunks, micro_batches, stage) * deferred +
-                     shared_bytes(c, n, training.recompute);
-  plan.head = head ? head_bytes(c, n, types) : 0;
-  plan.communication = layout.pp > 1 ? 4 * n.own * c.hidden * compute : 0;
+  plan.activations =
+      activations_in_flight(training.schedule, layout.pp, training.chunks, micro_batches, stage) * kept_bytes(c, n, recompute, largest) +
+      weight_gradients_in_flight(training.schedule, layout.pp, training.chunks, micro_batches, stage) * deferred_bytes(c, n, recompute, largest) +
+      shared_bytes(c, n, recompute) + (largest.head ? n.tokens * c.hidden * n.compute : 0);
+  plan.head = largest.head ? head_bytes(c, n, types) : 0;
+  plan.communication = layout.pp > 1 ? 5 * n.own * c.hidden * compute : 0;
   return plan;
 }
 
