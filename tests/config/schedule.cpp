@@ -37,8 +37,9 @@ std::string words(PipelineSchedule kind, int stages, int chunks, int micro_batch
 double unit_time(const PipelineAction& action, int chunks) { return (action.work == Work::backward ? 2.0 : 1.0) / chunks; }
 
 PipelineRun run(const Lists& lists, int chunks, int micro_batches, int capacity) {
-  return run_pipeline(lists, chunks, micro_batches, {.capacity = capacity}, [&](int, const PipelineAction& action) { return unit_time(action, chunks); },
-                      [](int, int) { return 0.0; });
+  return run_pipeline(
+      lists, chunks, micro_batches, {.capacity = capacity}, [&](int, const PipelineAction& action) { return unit_time(action, chunks); },
+      [](int, int) { return 0.0; });
 }
 
 struct InFlight {
@@ -94,8 +95,8 @@ TEST_CASE("each stage does each kind of work once with each micro-batch of each 
         ascending = ascending && list[i].micro_batch > last->second;
         last->second = list[i].micro_batch;
       }
-      const std::vector<Work> works = kind == zero_bubble ? std::vector{Work::forward, Work::backward_input, Work::backward_weight}
-                                                          : std::vector{Work::forward, Work::backward};
+      const std::vector<Work> works =
+          kind == zero_bubble ? std::vector{Work::forward, Work::backward_input, Work::backward_weight} : std::vector{Work::forward, Work::backward};
       REQUIRE(list.size() == works.size() * static_cast<std::size_t>(chunks * micro_batches));
       for (int chunk = 0; chunk < chunks; ++chunk)
         for (int m = 0; m < micro_batches; ++m)

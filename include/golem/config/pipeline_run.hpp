@@ -137,7 +137,8 @@ class PipelineClock {
     const Work work = action.work;
     const bool forward = work == Work::forward;
     const unsigned char seen = done(v, action.micro_batch), backward = bit(Work::backward) | bit(Work::backward_input);
-    bool ready = !(seen & bit(work)) && (forward || (seen & bit(Work::forward))) && (work != Work::backward_weight || (seen & bit(Work::backward_input)));
+    bool ready =
+        !(seen & bit(work)) && (forward || (seen & bit(Work::forward))) && (work != Work::backward_weight || (seen & bit(Work::backward_input)));
     if (ranks_ == 1 && receives(v, work))
       ready = ready && (done(forward ? v - 1 : v + 1, action.micro_batch) & (forward ? bit(Work::forward) : backward));
     require(ready, "stage ", rank, " of a pipeline does micro-batch ", action.micro_batch, " of its chunk ", action.chunk,
@@ -147,9 +148,9 @@ class PipelineClock {
   [[noreturn]] void stuck(const std::vector<PipelineAction>& list, int rank) {
     const Clock& clock = clocks_[at(rank)];
     const PipelineAction& action = list[clock.next - (clock.sending ? 1 : 0)];
-    fail("a pipeline of ", ranks_, " stages stands still: stage ", rank, clock.sending ? " cannot send what it made of" : " waits for", " micro-batch ",
-         action.micro_batch, action.work == Work::forward ? " forward" : " backward", " in chunk ", action.chunk, ", its action ", clock.next,
-         ": correct the schedule", clock.sending ? " or give its channels more room" : "");
+    fail("a pipeline of ", ranks_, " stages stands still: stage ", rank, clock.sending ? " cannot send what it made of" : " waits for",
+         " micro-batch ", action.micro_batch, action.work == Work::forward ? " forward" : " backward", " in chunk ", action.chunk, ", its action ",
+         clock.next, ": correct the schedule", clock.sending ? " or give its channels more room" : "");
   }
 
   int chunks_, micro_batches_, capacity_, ranks_ = 0;

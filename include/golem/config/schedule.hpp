@@ -39,7 +39,7 @@ struct PipelineAction {
     backward_weight,  // of the weights alone, some time after
   };
   Work work = Work::forward;
-  int chunk = 0;        // which of the rank's chunks of layers; chunk c of rank r is virtual stage c * stages + r
+  int chunk = 0;  // which of the rank's chunks of layers; chunk c of rank r is virtual stage c * stages + r
   int micro_batch = 0;
   friend bool operator==(const PipelineAction&, const PipelineAction&) = default;
 };
@@ -52,7 +52,8 @@ inline void require_schedule(PipelineSchedule kind, int stages, int chunks, int 
     require(chunks == 1, "the schedule ", name_of(kind), " was asked for with ", chunks, " chunks: set chunks to 1, or the schedule to interleaved");
     return;
   }
-  require(chunks >= 2 && chunks <= 4, "the schedule interleaved was asked for with ", chunks, " chunks: set chunks to 2, 3 or 4, or the schedule to 1f1b");
+  require(chunks >= 2 && chunks <= 4, "the schedule interleaved was asked for with ", chunks,
+          " chunks: set chunks to 2, 3 or 4, or the schedule to 1f1b");
   require(micro_batches % stages == 0, "the schedule interleaved was asked for with ", micro_batches, " micro-batches on ", stages,
           " stages: make the micro-batches a multiple of the stages, ", round_up(micro_batches, stages), " say, or the schedule 1f1b");
 }
@@ -79,8 +80,10 @@ inline std::vector<PipelineAction> pipeline_schedule(PipelineSchedule kind, int 
   const auto add = [&](Work work, std::int64_t n) {  // the n-th of its kind
     if (n < 0 || n >= all) return;
     const int group = static_cast<int>(n / (std::int64_t{stages} * chunks)), chunk = static_cast<int>(n / stages % chunks);
-    if (chunks == 1) actions.push_back({work, 0, static_cast<int>(n)});
-    else actions.push_back({work, work == Work::forward ? chunk : chunks - 1 - chunk, group * stages + static_cast<int>(n % stages)});
+    if (chunks == 1)
+      actions.push_back({work, 0, static_cast<int>(n)});
+    else
+      actions.push_back({work, work == Work::forward ? chunk : chunks - 1 - chunk, group * stages + static_cast<int>(n % stages)});
   };
   for (std::int64_t n = 0; n < ahead; ++n) add(Work::forward, n);
   for (std::int64_t n = 0; n < all; ++n) {
@@ -109,7 +112,9 @@ constexpr int weight_gradients_in_flight(PipelineSchedule kind, int, int, int mi
 /// (p-1)/(mv+p-1) interleaved. ZB-H1 waits p-1 forwards, (p-1)/(3m+p-1), where backward takes two forwards, half of it for
 /// the weights, and there are at least as many micro-batches as stages.
 constexpr double bubble(PipelineSchedule kind, int stages, int chunks, int micro_batches) {
-  const double work = static_cast<double>(micro_batches) * (kind == PipelineSchedule::zero_bubble ? 3 : kind == PipelineSchedule::interleaved ? chunks : 1);
+  const double work = static_cast<double>(micro_batches) * (kind == PipelineSchedule::zero_bubble   ? 3
+                                                            : kind == PipelineSchedule::interleaved ? chunks
+                                                                                                    : 1);
   return (stages - 1) / (work + stages - 1);
 }
 

@@ -23,7 +23,8 @@ constexpr Stage stage_of(const ModelConfig& c, int stages, int chunks = 1, int r
 }
 
 static_assert(stage_of(glm_130b::config, 1) == whole(glm_130b::config));
-static_assert(stage_of(glm_130b::config, 8, 1, 0) == Stage{0, 8, true, false}, "golem: GLM-130B's first stage is the embedding and 8 layers (spec 4.1)");
+static_assert(stage_of(glm_130b::config, 8, 1, 0) == Stage{0, 8, true, false},
+              "golem: GLM-130B's first stage is the embedding and 8 layers (spec 4.1)");
 static_assert(stage_of(glm_130b::config, 8, 1, 1) == Stage{8, 17, false, false}, "golem: GLM-130B's inner stages are 9 layers each (spec 4.1)");
 static_assert(stage_of(glm_130b::config, 8, 1, 6) == Stage{53, 62, false, false}, "golem: GLM-130B's inner stages are 9 layers each (spec 4.1)");
 static_assert(stage_of(glm_130b::config, 8, 1, 7) == Stage{62, 70, false, true}, "golem: GLM-130B's last stage is 8 layers and the head (spec 4.1)");

@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <cstdio>
-#include <fstream>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -14,6 +12,7 @@
 
 #include "golem/core/error.hpp"
 #include "golem/report/axis.hpp"
+#include "golem/report/whole_file.hpp"
 
 namespace golem {
 
@@ -77,6 +76,25 @@ inline std::string line_at(double x1, double y1, double x2, double y2, std::stri
     out += ' ';
   }
   return out + "\" " + std::string(attributes) + "/>\n";
+}
+
+inline std::string rectangle(double x, double y, double width, double height, std::string_view attributes) {
+  std::string out = "<rect x=\"";
+  append_number(out, x);
+  out += "\" y=\"";
+  append_number(out, y);
+  out += "\" width=\"";
+  append_number(out, width);
+  out += "\" height=\"";
+  append_number(out, height);
+  return out + "\" " + std::string(attributes) + "/>\n";
+}
+
+/// The beginning of a document of this size, in CSS pixels, white.
+inline std::string opening(int width, int height) {
+  const std::string size = sentence("width=\"", width, "\" height=\"", height, "\"");
+  return sentence("<svg xmlns=\"http://www.w3.org/2000/svg\" ", size, " viewBox=\"0 0 ", width, " ", height,
+                  "\" font-family=\"Inter, 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif\" font-size=\"13\">\n<rect ", size, " fill=\"#ffffff\"/>\n");
 }
 
 /// Smallest and largest of the values that have a place on such an axis; of the faint series only where there is no other.
@@ -211,11 +229,9 @@ inline std::string to_svg(const Chart& chart) {
   chart::Frame frame{make_axis(extents.x.low, extents.x.high, 8, Scale::linear, AxisRange::exact),
                      make_axis(extents.y.low, extents.y.high, 6, chart.y_scale, AxisRange::to_ticks),
                      static_cast<double>(chart.width - chart::left - chart::right), static_cast<double>(chart.height - chart::top - chart::bottom)};
-  const std::string size = sentence("width=\"", chart.width, "\" height=\"", chart.height, "\"");
-  std::string out = sentence("<svg xmlns=\"http://www.w3.org/2000/svg\" ", size, " viewBox=\"0 0 ", chart.width, " ", chart.height,
-                             "\" font-family=\"Inter, 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif\" font-size=\"13\">\n");
-  out += sentence("<rect ", size, " fill=\"#ffffff\"/>\n<clipPath id=\"inside\"><rect x=\"", chart::left, "\" y=\"", chart::top - 4, "\" width=\"",
-                  static_cast<int>(frame.width) + 4, "\" height=\"", static_cast<int>(frame.height) + 8, "\"/></clipPath>\n");
+  std::string out = chart::opening(chart.width, chart.height);
+  out += sentence("<clipPath id=\"inside\"><rect x=\"", chart::left, "\" y=\"", chart::top - 4, "\" width=\"", static_cast<int>(frame.width) + 4, "\" height=\"",
+                  static_cast<int>(frame.height) + 8, "\"/></clipPath>\n");
   out += chart::scaffold(chart, frame);
   out += "<g clip-path=\"url(#inside)\">\n";
   for (const bool faint : {true, false})
@@ -229,13 +245,7 @@ inline std::string to_svg(const Chart& chart) {
 
 /// Writes the chart to a file; one that is looked at meanwhile is never seen half written. Throws Error where it cannot be written.
 inline void write_chart(const std::string& path, const Chart& chart) {
-  const std::string partial = path + ".partial";
-  std::ofstream file(partial, std::ios::binary | std::ios::trunc);
-  file << to_svg(chart);
-  file.close();
-  const bool written = file.good() && std::rename(partial.c_str(), path.c_str()) == 0;
-  if (!written) std::remove(partial.c_str());
-  require(written, "cannot write the chart '", path, "': check that its folder is there, may be written to, and has space left");
+  write_whole(path, "chart", to_svg(chart));
 }
 
 }  // namespace golem

@@ -1,0 +1,56 @@
+// What inference holds on a rank, in bytes, item by item.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "golem/config/parameters.hpp"
+#include "golem/config/plan_training.hpp"
+#include "golem/config/precision.hpp"
+#include "golem/core/math.hpp"
+#include "golem/core/number.hpp"
+
+namespace golem {
+
+/// What an engine on one rank holds, in bytes.
+struct InferenceMemory {
+  std::int64_t weights = 0;
+  std::int64_t key_value_cache = 0;
+  std::int64_t activations = 0;
+  std::int64_t head = 0;
+  constexpr std::int64_t total() const { return weights + key_value_cache + activations + head; }
+};
+
+/// Bytes of all weights in P: quantised matrices as bits and fp16 scales, the rest in the compute type.
+template <Precision P>
+constexpr std::int64_t weight_bytes(const ModelConfig& c, int tp = 1) {
+  std::int64_t bytes = 0;
+  for_each_parameter(c, whole(c), [&](const Parameter& parameter, int) {
+    if constexpr (QuantizedPrecision<P>) {
+      if (parameter.quantized) {
+        bytes += parameter.local_rows(tp) * (P::quant.row_bytes(parameter.local_columns(tp)) + P::quant.groups(parameter.local_columns(tp)) * 2);
+        return;
+      }
+    }
+    bytes += parameter.local_size(tp) * static_cast<std::int64_t>(sizeof(typename P::compute));
+  });
+  return bytes;
+}
+
+/// Inference of M for `sequences` of up to `capacity` tokens each (0: the context).
+template <Model M, Precision P>
+constexpr InferenceMemory plan_inference(int sequences = 1, int capacity = 0, int tp = 1) {
+  const ModelConfig& c = M::config;
+  constexpr std::int64_t compute = sizeof(typename P::compute), accumulate = sizeof(accumulate_t<typename P::compute>);
+  const std::int64_t tokens = std::int64_t{sequences} * (capacity ? capacity : c.context), chunk = smaller(head_chunk(c), tokens);
+  const MicroBatch n{tokens, tokens, tp, compute, accumulate};
+  InferenceMemory plan;
+  plan.weights = weight_bytes<P>(c, tp) + std::int64_t{c.context} * c.head_dim() * accumulate;
+  plan.key_value_cache = 2 * tokens * c.hidden / tp * c.layers * compute;
+  plan.activations = tokens * (4 * std::int64_t{c.hidden} + larger(c.ffn, c.hidden) / tp + (c.dropout > 0 ? c.hidden : 0)) * compute + block_activation_bytes(c, n) +
+                     attention_activation_bytes(c, n) + 2 * tokens * accumulate + sequences * std::int64_t{c.hidden} * compute;
+  plan.head = chunk * (c.hidden * compute + c.vocab / tp * accumulate + 4 * accumulate) + sequences * std::int64_t{c.vocab} / tp * accumulate;
+  return plan;
+}
+
+}  // namespace golem
