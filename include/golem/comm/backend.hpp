@@ -97,7 +97,7 @@ class Backend {
   /// Ends the run because this rank failed, where ranks are processes: does not return then. Threads end by what they throw.
   virtual void fail_rank(const std::exception&) {}
   /// Ends the run of all ranks, for a reason that is no single rank's and that each of them may find: it is told once. Throws.
-  virtual void end_run(std::string_view why) { fail(why); }
+  [[noreturn]] virtual void end_run(std::string_view why) { fail(why); }
   /// The ranks of one colour, ordered by key: a group of their own, called `axis`. All ranks of this group call it.
   virtual std::shared_ptr<Backend> split(int color, int key, std::string_view axis) = 0;
 };

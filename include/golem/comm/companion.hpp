@@ -64,7 +64,7 @@ class Companion {
     page_->why = why;
     page_->fate.store(fate, std::memory_order_release);
     wake();
-    sleep(10);
+    for (int wait = 0; page_->judged.load(std::memory_order_acquire) == 0 && wait < 10000; ++wait) usleep(1000);
     std::_Exit(1);
   }
   void finish() {

@@ -38,6 +38,7 @@ struct CompanionPage {
   std::atomic<std::uint32_t> met{0};
   Meeting meeting;                          // written before met becomes 1
   std::atomic<std::uint32_t> connected{0};  // by the companion: 1 where it reached rank 0's, 2 where it did not
+  std::atomic<std::uint32_t> judged{0};     // the reason has been told: whoever failed may end
 
   void write(const Doing& now) {
     const std::uint32_t before = version.load(std::memory_order_relaxed);

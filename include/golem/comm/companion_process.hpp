@@ -64,7 +64,7 @@ class CompanionProcess {
     return true;
   }
 
-  /// Waits up to a beat for the rank to say something. False where it is gone.
+  /// Waits up to some milliseconds for the rank to say something. False where it is gone.
   bool listen_to_rank(int timeout) {
     pollfd rank{link_, POLLIN, 0};
     if (poll(&rank, 1, timeout) <= 0 || rank.revents == 0) return true;
@@ -86,8 +86,11 @@ class CompanionProcess {
     if (!settled(out.fate)) out.fate = Fate::died;
     return out;
   }
-  void end_rank() const {
-    if (page_.fate.load() != Fate::finished) kill(process_, SIGKILL);
+  /// A rank that failed ends itself once it is judged, so that its exit status is the run's; the others are ended a moment later.
+  void end_rank() {
+    page_.judged.store(1, std::memory_order_release);
+    const bool lives = listen_to_rank(200) || listen_to_rank(200);
+    if (lives && page_.fate.load() != Fate::finished) kill(process_, SIGKILL);
   }
 
   [[noreturn]] void report_to_first() {

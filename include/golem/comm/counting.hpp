@@ -45,7 +45,10 @@ class CountedGroup final : public Backend {
   Watch* watch() override { return inner_->watch(); }
   std::int64_t copied() const override { return inner_->copied(); }
   void fail_rank(const std::exception& why) override { inner_->fail_rank(why); }
-  void end_run(std::string_view why) override { inner_->end_run(why); }
+  [[noreturn]] void end_run(std::string_view why) override {
+    inner_->end_run(why);
+    fail(why);
+  }
 
   /// What was counted since this was made.
   AxisCount count() const {

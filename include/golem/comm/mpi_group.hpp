@@ -20,7 +20,7 @@
 
 namespace golem {
 
-/// One rank of a group of processes. Before each collective the ranks compare their calls, 32 bytes each. Sums of f16 and bf16 are made
+/// One rank of a group of processes. Before each collective the ranks compare their calls, 40 bytes each. Sums of f16 and bf16 are made
 /// in float and rounded once, as threads make them. A blocking call is MPI's own; what is started runs on a thread that polls and sleeps.
 class MpiGroup final : public Backend, public std::enable_shared_from_this<MpiGroup> {
  public:
@@ -41,7 +41,7 @@ class MpiGroup final : public Backend, public std::enable_shared_from_this<MpiGr
   int size() const override { return static_cast<int>(world_ranks_.size()); }
   std::string_view axis() const override { return axis_; }
   Watch* watch() override { return &session_->watch(); }
-  void end_run(std::string_view why) override { session_->fail(Fate::parted, why); }
+  [[noreturn]] void end_run(std::string_view why) override { session_->fail(Fate::parted, why); }
   void fail_rank(const std::exception& why) override {
     const bool cut_off = dynamic_cast<const MpiError*>(&why) != nullptr;
     session_->fail(cut_off ? Fate::cut_off : Fate::failed, why.what());
@@ -51,14 +51,14 @@ class MpiGroup final : public Backend, public std::enable_shared_from_this<MpiGr
     check_peer(transfer, rank_, size(), axis_);
     const Waiting waiting = wait_in(transfer);
     if (is_message(transfer)) return finish(transfer, post(transfer));
-    if (queue_.idle()) collective(transfer, How::blocking);
-    else queue_.push(transfer)->wait();
+    queue_.drain();
+    collective(transfer, How::blocking);
   }
   std::unique_ptr<PendingTransfer> start(const Transfer& transfer) override;
   std::shared_ptr<Backend> split(int color, int key, std::string_view axis) override {
     require(color >= 0, "MPI's colours are not negative, and a split was asked for colour ", color);
-    if (!queue_.idle()) run({});
     const Waiting waiting = wait_in({});
+    queue_.drain();
     MPI_Comm part = MPI_COMM_NULL;
     mpi_check(MPI_Comm_split(comm_, color, key, &part), "split the ranks of the ", axis_, " axis");
     return std::make_shared<MpiGroup>(session_, part, axis);
@@ -67,7 +67,7 @@ class MpiGroup final : public Backend, public std::enable_shared_from_this<MpiGr
  private:
   class PendingMessage;
   class PendingCollective;
-  enum class How : bool { blocking, background };
+  enum class How : std::uint8_t { blocking, background };
   struct Background {
     MpiGroup& group;
     void operator()(const Transfer& transfer) const { group.collective(transfer, How::background); }
@@ -104,10 +104,10 @@ class MpiGroup final : public Backend, public std::enable_shared_from_this<MpiGr
   }
 
   void collective(const Transfer& transfer, How how);
-  void require_same(const Transfer& transfer, How how);
+  How agree_on_call(const Transfer& transfer, How how);
   void reduce(const Transfer& transfer, How how);
-  template <class T>
-  void reduce_in_float(const Transfer& transfer, How how);
+  template <class T, class Wide>
+  void reduce_wide(const Transfer& transfer, How how);
 
   /// An MPI collective in its blocking form, or started, and awaited without keeping a core busy.
   template <class Blocking, class Started>
@@ -115,6 +115,9 @@ class MpiGroup final : public Backend, public std::enable_shared_from_this<MpiGr
     if (how == How::blocking) return mpi_check(blocking(), "finish a collective on the ", axis_, " axis");
     MPI_Request request = MPI_REQUEST_NULL;
     mpi_check(started(&request), "start a collective on the ", axis_, " axis");
+    wait_idly(request);
+  }
+  void wait_idly(MPI_Request request) {
     for (int pause = 10;; pause = std::min(2 * pause, 500)) {
       int done = 0;
       mpi_check(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "finish a collective on the ", axis_, " axis");
@@ -145,8 +148,8 @@ class MpiGroup final : public Backend, public std::enable_shared_from_this<MpiGr
   int rank_ = 0;
   std::vector<int> world_ranks_;  // of the members
   const int exceptions_ = std::uncaught_exceptions();
-  std::vector<float> wide_, wide_part_;  // 16-bit numbers on their way, a piece at a time
-  std::vector<std::byte> part_;          // the result of a reduce-scatter in place
+  std::vector<std::byte> wide_;  // small numbers on their way, a piece at a time
+  std::vector<std::byte> part_;  // the result of a reduce-scatter that is not written where it belongs at once
   Background background_{*this};
   TransferQueue queue_;
 };
@@ -200,15 +203,19 @@ inline std::unique_ptr<PendingTransfer> MpiGroup::start(const Transfer& transfer
   return std::make_unique<PendingCollective>(shared_from_this(), queue_.push(transfer), transfer);
 }
 
-inline void MpiGroup::require_same(const Transfer& transfer, How how) {
+/// The ranks compare what they call, and how: MPI's blocking collectives and its started ones do not meet each other, so all start where one does.
+inline MpiGroup::How MpiGroup::agree_on_call(const Transfer& transfer, How how) {
   using Kind = Transfer::Kind;
   const bool reduces = transfer.kind == Kind::all_reduce || transfer.kind == Kind::reduce_scatter;
   std::int64_t call = static_cast<std::int64_t>(transfer.kind) | static_cast<std::int64_t>(transfer.type) << 8;
   if (reduces) call |= static_cast<std::int64_t>(transfer.how) << 16;
   if (transfer.kind == Kind::broadcast) call |= static_cast<std::int64_t>(transfer.peer) << 24;
-  std::int64_t extremes[]{call, transfer.count, -call, -transfer.count};
-  all_reduce(extremes, 4, DType::i64, Reduce::max, how);
-  if (extremes[0] == -extremes[2] && extremes[1] == -extremes[3]) return;
+  std::int64_t most[]{call, transfer.count, -call, -transfer.count, static_cast<std::int64_t>(how)};
+  MPI_Request request = MPI_REQUEST_NULL;
+  mpi_check(MPI_Iallreduce(MPI_IN_PLACE, most, 5, MPI_INT64_T, MPI_MAX, comm_, &request), "compare the calls of the ranks of the ", axis_, " axis");
+  if (how == How::blocking) mpi_check(MPI_Wait(&request, MPI_STATUS_IGNORE), "compare the calls of the ranks of the ", axis_, " axis");
+  else wait_idly(request);
+  if (most[0] == -most[2] && most[1] == -most[3]) return static_cast<How>(most[4]);
   const std::int64_t own[]{call, transfer.count};
   std::vector<std::int64_t> all(2 * world_ranks_.size());
   mpi_check(MPI_Allgather(own, 2, MPI_INT64_T, all.data(), 2, MPI_INT64_T, comm_), "gather the calls of the ranks");
@@ -221,7 +228,7 @@ inline void MpiGroup::require_same(const Transfer& transfer, How how) {
 }
 
 inline void MpiGroup::collective(const Transfer& transfer, How how) {
-  require_same(transfer, how);
+  how = agree_on_call(transfer, how);
   const std::int64_t bytes = transfer.count * size_of(transfer.type);
   const MPI_Datatype type = mpi_type(transfer.type);
   switch (transfer.kind) {
@@ -242,8 +249,10 @@ inline void MpiGroup::collective(const Transfer& transfer, How how) {
 }
 
 inline void MpiGroup::reduce(const Transfer& transfer, How how) {
-  if (transfer.type == DType::f16) return reduce_in_float<float16>(transfer, how);
-  if (transfer.type == DType::bf16) return reduce_in_float<bfloat16>(transfer, how);
+  if (transfer.type == DType::f16) return reduce_wide<float16, float>(transfer, how);
+  if (transfer.type == DType::bf16) return reduce_wide<bfloat16, float>(transfer, how);
+  if (transfer.type == DType::i8) return reduce_wide<std::int8_t, std::int32_t>(transfer, how);  // Open MPI 4.1 on AVX saturates sums of bytes
+  if (transfer.type == DType::u8) return reduce_wide<std::uint8_t, std::int32_t>(transfer, how);
   if (transfer.kind == Transfer::Kind::all_reduce) return all_reduce(transfer.out, transfer.count, transfer.type, transfer.how, how);
   const std::int64_t bytes = transfer.count * size_of(transfer.type);
   if (transfer.out != static_cast<const std::byte*>(transfer.in) + rank_ * bytes) return reduce_scatter(transfer.out, transfer.in, transfer.count, transfer.type, transfer.how, how);
@@ -252,22 +261,24 @@ inline void MpiGroup::reduce(const Transfer& transfer, How how) {
   if (bytes > 0) std::memcpy(transfer.out, part_.data(), part_.size());
 }
 
-/// Piece by piece, so that the floats stay few.
-template <class T>
-void MpiGroup::reduce_in_float(const Transfer& transfer, How how) {
+/// Piece by piece, so that what is wide stays small.
+template <class T, class Wide>
+void MpiGroup::reduce_wide(const Transfer& transfer, How how) {
   const bool scatter = transfer.kind == Transfer::Kind::reduce_scatter;
   const std::int64_t parts = scatter ? size() : 1, most = std::max<std::int64_t>(1, (std::int64_t{1} << 20) / parts);
   const T* const in = static_cast<const T*>(scatter ? transfer.in : transfer.out);
   T* const out = static_cast<T*>(transfer.out);
-  wide_.resize(static_cast<std::size_t>(std::min(most, transfer.count) * parts)), wide_part_.resize(scatter ? wide_.size() / static_cast<std::size_t>(parts) : 0);
+  const std::int64_t piece = std::min(most, transfer.count);
+  wide_.resize(static_cast<std::size_t>(piece * parts) * sizeof(Wide)), part_.resize(scatter ? static_cast<std::size_t>(piece) * sizeof(Wide) : 0);
+  Wide* const wide = reinterpret_cast<Wide*>(wide_.data());
+  Wide* const result = scatter ? reinterpret_cast<Wide*>(part_.data()) : wide;
   for (std::int64_t begin = 0; begin < transfer.count; begin += most) {
     const std::int64_t n = std::min(most, transfer.count - begin);
     for (std::int64_t part = 0; part < parts; ++part)
-      for (std::int64_t i = 0; i < n; ++i) wide_[static_cast<std::size_t>(part * n + i)] = static_cast<float>(in[part * transfer.count + begin + i]);
-    if (scatter) reduce_scatter(wide_part_.data(), wide_.data(), n, DType::f32, transfer.how, how);
-    else all_reduce(wide_.data(), n, DType::f32, transfer.how, how);
-    const std::vector<float>& result = scatter ? wide_part_ : wide_;
-    for (std::int64_t i = 0; i < n; ++i) out[begin + i] = T(result[static_cast<std::size_t>(i)]);
+      for (std::int64_t i = 0; i < n; ++i) wide[part * n + i] = static_cast<Wide>(in[part * transfer.count + begin + i]);
+    if (scatter) reduce_scatter(result, wide, n, dtype_of<Wide>(), transfer.how, how);
+    else all_reduce(wide, n, dtype_of<Wide>(), transfer.how, how);
+    for (std::int64_t i = 0; i < n; ++i) out[begin + i] = static_cast<T>(result[i]);
   }
 }
 

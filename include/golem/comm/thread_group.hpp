@@ -32,7 +32,7 @@ class ThreadGroup final : public Backend, public std::enable_shared_from_this<Th
   Watch* watch() override { return &run_->watch(world_rank(rank_)); }
   std::int64_t copied() const override { return copied_; }
 
-  void end_run(std::string_view why) override {
+  [[noreturn]] void end_run(std::string_view why) override {
     run_->end(why);
     run_->fail_because_ended();
   }
@@ -41,8 +41,8 @@ class ThreadGroup final : public Backend, public std::enable_shared_from_this<Th
     check(transfer);
     if (is_message(transfer)) return wait(*post(transfer));
     const Waiting waiting = wait_in(transfer);
-    if (queue_.idle()) collective(transfer);
-    else queue_.push(transfer)->wait();
+    queue_.drain();
+    collective(transfer);
   }
   std::unique_ptr<PendingTransfer> start(const Transfer& transfer) override;
   std::shared_ptr<Backend> split(int color, int key, std::string_view axis) override;
@@ -197,7 +197,7 @@ inline void ThreadGroup::move(const Transfer& transfer) {
 }
 
 inline std::shared_ptr<Backend> ThreadGroup::split(int color, int key, std::string_view axis) {
-  if (!queue_.idle()) run({});
+  queue_.drain();
   auto& choices = hall_->choices;
   choices[static_cast<std::size_t>(rank_)] = {color, key};
   {
