@@ -81,6 +81,18 @@ void collectives_of(Group group) {
   for (const std::int64_t n : {0, 1, 7, 1001}) collectives<T>(group, n, n == 7 ? Reduce::max : Reduce::sum);
 }
 
+/// Reductions that are made in more than one piece.
+void in_pieces(Group group) {
+  const std::int64_t ranks = group.size(), n = (std::int64_t{4} << 20) / ranks + 3;
+  const auto value = [](std::int64_t i) { return static_cast<std::uint8_t>(i % 29); };
+  std::vector<std::uint8_t> whole, part(static_cast<std::size_t>(n));
+  for (std::int64_t i = 0; i < n * ranks; ++i) whole.push_back(value(i));
+  group.reduce_scatter(view(part), view(whole), Reduce::sum);
+  for (std::int64_t i = 0; i < n; ++i) require(part[static_cast<std::size_t>(i)] == static_cast<std::uint8_t>(ranks * value(group.rank() * n + i)), "element ", i, " of a long reduce_scatter");
+  group.all_reduce(view(whole), Reduce::sum);
+  for (std::int64_t i = 0; i < n * ranks; ++i) require(whole[static_cast<std::size_t>(i)] == static_cast<std::uint8_t>(ranks * value(i)), "element ", i, " of a long all_reduce");
+}
+
 void messages(Group group) {
   const int rank = group.rank(), ranks = group.size(), next = (rank + 1) % ranks, previous = (rank + ranks - 1) % ranks;
   if (ranks == 1) return;
@@ -101,7 +113,7 @@ void messages(Group group) {
 void transfers(World& world) {
   collectives_of<float>(world.all()), collectives_of<double>(world.all()), collectives_of<float16>(world.all()), collectives_of<bfloat16>(world.all());
   collectives_of<std::int64_t>(world.all()), collectives_of<std::int32_t>(world.all()), collectives_of<std::int8_t>(world.all()), collectives_of<std::uint8_t>(world.all());
-  collectives<bfloat16>(world.all(), 700001, Reduce::sum);  // more than one piece
+  in_pieces(world.all());
   collectives<float>(world.tensor(), 1000, Reduce::sum), collectives<float>(world.data(), 33, Reduce::sum), collectives<double>(world.model(), 5, Reduce::max);
   messages(world.all()), messages(world.data());
   Group turned = world.all().split(0, -world.rank(), "turned");

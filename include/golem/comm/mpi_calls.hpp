@@ -1,4 +1,4 @@
-// MPI's status codes as errors, its names for golem's types, and the reductions that it lacks.
+// MPI's status codes as errors, and its names for golem's types.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -7,9 +7,8 @@
 #include <climits>
 #include <cstdint>
 
-#include "golem/comm/communicator.hpp"
-#include "golem/comm/reduction.hpp"
 #include "golem/core/error.hpp"
+#include "golem/core/number.hpp"
 
 namespace golem {
 
@@ -35,7 +34,7 @@ inline int mpi_count(std::int64_t count) {
   return static_cast<int>(count);
 }
 
-/// How a type travels. The 16-bit types are unknown to MPI and travel as integers; they are not reduced as such.
+/// How a type travels. The 16-bit types are unknown to MPI and travel as integers.
 inline MPI_Datatype mpi_type(DType type) {
   switch (type) {
     case DType::f64: return MPI_DOUBLE;
@@ -49,32 +48,5 @@ inline MPI_Datatype mpi_type(DType type) {
   }
   return MPI_UINT8_T;
 }
-
-/// MPI's sum; and a maximum that keeps a NaN, as golem's other ways of communicating do.
-class MpiReductions {
- public:
-  MpiReductions() { mpi_check(MPI_Op_create(&larger, 1, &max_), "make an operation"); }
-  /// MPI must be up still.
-  ~MpiReductions() { MPI_Op_free(&max_); }
-  MpiReductions(const MpiReductions&) = delete;
-  MpiReductions& operator=(const MpiReductions&) = delete;
-
-  MPI_Op of(Reduce how, DType type) const {
-    if (how == Reduce::sum) return MPI_SUM;
-    return type == DType::f32 || type == DType::f64 ? max_ : MPI_MAX;
-  }
-
- private:
-  static void larger(void* in, void* in_out, int* count, MPI_Datatype* type) {
-    if (*type == MPI_DOUBLE) keep_larger(static_cast<const double*>(in), static_cast<double*>(in_out), *count);
-    else keep_larger(static_cast<const float*>(in), static_cast<float*>(in_out), *count);
-  }
-  template <class T>
-  static void keep_larger(const T* in, T* in_out, int count) {
-    for (int i = 0; i < count; ++i) in_out[i] = reduced(in[i], in_out[i], Reduce::max);
-  }
-
-  MPI_Op max_ = MPI_OP_NULL;
-};
 
 }  // namespace golem

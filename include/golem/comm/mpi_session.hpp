@@ -13,7 +13,6 @@
 #include <exception>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -76,21 +75,18 @@ class MpiSession {
     require(provided == MPI_THREAD_MULTIPLE, "this MPI, or the program that started it, allows fewer threads than MPI_THREAD_MULTIPLE, which transfers in the background need: ",
             "let golem start MPI, or call MPI_Init_thread with MPI_THREAD_MULTIPLE");
     mpi_check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "set an error handler");
-    reductions_.emplace();
     meet(options);
   }
   ~MpiSession() {
     if (std::uncaught_exceptions() > exceptions_) fail(Fate::failed, "it left by an exception that nobody reported: run the program's work through golem::run_world");
     companion_.finish();
     progress_.reset();
-    reductions_.reset();
     if (own_) MPI_Finalize();
   }
   MpiSession(const MpiSession&) = delete;
   MpiSession& operator=(const MpiSession&) = delete;
 
   Watch& watch() { return companion_.watch(); }
-  const MpiReductions& reductions() const { return *reductions_; }
   MpiProgress& progress() { return *progress_; }
   [[noreturn]] void fail(Fate fate, std::string_view why) { companion_.fail(fate, why); }
 
@@ -144,7 +140,6 @@ class MpiSession {
   const int exceptions_ = std::uncaught_exceptions();
   bool own_ = false;
   std::atomic<bool> abandoned_{false};
-  std::optional<MpiReductions> reductions_;
   std::unique_ptr<MpiProgress> progress_ = std::make_unique<MpiProgress>();
 };
 
