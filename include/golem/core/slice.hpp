@@ -83,6 +83,7 @@ class SliceBlocks {
     std::int64_t offset = 0, stride = 0;  // of its first element in the slice's memory; and from there to the next row's
   };
   explicit SliceBlocks(const Slice& slice) {
+    if (slice.elements.count == 0) return;
     const std::int64_t width = slice.columns.count;
     std::int64_t row_before = 0;  // rows of the run before this one
     for (const Slice::Run& run : slice.rows) {
