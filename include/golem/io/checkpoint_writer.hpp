@@ -61,24 +61,24 @@ inline double seconds(std::chrono::milliseconds time) { return static_cast<doubl
 /// One save, in two halves, so that the second can be another thread's. Ranks that save together each make one, with the same root and step.
 class CheckpointSave {
  public:
-  /// The ranks meet at the barrier, rank 0 makes the partial folder, and they meet again. Throws Error where the folder cannot be made.
-  CheckpointSave(std::string root, std::int64_t step, const CheckpointOptions& options)
+  /// The ranks meet at the barrier, rank 0 makes the partial folder, and they meet again. Throws Error where the folder cannot be made. A `former`
+  /// failure of this rank is thrown too, but behind the barrier, since the others wait there; if it is rank 0's, no folder is made.
+  CheckpointSave(std::string root, std::int64_t step, const CheckpointOptions& options, std::exception_ptr former = nullptr)
       : root_(std::move(root)), step_(step), options_(options), name_(checkpoint::folder_of_step(step)) {
     require(step >= 0, "cannot save a checkpoint of step ", step, ": steps are not negative");
     require(options.rank >= 0 && options.rank < options.ranks, where(), ": rank ", options.rank, " is none of ", options.ranks, " ranks");
     require(options.ranks == 1 || options.barrier, where(), ": ", options.ranks, " ranks need a barrier, CheckpointOptions::barrier");
     if (options_.ranks > 1) options_.barrier();  // who still waits for the end of a former save, sees it before its folder is cleared away
-    std::exception_ptr failure;
     try {
-      if (options_.rank == 0) begin();
+      if (options_.rank == 0 && !former) begin();
     } catch (...) {
-      failure = std::current_exception();  // thrown behind the barrier, where the other ranks wait
+      former = std::current_exception();
     }
     if (options_.ranks > 1) options_.barrier();
-    if (failure) std::rethrow_exception(failure);
+    if (former) std::rethrow_exception(former);
     if (options_.rank == 0) return;
-    require(std::filesystem::exists(partial() + "/begun"), where(), ": rank 0 did not make the folder '", partial(), "', or rank ", options_.rank,
-            " does not see it: all ranks need one file system");
+    require(std::filesystem::exists(partial() + "/begun"), where(), ": rank 0 did not make the folder '", partial(),
+            "' (its own error says why), or rank ", options_.rank, " does not see it: all ranks need one file system");
     attempt_ = checkpoint::text_of_file(partial() + "/begun");
   }
 
