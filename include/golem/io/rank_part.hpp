@@ -62,7 +62,7 @@ inline RankPart parse_rank_part(std::string_view text, std::string_view where) {
   RankPart part;
   part.save = json_field(json, "save", Kind::string, where).get<std::string>();
   part.error = json_field(json, "error", Kind::string, where).get<std::string>();
-  const std::int64_t rank = slice_json::parse_count(json_field(json, "rank", Kind::number_unsigned, where), where);
+  const std::int64_t rank = slice_json::parse_count(json.value("rank", nlohmann::json()), where);
   require(rank <= INT32_MAX, where, ": rank ", rank, " is none");
   part.rank = static_cast<int>(rank);
   part.files = checkpoint::parse_files(json, where);
