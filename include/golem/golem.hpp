@@ -60,6 +60,7 @@
 #include "golem/core/op_arguments.hpp"
 #include "golem/core/own_device.hpp"
 #include "golem/core/random.hpp"
+#include "golem/core/slice.hpp"
 #include "golem/core/stateful.hpp"
 #include "golem/core/step_report.hpp"
 #include "golem/core/tensor.hpp"
