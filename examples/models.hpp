@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
+#include <iterator>
 #include <string>
 #include <string_view>
 
@@ -25,6 +27,24 @@ void with_training_precision(std::string_view name, Use use) {
   if (name == "fp32") return use.template operator()<golem::fp32>();
   if (name == "bf16") return use.template operator()<golem::bf16_mixed>();
   golem::fail("there is no training precision '", name, "' in this program: it was built for fp32 and bf16; add a line to with_training_precision() in examples/models.hpp");
+}
+
+/// The tensor-parallel degrees that the programs are built for; CMake's GOLEM_EXAMPLES_TP sets others.
+inline constexpr int tensor_degrees[]{GOLEM_EXAMPLES_TP};
+
+/// Calls use.template operator()<Tp>() for a tensor-parallel degree that this program was built for and the model's heads,
+/// feed-forward and vocabulary can be divided by.
+template <class M, std::size_t next = 0, class Use>
+void with_tensor_degree(int tp, Use use) {
+  if constexpr (next < std::size(tensor_degrees)) {
+    constexpr int degree = tensor_degrees[next];
+    constexpr bool divides = M::config.heads % degree == 0 && M::config.ffn % degree == 0 && M::config.vocab % degree == 0;
+    if (tp != degree) return with_tensor_degree<M, next + 1>(tp, use);
+    if constexpr (divides) use.template operator()<degree>();
+    else golem::fail("tp ", tp, " does not divide this model's ", M::config.heads, " heads, feed-forward of ", M::config.ffn, " and vocabulary of ", M::config.vocab, ": choose a degree that does");
+  } else {
+    golem::fail("this program was not built for tp ", tp, ": add it to the list when configuring, -DGOLEM_EXAMPLES_TP=\"1;", tp, "\"");
+  }
 }
 
 /// What an engine holds its weights in: "full" is fp32.

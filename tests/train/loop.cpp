@@ -23,6 +23,7 @@ struct Counting {
     return report;
   }
   std::int64_t steps() const { return step_; }
+  bool any(bool here) const { return here; }
   const TrainingConfig& config() const { return configuration; }
 };
 

@@ -49,6 +49,12 @@ class FlatState {
     else return weights_.view();
   }
 
+  /// The owned elements of a tensor, in the master type.
+  View<A, 1> owned_master(const FlatTensor& tensor) const {
+    const FlatLayout::Piece piece = layout_.piece(tensor, place_.data_rank);
+    return {master_at(tensor, piece), piece.count};
+  }
+
   /// Makes this rank's shard of the model that `seed` stands for (spec 1.9).
   void initialize(const ModelConfig& c, std::uint64_t seed) {
     std::vector<A> host;
@@ -78,7 +84,7 @@ class FlatState {
     const FlatLayout::Piece piece = layout_.piece(tensor, place_.data_rank);
     if (piece.count == 0) return;
     const std::int64_t at = tensor.offset + piece.begin;
-    AdamwTensors<A, T> tensors{.master = {master_at(tensor, piece), piece.count},
+    AdamwTensors<A, T> tensors{.master = owned_master(tensor),
                                .moment1 = {moment1_.data() + piece.owned, piece.count},
                                .moment2 = {moment2_.data() + piece.owned, piece.count},
                                .compute = {},

@@ -42,7 +42,7 @@ LoopEnd run_loop(TrainerType& trainer, BatchSource next, const LoopOptions& opti
       hooks.roll_back(report);
       continue;
     }
-    if (options.stop && *options.stop) {
+    if (options.stop && trainer.any(*options.stop != 0)) {  // a signal reaches ranks at different steps: all stop at one
       if (hooks.save) hooks.save();
       return LoopEnd::stopped;
     }

@@ -26,6 +26,7 @@ typename TrainerCore<M, P, Tp, D>::Step TrainerCore<M, P, Tp, D>::read_batches(B
     step.samples.push_back(samples_ + done * layout.dp + world_.data_rank() * of_this);
     done += of_this;
     if (!reads()) continue;
+    if (i == 0) world_.note(step_ + 1, "reading rows");
     const Batch& batch = next(static_cast<int>(of_this));
     require(batch.rows == of_this, "the batch source returned ", batch.rows, " rows where ", of_this, " were asked for");
     check(batch);
@@ -62,10 +63,19 @@ void TrainerCore<M, P, Tp, D>::run(Step& step) {
   fill(step.free_kept, memory_->in_flight().activations), fill(step.free_deferred, memory_->in_flight().deferred);
 
   for (const PipelineAction& action : actions) {
+    note(action);
     if (action.work == Work::forward) forward(step, action);
     else if (action.work != Work::backward_weight) backward(step, action);
     else backward_weight(step, action);
   }
+}
+
+template <Model M, TrainingPrecision P, int Tp, Device D>
+void TrainerCore<M, P, Tp, D>::note(const PipelineAction& action) {
+  if (world_.layout().ranks() == 1) return;
+  constexpr const char* works[]{"forward", "backward", "backward to the input", "backward to the weights"};
+  world_.note(step_ + 1, sentence(works[static_cast<int>(action.work)], " of micro-batch ", action.micro_batch, config_.chunks > 1 ? ", chunk " : "",
+                                  config_.chunks > 1 ? sentence(action.chunk) : ""));
 }
 
 namespace train {

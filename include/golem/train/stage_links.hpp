@@ -50,7 +50,7 @@ class StageLinks {
         chunks_(chunks),
         stage_(world.stage()),
         forward(device, world.pipeline(), before(), behind(), elements),
-        backward(device, world.pipeline().split(0, world.stage()), behind(), before(), elements) {
+        backward(device, world.pipeline().split(0, world.stage(), "pipeline"), behind(), before(), elements) {
     if (stages_ > 1) incoming_ = Buffer<T, D>(device, elements, "pipeline");
   }
 

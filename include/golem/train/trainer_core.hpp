@@ -24,9 +24,9 @@
 #include "golem/train/flat_state.hpp"
 #include "golem/train/gradient_reduction.hpp"
 #include "golem/train/loss_scaler.hpp"
-#include "golem/train/replica_check.hpp"
 #include "golem/train/sentinel.hpp"
 #include "golem/train/stage_links.hpp"
+#include "golem/train/weight_digests.hpp"
 
 namespace golem {
 
@@ -80,6 +80,14 @@ class TrainerCore {
   /// Adds the gradients of `batch` to gradients(), as a micro-batch of a step of `rows_in_step` rows. On one stage.
   void accumulate(const Batch& batch, std::int64_t rows_in_step, LossSummary& losses);
 
+  /// Adds up numbers over the ranks of a group of world().
+  void sum(std::vector<double>& values, Group& group);
+  /// Whether it is so on any rank.
+  bool any(bool here);
+
+  /// A number for the model's weights, the same for the same numbers on every layout.
+  std::uint64_t digest() { return digest_of(*device_, state_, world_); }
+
   /// Whether this rank reads batches: the first of those that share a model.
   bool reads() const { return exchange_.reads(); }
 
@@ -130,6 +138,7 @@ class TrainerCore {
   void check(const Batch& batch) const;
   Step read_batches(BatchSource next, std::int64_t rows);
   void run(Step& step);
+  void note(const PipelineAction& action);
   void forward(Step& step, const PipelineAction& action);
   void backward(Step& step, const PipelineAction& action);
   void backward_weight(Step& step, const PipelineAction& action);
@@ -137,7 +146,6 @@ class TrainerCore {
   View<T, 2> loss_backward(Step& step, const PipelineAction& action, const Rows<A>& rows, GradientsDone done);
   Rows<A> rows_of(Step& step, int micro_batch, double dropout);
   double measure_gradients(LossSummary& losses);  // sums losses over ranks, fills layer_norms_; the norm, in units of the unscaled loss
-  void sum(std::vector<double>& values, Group& group);
   void update(double gradient_scale);
   void gather_weights();
 

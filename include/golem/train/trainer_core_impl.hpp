@@ -110,6 +110,13 @@ void TrainerCore<M, P, Tp, D>::sum(std::vector<double>& values, Group& group) {
 }
 
 template <Model M, TrainingPrecision P, int Tp, Device D>
+bool TrainerCore<M, P, Tp, D>::any(bool here) {
+  std::vector<double> votes{here ? 1.0 : 0.0};
+  sum(votes, world_.all());
+  return votes[0] > 0;
+}
+
+template <Model M, TrainingPrecision P, int Tp, Device D>
 double TrainerCore<M, P, Tp, D>::measure_gradients(LossSummary& losses) {
   const ModelConfig& c = M::config;
   const double scale = needs_loss_scale<P> ? 1.0 / scaler_.scale() : 1.0;
@@ -166,6 +173,7 @@ StepReport TrainerCore<M, P, Tp, D>::step(BatchSource next) {
   Step step = read_batches(next, next_rows());
   accumulators_.clear();
   run(step);
+  world_.note(step_ + 1, "adding up gradients");
   accumulators_.join();
   reduction_.finish();
 

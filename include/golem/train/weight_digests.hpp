@@ -1,4 +1,4 @@
-// Compares what ranks hold alike, so that a rank that went astray stops the run, with the tensor's name.
+// Digests of weights: of what ranks hold alike, so that a rank that went astray is found; and of the model, the same on every layout.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -8,6 +8,8 @@
 
 #include "golem/comm/world.hpp"
 #include "golem/core/buffer.hpp"
+#include "golem/core/number.hpp"
+#include "golem/core/slice.hpp"
 #include "golem/train/flat_state.hpp"
 
 namespace golem {
@@ -66,6 +68,43 @@ void compare_replicas(D& device, const FlatState<P, D>& state, World& world, std
   world.tied().all_gather(both.view(), View<const std::int64_t, 1>(mine.view()));
   device.copy_out(pair, both.data(), sizeof pair);
   require(pair[0] == pair[1], "after step ", step, ", '", embedding_parameter({}).name, "' of the last stage differs from that of the first: go on from the last checkpoint");
+}
+
+/// A number for the whole model's weights in the master type: the same for the same numbers, however they lie on ranks. All
+/// ranks call it.
+template <TrainingPrecision P, Device D>
+std::uint64_t digest_of(D& device, const FlatState<P, D>& state, World& world) {
+  using A = typename P::master;
+  const Place& place = state.place();
+  std::uint64_t sum = 0;  // of a number for each element: in any order
+  std::vector<A> host;
+  for (const FlatTensor& tensor : state.layout().tensors()) {
+    const Parameter& p = tensor.parameter;
+    if ((p.shard == Shard::replicated && place.tensor_rank > 0) || (tensor.number == 0 && !place.speaks_for_embedding)) continue;
+    const View<const A, 1> owned = state.owned_master(tensor);
+    const FlatLayout::Piece piece = state.layout().piece(tensor, place.data_rank);
+    if (state.layout().shards() == 1 && place.data_rank > 0) continue;
+    host.resize(static_cast<std::size_t>(owned.size()));
+    device.copy_out(host.data(), owned.data, host.size() * sizeof(A));
+    const std::int64_t columns = p.columns ? p.columns : 1;
+    for (const SliceBlocks::Block& block : SliceBlocks(slice_of(p, place.tp, place.tensor_rank, piece.begin, piece.count)))
+      for (std::int64_t r = 0; r < block.rows.count; ++r)
+        for (std::int64_t c = 0; c < block.columns.count; ++c) {
+          const std::int64_t element[3]{tensor.number, (block.rows.begin + r) * columns + block.columns.begin + c,
+                                        bits_as<std::int64_t>(static_cast<double>(host[static_cast<std::size_t>(block.offset + r * block.stride + c)]))};
+          sum += digest_of(element, sizeof element);
+        }
+  }
+  if (world.all().size() == 1) return sum;
+  Buffer<std::int64_t, D> mine(device, 1, "batch"), all(device, world.all().size(), "batch");
+  const auto own = static_cast<std::int64_t>(sum);
+  std::vector<std::int64_t> everyone(static_cast<std::size_t>(world.all().size()));
+  device.copy_in(mine.data(), &own, sizeof own);
+  world.all().all_gather(all.view(), View<const std::int64_t, 1>(mine.view()));
+  device.copy_out(everyone.data(), all.data(), everyone.size() * sizeof(std::int64_t));
+  sum = 0;
+  for (const std::int64_t part : everyone) sum += static_cast<std::uint64_t>(part);
+  return sum;
 }
 
 }  // namespace golem
