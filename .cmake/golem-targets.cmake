@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 # In:  golem_include     the folder of the headers
-#      golem_components  which of io, tokenizer are wanted
+#      golem_components  which of io, tokenizer, mpi are wanted
 #      golem_scope       GLOBAL or nothing
 # Out: golem_found, golem_not_found: lists, for a summary; the second says why, and what to do.
 list(PREPEND CMAKE_MODULE_PATH ${CMAKE_CURRENT_LIST_DIR})
@@ -59,6 +59,18 @@ if(tokenizer IN_LIST golem_components AND NOT TARGET golem::tokenizer)
     list(APPEND golem_found "golem::tokenizer (SentencePiece)")
   else()
     list(APPEND golem_not_found "golem::tokenizer: no SentencePiece (Debian: libsentencepiece-dev)")
+  endif()
+endif()
+
+if(mpi IN_LIST golem_components AND NOT TARGET golem::mpi)
+  set(MPI_CXX_SKIP_MPICXX TRUE)  # golem calls MPI's C functions; its old C++ ones do not compile without warnings
+  find_package(MPI QUIET COMPONENTS CXX)
+  if(TARGET MPI::MPI_CXX)
+    add_library(golem::mpi INTERFACE IMPORTED ${golem_scope})
+    target_link_libraries(golem::mpi INTERFACE golem::golem MPI::MPI_CXX)
+    list(APPEND golem_found "golem::mpi (MPI ${MPI_CXX_VERSION})")
+  else()
+    list(APPEND golem_not_found "golem::mpi, for ranks that are processes: no MPI (Debian: libopenmpi-dev, openmpi-bin)")
   endif()
 endif()
 

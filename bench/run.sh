@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the benchmarks and runs them; with --peers, PyTorch's block in turn with ours.
 # SPDX-License-Identifier: Apache-2.0
-# bash bench/run.sh [--peers] [NAME ...]     NAME: gemm, attention, quantized_gemm, pointwise, block (default: all)
+# bash bench/run.sh [--peers] [NAME ...]     NAME: gemm, attention, quantized_gemm, pointwise, block, comm (default: all)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 peers='' names=()
@@ -12,16 +12,29 @@ for argument in "$@"; do
   *) names+=("$argument") ;;
   esac
 done
-[ ${#names[@]} -gt 0 ] || names=(gemm attention quantized_gemm pointwise block)
+[ ${#names[@]} -gt 0 ] || names=(gemm attention quantized_gemm pointwise block comm)
 
 cmake -S . -B build-bench -DCMAKE_BUILD_TYPE=Release -DGOLEM_BUILD_TESTS=OFF -DGOLEM_BUILD_EXAMPLES=OFF >/dev/null
-cmake --build build-bench --parallel "$(nproc)" --target "${names[@]/#/bench_}"
+targets=()
+for name in "${names[@]}"; do
+  if [ "$name" != comm ]; then
+    targets+=("bench_$name")
+  else
+    targets+=(bench_threads)
+    if cmake --build build-bench --target help | grep -qw bench_mpi; then targets+=(bench_mpi); fi
+  fi
+done
+cmake --build build-bench --parallel "$(nproc)" --target "${targets[@]}"
 
 chip=$(awk -F': ' '/model name/ {print $2; exit}' /proc/cpuinfo | tr -cs 'A-Za-z0-9' '-')
 results=bench/results/$(date +%F)-${chip%-}
 mkdir -p "$results"
 for name in "${names[@]}"; do
   echo "== $name"
+  if [ "$name" = comm ]; then
+    bash bench/comm/run.sh build-bench/bench | tee "$results/comm.txt"
+    continue
+  fi
   build-bench/bench/bench_"$name" --benchmark_out="$results/$name.json" --benchmark_out_format=json --benchmark_counters_tabular=true
 done
 if [ -n "$peers" ]; then

@@ -16,7 +16,7 @@ case ${1-} in
 esac
 
 # Each is found, never demanded, but by these tests as many as there are.
-packages=(g++ cmake ninja-build pkg-config catch2 libbenchmark-dev libdnnl-dev libsentencepiece-dev nlohmann-json3-dev libcli11-dev)
+packages=(g++ cmake ninja-build pkg-config catch2 libbenchmark-dev libdnnl-dev libsentencepiece-dev nlohmann-json3-dev libcli11-dev libopenmpi-dev openmpi-bin)
 missing=()
 if command -v apt-get >/dev/null; then
   for package in "${packages[@]}"; do

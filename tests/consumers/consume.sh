@@ -45,7 +45,7 @@ has_onednn=no
 if echo '#include <dnnl.h>' | "$cxx" -x c++ -E - >/dev/null 2>&1; then has_onednn=yes engines+='[0-9.]+'; fi
 none='OpenMP ; oneDNN $'
 program() { "$cxx" -std=c++20 -Wall -Wextra -Wpedantic -Werror "$here/program.cpp" "$here/second.cpp" "$@" -o program && ./program; }
-bare=(-DCMAKE_DISABLE_FIND_PACKAGE_OpenMP=ON -DCMAKE_DISABLE_FIND_PACKAGE_OneDNN=ON -DCMAKE_DISABLE_FIND_PACKAGE_nlohmann_json=ON -DCMAKE_DISABLE_FIND_PACKAGE_SentencePiece=ON)
+bare=(-DCMAKE_DISABLE_FIND_PACKAGE_OpenMP=ON -DCMAKE_DISABLE_FIND_PACKAGE_OneDNN=ON -DCMAKE_DISABLE_FIND_PACKAGE_nlohmann_json=ON -DCMAKE_DISABLE_FIND_PACKAGE_SentencePiece=ON -DCMAKE_DISABLE_FIND_PACKAGE_MPI=ON)
 
 case $way in
 include_folder)
@@ -64,17 +64,17 @@ pkg_config)
 find_package)
   install_golem
   project plain "$engines" -DCONSUME=find_package
-  project all "$engines" -DCONSUME=find_package -DCOMPONENTS="${GOLEM_TEST_COMPONENTS-io;tokenizer}" -DEXPECTED="${GOLEM_TEST_COMPONENTS-io;tokenizer}"
+  project all "$engines" -DCONSUME=find_package -DCOMPONENTS="${GOLEM_TEST_COMPONENTS-io;tokenizer;mpi}" -DEXPECTED="${GOLEM_TEST_COMPONENTS-io;tokenizer;mpi}"
   ;;
 find_package_bare) # a machine with nothing but a compiler; a package that was made on it, too
   install_golem "${bare[@]}"
-  project bare "$none" -DCONSUME=find_package "${bare[@]}" -DOPTIONAL_COMPONENTS="io;tokenizer" -DUNEXPECTED="io;tokenizer"
+  project bare "$none" -DCONSUME=find_package "${bare[@]}" -DOPTIONAL_COMPONENTS="io;tokenizer;mpi" -DUNEXPECTED="io;tokenizer;mpi"
   refused 'no nlohmann_json' cmake -S "$here" -B refused -DCMAKE_PREFIX_PATH="$scratch/prefix" -DCONSUME=find_package -DCOMPONENTS=io "${bare[@]}"
   refused 'no component nonsense' cmake -S "$here" -B refused2 -DCMAKE_PREFIX_PATH="$scratch/prefix" -DCONSUME=find_package -DCOMPONENTS=nonsense
   ;;
 fetch_content)
   project whole "$engines" -DCONSUME=fetch_content
-  project bare "$none" -DCONSUME=fetch_content "${bare[@]}" -DUNEXPECTED="io;tokenizer"
+  project bare "$none" -DCONSUME=fetch_content "${bare[@]}" -DUNEXPECTED="io;tokenizer;mpi"
   project one_thread "$none" -DCONSUME=fetch_content -DCMAKE_DISABLE_FIND_PACKAGE_OpenMP=ON # oneDNN's OpenMP build is left out too
   ;;
 add_subdirectory)

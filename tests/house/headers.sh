@@ -7,7 +7,7 @@ root=$(cd "$1" && pwd) folders=$2
 shift 2
 compile=("$@" "-I$root")
 
-has() { echo "#include <$1>" | "${compile[0]}" -std=c++20 -x c++ -E - >/dev/null 2>&1; }
+has() { echo "#include <$1>" | "${compile[@]}" -x c++ -E - >/dev/null 2>&1; }
 
 # Architecture section 6: who needs what.
 leave_out='^$'

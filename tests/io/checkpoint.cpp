@@ -133,7 +133,10 @@ TEST_CASE("NaN and infinity are neither saved nor loaded") {
   const golem::TensorState tensor{"w", DType::f32, {2}, pair, 8};
   golem::AtomicFolder made(folder / "step-00000006");
   golem::CheckpointState state;
-  golem::checkpoint::write_shards(made.path(), "model", {tensor}, {}, state);
+  golem::SafetensorsWriter writer(made.path() + "/model-00001-of-00001.safetensors", {tensor});
+  writer.write(tensor);
+  state.files["model-00001-of-00001.safetensors"].sha256 = writer.finish();
+  state.files["model-00001-of-00001.safetensors"].bytes = writer.size();
   golem::OutputFile file(made.path() + "/state.json");
   file.write(golem::format_checkpoint_state(state, "x"));
   file.finish();

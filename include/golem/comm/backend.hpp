@@ -4,7 +4,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "golem/comm/communicator.hpp"
@@ -28,6 +30,40 @@ struct Transfer {
 constexpr const char* name_of(Transfer::Kind kind) {
   constexpr const char* names[]{"all_reduce", "reduce_scatter", "all_gather", "broadcast", "send", "receive", "barrier"};
   return names[static_cast<int>(kind)];
+}
+
+constexpr bool is_message(const Transfer& transfer) { return transfer.kind == Transfer::Kind::send || transfer.kind == Transfer::Kind::receive; }
+
+/// Throws Error where a root, receiver or sender is no rank of the group, or a message is to the rank itself.
+inline void check_peer(const Transfer& transfer, int rank, int size, std::string_view axis) {
+  if (!is_message(transfer) && transfer.kind != Transfer::Kind::broadcast) return;
+  require(transfer.peer >= 0 && transfer.peer < size, "rank ", rank, " of ", size, " on the ", axis, " axis was asked to ", name_of(transfer.kind), " with rank ", transfer.peer);
+  require(!is_message(transfer) || transfer.peer != rank, "rank ", rank, " on the ", axis, " axis was asked to ", name_of(transfer.kind), " with itself");
+}
+
+/// "all_reduce (sum) of 12 f32".
+inline std::string call_of(const Transfer& transfer) {
+  using Kind = Transfer::Kind;
+  std::string out = name_of(transfer.kind);
+  if (transfer.kind == Kind::barrier) return out;
+  if (transfer.kind == Kind::all_reduce || transfer.kind == Kind::reduce_scatter) out += transfer.how == Reduce::sum ? " (sum)" : " (max)";
+  if (transfer.kind == Kind::broadcast) out += sentence(" from rank ", transfer.peer);
+  return sentence(out, " of ", transfer.count, ' ', name_of(transfer.type));
+}
+
+/// Whether two ranks made the same call.
+inline bool same_call(const Transfer& a, const Transfer& b) {
+  using Kind = Transfer::Kind;
+  const bool reduces = a.kind == Kind::all_reduce || a.kind == Kind::reduce_scatter;
+  return a.kind == b.kind && a.count == b.count && a.type == b.type && (!reduces || a.how == b.how) && (a.kind != Kind::broadcast || a.peer == b.peer);
+}
+
+/// The first rank whose call differs from that of rank 0; -1 where there is none.
+template <class Calls>
+int first_that_differs(const Calls& calls) {
+  for (std::size_t rank = 1; rank < calls.size(); ++rank)
+    if (!same_call(calls[0], calls[rank])) return static_cast<int>(rank);
+  return -1;
 }
 
 /// A transfer that was started. Destroying it without wait() waits too.
@@ -58,8 +94,10 @@ class Backend {
   virtual void run(const Transfer& transfer) {
     if (const auto pending = start(transfer)) pending->wait();
   }
+  /// Ends the run because this rank failed, where ranks are processes: does not return then. Threads end by what they throw.
+  virtual void fail_rank(const std::exception&) {}
   /// Ends the run of all ranks, for a reason that is no single rank's and that each of them may find: it is told once. Throws.
-  virtual void end_run(std::string_view why) { fail(why); }
+  [[noreturn]] virtual void end_run(std::string_view why) { fail(why); }
   /// The ranks of one colour, ordered by key: a group of their own, called `axis`. All ranks of this group call it.
   virtual std::shared_ptr<Backend> split(int color, int key, std::string_view axis) = 0;
 };

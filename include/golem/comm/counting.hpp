@@ -44,7 +44,11 @@ class CountedGroup final : public Backend {
   std::string_view axis() const override { return inner_->axis(); }
   Watch* watch() override { return inner_->watch(); }
   std::int64_t copied() const override { return inner_->copied(); }
-  void end_run(std::string_view why) override { inner_->end_run(why); }
+  void fail_rank(const std::exception& why) override { inner_->fail_rank(why); }
+  [[noreturn]] void end_run(std::string_view why) override {
+    inner_->end_run(why);
+    fail(why);
+  }
 
   /// What was counted since this was made.
   AxisCount count() const {

@@ -77,6 +77,21 @@ inline std::string failure_of(int failed, std::string_view why, const std::vecto
   return sentence("rank ", failed, " of ", ranks.size(), " failed", where, ": ", why, others.empty() ? "" : " (", others, others.empty() ? "" : ")");
 }
 
+/// A transfer, and the rank in the world that asked for it.
+struct CallOfRank {
+  Transfer call;
+  int rank;
+};
+
+/// The sentence for ranks whose calls on one axis do not belong together; `doing` is any one's.
+inline std::string different_calls(std::string_view axis, const Doing& doing, const CallOfRank& one, const CallOfRank& other) {
+  return sentence("the ranks of the ", axis, " axis made different calls", place_of(doing), ": rank ", one.rank, ' ', call_of(one.call), ", rank ", other.rank, ' ', call_of(other.call));
+}
+inline std::string different_message(std::string_view axis, const Doing& doing, const CallOfRank& sent, const CallOfRank& expected) {
+  return sentence("rank ", sent.rank, " sent ", sent.call.count, ' ', name_of(sent.call.type), " to rank ", expected.rank, " on the ", axis, " axis, which expected ",
+                  expected.call.count, ' ', name_of(expected.call.type), place_of(doing));
+}
+
 /// A rank that others have waited for too long, or that has not been heard of; rank < 0 where there is none.
 struct Stall {
   int rank = -1;

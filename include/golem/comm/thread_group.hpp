@@ -32,7 +32,7 @@ class ThreadGroup final : public Backend, public std::enable_shared_from_this<Th
   Watch* watch() override { return &run_->watch(world_rank(rank_)); }
   std::int64_t copied() const override { return copied_; }
 
-  void end_run(std::string_view why) override {
+  [[noreturn]] void end_run(std::string_view why) override {
     run_->end(why);
     run_->fail_because_ended();
   }
@@ -41,8 +41,8 @@ class ThreadGroup final : public Backend, public std::enable_shared_from_this<Th
     check(transfer);
     if (is_message(transfer)) return wait(*post(transfer));
     const Waiting waiting = wait_in(transfer);
-    if (queue_.idle()) collective(transfer);
-    else queue_.push(transfer)->wait();
+    queue_.drain();
+    collective(transfer);
   }
   std::unique_ptr<PendingTransfer> start(const Transfer& transfer) override;
   std::shared_ptr<Backend> split(int color, int key, std::string_view axis) override;
@@ -55,14 +55,11 @@ class ThreadGroup final : public Backend, public std::enable_shared_from_this<Th
     void operator()(const Transfer& transfer) const { group.collective(transfer); }
   };
 
-  static bool is_message(const Transfer& transfer) { return transfer.kind == Transfer::Kind::send || transfer.kind == Transfer::Kind::receive; }
   int world_rank(int member) const { return hall_->ranks[static_cast<std::size_t>(member)]; }
   Waiting wait_in(const Transfer& transfer) { return {*watch(), transfer, hall_->axis, is_message(transfer) ? world_rank(transfer.peer) : -1}; }
 
   void check(const Transfer& transfer) const {
-    if (is_message(transfer) || transfer.kind == Transfer::Kind::broadcast)
-      require(transfer.peer >= 0 && transfer.peer < size(), "rank ", rank_, " of ", size(), " on the ", axis(), " axis was asked to ", name_of(transfer.kind), " with rank ", transfer.peer);
-    if (is_message(transfer)) require(transfer.peer != rank_, "rank ", rank_, " on the ", axis(), " axis was asked to ", name_of(transfer.kind), " with itself");
+    check_peer(transfer, rank_, size(), axis());
     const std::int64_t bytes = transfer.count * size_of(transfer.type);
     if (transfer.kind == Transfer::Kind::reduce_scatter) check_part(transfer, transfer.out, transfer.in, bytes);
     if (transfer.kind == Transfer::Kind::all_gather) check_part(transfer, transfer.in, transfer.out, bytes);
@@ -79,7 +76,6 @@ class ThreadGroup final : public Backend, public std::enable_shared_from_this<Th
     if (!hall_->come.pass()) run_->fail_because_ended();
   }
   void collective(const Transfer& transfer);
-  void require_same();
   void write(void* to, const void* from, std::int64_t bytes) {
     if (bytes == 0 || to == from) return;
     std::memcpy(to, from, static_cast<std::size_t>(bytes));
@@ -99,10 +95,8 @@ class ThreadGroup final : public Backend, public std::enable_shared_from_this<Th
     if (outcome == Message::dropped) run_->fail_because_ended();
     if (outcome == Message::differs) {
       const bool sends = message.transfer.kind == Transfer::Kind::send;
-      const Transfer &sent = sends ? message.transfer : message.met, &expected = sends ? message.met : message.transfer;
-      const int from = world_rank(sends ? rank_ : message.transfer.peer), to = world_rank(sends ? message.transfer.peer : rank_);
-      run_->end(sentence("rank ", from, " sent ", sent.count, ' ', name_of(sent.type), " to rank ", to, " on the ", axis(), " axis, which expected ", expected.count, ' ',
-                         name_of(expected.type), place_of(watch()->now())));
+      const CallOfRank own{message.transfer, world_rank(rank_)}, met{message.met, world_rank(message.transfer.peer)};
+      run_->end(different_message(axis(), watch()->now(), sends ? own : met, sends ? met : own));
       run_->fail_because_ended();
     }
   }
@@ -114,23 +108,6 @@ class ThreadGroup final : public Backend, public std::enable_shared_from_this<Th
   Collective collective_{*this};
   TransferQueue queue_;
 };
-
-/// "all_reduce (sum) of 12 f32".
-inline std::string call_of(const Transfer& transfer) {
-  using Kind = Transfer::Kind;
-  std::string out = name_of(transfer.kind);
-  if (transfer.kind == Kind::barrier) return out;
-  if (transfer.kind == Kind::all_reduce || transfer.kind == Kind::reduce_scatter) out += transfer.how == Reduce::sum ? " (sum)" : " (max)";
-  if (transfer.kind == Kind::broadcast) out += sentence(" from rank ", transfer.peer);
-  return sentence(out, " of ", transfer.count, ' ', name_of(transfer.type));
-}
-
-/// Whether two ranks made the same call.
-inline bool same_call(const Transfer& a, const Transfer& b) {
-  using Kind = Transfer::Kind;
-  const bool reduces = a.kind == Kind::all_reduce || a.kind == Kind::reduce_scatter;
-  return a.kind == b.kind && a.count == b.count && a.type == b.type && (!reduces || a.how == b.how) && (a.kind != Kind::broadcast || a.peer == b.peer);
-}
 
 class ThreadGroup::PendingMessage final : public PendingTransfer {
  public:
@@ -187,16 +164,11 @@ inline std::unique_ptr<PendingTransfer> ThreadGroup::start(const Transfer& trans
 inline void ThreadGroup::collective(const Transfer& transfer) {
   hall_->posted[static_cast<std::size_t>(rank_)] = transfer;
   meet();
-  const auto differs = std::find_if(hall_->posted.begin(), hall_->posted.end(), [&](const Transfer& other) { return !same_call(hall_->posted[0], other); });
-  if (differs == hall_->posted.end()) {
-    move(transfer);
-  } else {
-    run_->end(sentence("the ranks of the ", axis(), " axis made different calls", place_of(watch()->now()), ": rank ", world_rank(0), " ", call_of(hall_->posted[0]), ", rank ",
-                       world_rank(static_cast<int>(differs - hall_->posted.begin())), " ", call_of(*differs)));
-  }
-  const bool same = differs == hall_->posted.end();
+  const int differs = first_that_differs(hall_->posted);
+  if (differs < 0) move(transfer);
+  else run_->end(different_calls(axis(), watch()->now(), {hall_->posted[0], world_rank(0)}, {hall_->posted[static_cast<std::size_t>(differs)], world_rank(differs)}));
   hall_->gone.pass();
-  if (!same) run_->fail_because_ended();
+  if (differs >= 0) run_->fail_because_ended();
 }
 
 /// This rank's share of a collective, once all have posted theirs.
@@ -225,7 +197,7 @@ inline void ThreadGroup::move(const Transfer& transfer) {
 }
 
 inline std::shared_ptr<Backend> ThreadGroup::split(int color, int key, std::string_view axis) {
-  if (!queue_.idle()) run({});
+  queue_.drain();
   auto& choices = hall_->choices;
   choices[static_cast<std::size_t>(rank_)] = {color, key};
   {

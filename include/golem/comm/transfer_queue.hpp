@@ -76,6 +76,10 @@ class TransferQueue {
     changed_.notify_one();
     return queued;
   }
+  /// Waits until all that was pushed has run.
+  void drain() const {
+    if (last_) last_->outcome();
+  }
   /// Whether all that was pushed has run.
   bool idle() const { return !last_ || last_->done(); }
 

@@ -10,6 +10,7 @@
 
 #include "golem/comm/agreement.hpp"
 #include "golem/comm/counting.hpp"
+#include "golem/comm/environment.hpp"
 #include "golem/comm/group.hpp"
 #include "golem/config/layout.hpp"
 #include "golem/core/error.hpp"
@@ -35,6 +36,10 @@ class World {
     tied_ = all_.split(ends ? 1 + tensor_rank() + layout.tp * data_rank() : 0, stage(), "tied");
     if (!ends) tied_ = Group();
   }
+
+  /// The world of this process: all ranks that mpirun, srun or torchrun started; one rank where none did. Throws Error where the way to
+  /// communicate is not included, naming the header; for processes, include <golem/comm/mpi.hpp>.
+  static World from_env(const Layout& layout, const LaunchOptions& options = {}) { return World(Group(start_ranks(read_environment(), options)), layout); }
 
   const Layout& layout() const { return layout_; }
   int rank() const { return all_.rank(); }

@@ -10,21 +10,9 @@
 #include <vector>
 
 #include "golem/core/number.hpp"
+#include "golem/core/slice.hpp"
 
 namespace golem {
-
-/// Which part of a full tensor a rank has in memory: the rows of up to two runs (a vector's rows are its elements), of each
-/// the columns of one run; and of the elements that these make, one after the other, those of one run.
-struct Slice {
-  struct Run {
-    std::int64_t begin = 0, count = 0;
-    friend bool operator==(const Run&, const Run&) = default;
-  };
-  Run rows[2] = {};
-  Run columns = {0, 1};
-  Run elements = {};
-  friend bool operator==(const Slice&, const Slice&) = default;
-};
 
 /// A tensor in host memory, under its name in files.
 struct TensorState {

@@ -113,6 +113,9 @@ class AtomicFolder {
 
   const std::string& path() const { return path_; }
 
+  /// The folder stays as it is, uncommitted, for others to see why; remove_leftovers deletes it.
+  void leave() { open_ = false; }
+
   /// The files in it are complete and synced (OutputFile::finish).
   void commit() {
     files::sync_folder(path_, step_);

@@ -17,7 +17,8 @@
 namespace golem {
 
 /// Saves a state as root/step-XXXXXXXX and makes it root/latest. A crash at any moment leaves the checkpoints before it, or this one, whole.
-/// The folder of the checkpoint. Errors: see write_checkpoint.
+/// Of many ranks (CheckpointOptions::rank, ranks, barrier) each calls it with its part of the state: tensors as the slices that it has, of which
+/// those of the owner are saved, and scalars, of which rank 0's are. The folder of the checkpoint. Errors: see CheckpointSave.
 template <Stateful S>
 std::string save(const std::string& root, std::int64_t step, S& state, const CheckpointOptions& options = {}) {
   checkpoint::Collector collector;
@@ -30,7 +31,7 @@ namespace checkpoint {
 /// First visit of a load: compares, and changes nothing, so that a state is loaded whole or left as it was.
 class Comparison : public StateVisitor {
  public:
-  explicit Comparison(const CheckpointReader& reader) : reader_(reader) {}
+  Comparison(const CheckpointReader& reader, int ranks) : reader_(reader), ranks_(ranks) {}
   void integer(std::string_view name, std::int64_t&) override { expect(reader_.state().integers, name, "integer"); }
   void real(std::string_view name, double&) override { expect(reader_.state().reals, name, "real"); }
   void text(std::string_view name, std::string&) override { expect(reader_.state().texts, name, "text"); }
@@ -42,7 +43,8 @@ class Comparison : public StateVisitor {
 
   /// Throws Error where the checkpoint holds what the state did not ask for.
   void finish() const {
-    for (const std::string& name : reader_.names()) known(name, "tensor");
+    if (ranks_ == 1)
+      for (const std::string& name : reader_.names()) known(name, "tensor");
     for (const auto& [name, value] : reader_.state().integers) known(name, "integer");
     for (const auto& [name, value] : reader_.state().reals) known(name, "real");
     for (const auto& [name, value] : reader_.state().texts) known(name, "text");
@@ -59,6 +61,7 @@ class Comparison : public StateVisitor {
             "', which this state does not: it was saved by another one");
   }
   const CheckpointReader& reader_;
+  int ranks_;
   std::set<std::string, std::less<>> visited_;
 };
 
@@ -102,11 +105,11 @@ class Weights : public StateVisitor {
 
 /// Loads the checkpoint at `path`, or the latest of the run's folder `path`, and returns its step. The state visited must have the tensors, types,
 /// shapes and scalars that were saved, and no others. Throws Error, with the state as it was, for anything missing, unexpected, altered, of another
-/// model, or not finite.
+/// model, or not finite. Many ranks, whatever layout it was saved at, each load the slices that they have (LoadOptions::ranks).
 template <Stateful S>
 std::int64_t load(const std::string& path, S& state, const LoadOptions& options = {}) {
   const CheckpointReader reader(path, options);
-  checkpoint::Comparison comparison(reader);
+  checkpoint::Comparison comparison(reader, options.ranks);
   state.visit_state(comparison);
   comparison.finish();
   checkpoint::Restore restore(reader);

@@ -69,6 +69,26 @@ inline bool is_plain_name(std::string_view name) {
   return !name.empty() && name != "." && name != ".." && name.find('/') == std::string_view::npos && name.find('\0') == std::string_view::npos;
 }
 
+/// The field "files" of an object.
+inline std::map<std::string, CheckpointFile> parse_files(const nlohmann::json& object, std::string_view where) {
+  using Kind = nlohmann::json::value_t;
+  std::map<std::string, CheckpointFile> files;
+  for (const auto& [name, value] : json_field(object, "files", Kind::object, where).items()) {
+    require(is_plain_name(name), where, ": '", name, "' is no plain file name");
+    require(value.is_object(), where, ": the entry of file '", name, "' is no object");
+    const auto bytes = json_field(value, "bytes", Kind::number_unsigned, where).get<std::uint64_t>();
+    files[name] = {bytes, json_field(value, "sha256", Kind::string, where).get<std::string>()};
+  }
+  return files;
+}
+
+/// The field "files" of an object, made.
+inline nlohmann::json files_field(const std::map<std::string, CheckpointFile>& files) {
+  nlohmann::json json = nlohmann::json::object();
+  for (const auto& [name, file] : files) json[name] = {{"bytes", file.bytes}, {"sha256", file.sha256}};
+  return json;
+}
+
 }  // namespace checkpoint
 
 /// The text of state.json. Throws Error that begins with `where` for a text that is no UTF-8.
@@ -81,9 +101,8 @@ inline std::string format_checkpoint_state(const CheckpointState& state, std::st
                       {"integers", state.integers},
                       {"texts", state.texts},
                       {"reals", nlohmann::json::object()},
-                      {"files", nlohmann::json::object()}};
+                      {"files", checkpoint::files_field(state.files)}};
   for (const auto& [name, value] : state.reals) json["reals"][name] = sentence(value);
-  for (const auto& [name, file] : state.files) json["files"][name] = {{"bytes", file.bytes}, {"sha256", file.sha256}};
   json["digest"] = checkpoint::digest_of(json, where);
   return json_text(json, where, 2) + "\n";
 }
@@ -108,12 +127,7 @@ inline CheckpointState parse_checkpoint_state(std::string_view text, std::string
     state.reals[name] = checkpoint::real_value(value, name, where);
   for (const auto& [name, value] : json_field(json, "texts", Kind::object, where).items())
     state.texts[name] = checkpoint::text_value(value, name, where);
-  for (const auto& [name, value] : json_field(json, "files", Kind::object, where).items()) {
-    require(checkpoint::is_plain_name(name), where, ": '", name, "' is no plain file name");
-    require(value.is_object(), where, ": the entry of file '", name, "' is no object");
-    const auto bytes = json_field(value, "bytes", Kind::number_unsigned, where).get<std::uint64_t>();
-    state.files[name] = {bytes, json_field(value, "sha256", Kind::string, where).get<std::string>()};
-  }
+  state.files = checkpoint::parse_files(json, where);
   return state;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -58,13 +59,14 @@ class CheckpointWeights : public TensorSource {
   }
   template <class To, class From>
   void convert(const TensorState& stored) const {
-    const std::byte* from = reader_.bytes(stored.name).data();
-    auto* to = static_cast<To*>(stored.data);
-    for (std::size_t i = 0; i < stored.bytes / sizeof(From); ++i) {
-      From value;
-      std::memcpy(&value, from + i * sizeof(From), sizeof(From));
-      to[i] = static_cast<To>(static_cast<double>(value));
-    }
+    auto* const to = static_cast<To*>(stored.data);
+    reader_.for_each_piece(stored, [&](const std::byte* from, std::int64_t at, std::int64_t count) {
+      for (std::int64_t i = 0; i < count; ++i) {
+        From value;
+        std::memcpy(&value, from + i * static_cast<std::int64_t>(sizeof(From)), sizeof(From));
+        to[at + i] = static_cast<To>(static_cast<double>(value));
+      }
+    });
   }
 
   CheckpointReader reader_;

@@ -1,150 +1,226 @@
-// Writes a checkpoint: safetensors shards with their index, and state.json, in a folder that appears whole or not at all.
+// Writes a checkpoint, from one rank or many: each its safetensors shards, rank 0 also state.json, in a folder that appears whole or not at all.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
+#include <chrono>
 #include <cstdint>
-#include <cstdio>
+#include <exception>
 #include <filesystem>
-#include <nlohmann/json.hpp>
-#include <set>
+#include <optional>
+#include <random>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "golem/core/error.hpp"
-#include "golem/core/stateful.hpp"
+#include "golem/core/function_ref.hpp"
+#include "golem/core/mapped_file.hpp"
 #include "golem/io/atomic_folder.hpp"
+#include "golem/io/checkpoint_contents.hpp"
 #include "golem/io/checkpoint_root.hpp"
+#include "golem/io/checkpoint_shards.hpp"
 #include "golem/io/checkpoint_state.hpp"
-#include "golem/io/finite.hpp"
-#include "golem/io/safetensors_writer.hpp"
+#include "golem/io/rank_part.hpp"
 
 namespace golem {
 
-struct CheckpointOptions {
-  std::string model{};                                 // what is saved fits this model only: a loader that gives another text is refused
-  std::int64_t keep_last = 0;                          // the newest that stay; 0: all
-  std::int64_t keep_every = 0;                         // those whose step is a multiple of it stay for good; 0: none
-  std::uint64_t shard_bytes = std::uint64_t{2} << 30;  // tensors of one file, if more than one fit
-  FileStep on_file{};                                  // told of each change of the file system
-};
-
-/// What a state visit found: scalars by value, tensors by reference to the memory that they are in.
-struct CheckpointContents {
-  CheckpointState state;
-  std::vector<TensorState> tensors;
-};
-
 namespace checkpoint {
 
-/// Tensors whose names begin so go to files of their own, which inference needs not.
-inline constexpr std::string_view optimizer_prefix = "optimizer.";
-
-/// Gathers a state without changing it.
-class Collector : public StateVisitor {
- public:
-  void integer(std::string_view name, std::int64_t& value) override { contents.state.integers[fresh(name)] = value; }
-  void real(std::string_view name, double& value) override { contents.state.reals[fresh(name)] = value; }
-  void text(std::string_view name, std::string& value) override { contents.state.texts[fresh(name)] = value; }
-  void tensor(const TensorState& tensor) override {
-    fresh(tensor.name);
-    contents.tensors.push_back(tensor);
-  }
-  bool loading() const override { return false; }
-
-  CheckpointContents contents;
-
- private:
-  std::string fresh(std::string_view name) {
-    const auto [place, inserted] = names_.emplace(name);
-    require(inserted, "a state has two values of the name '", name, "': each needs its own");
-    return *place;
-  }
-  std::set<std::string> names_;
-};
-
-/// The tensors of each file: in their order, as many as fit in `bytes`, at least one.
-inline std::vector<std::vector<TensorState>> cut_in_shards(const std::vector<TensorState>& tensors, std::uint64_t bytes) {
-  std::vector<std::vector<TensorState>> shards;
-  std::uint64_t held = 0;
-  for (const TensorState& tensor : tensors) {
-    if (shards.empty() || held + tensor.bytes > bytes) {
-      shards.emplace_back();
-      held = 0;
-    }
-    shards.back().push_back(tensor);
-    held += tensor.bytes;
-  }
-  return shards;
+// While several ranks save, the partial folder also holds, until rank 0 commits it:
+//   begun             which attempt this is, by rank 0
+//   part-00003.json   rank 3's files are complete, or why they are not (RankPart)
+//   failed            why rank 0 gave up; nothing else is left then
+inline std::string part_path(const std::string& folder, int rank) {
+  const std::string digits = sentence(rank);
+  return folder + "/part-" + std::string(digits.size() < 5 ? 5 - digits.size() : 0, '0') + digits + ".json";
 }
 
-/// Writes the tensors as `kind`-00001-of-0000N.safetensors and `kind`.safetensors.index.json, and notes the files in `state`.
-inline void write_shards(const std::string& folder, const std::string& kind, const std::vector<TensorState>& tensors,
-                         const CheckpointOptions& options, CheckpointState& state) {
-  const auto shards = cut_in_shards(tensors, options.shard_bytes);
-  nlohmann::json index{{"metadata", {{"total_size", 0}}}, {"weight_map", nlohmann::json::object()}};
-  std::uint64_t total = 0;
-  for (std::size_t i = 0; i < shards.size(); ++i) {
-    char number[48];
-    std::snprintf(number, sizeof number, "-%05zu-of-%05zu.safetensors", i + 1, shards.size());
-    const std::string name = kind + number;
-    SafetensorsWriter writer(folder + "/" + name, shards[i], {{"format", "pt"}}, options.on_file);  // "pt": what readers of the ecosystem ask for
-    for (const TensorState& tensor : shards[i]) {
-      writer.write(tensor);
-      index["weight_map"][tensor.name] = name;
-      total += tensor.bytes;
-    }
-    const std::string digest = writer.finish();
-    state.files[name] = {writer.size(), digest};
-  }
-  if (shards.empty()) return;
-  index["metadata"]["total_size"] = total;
-  OutputFile file(folder + "/" + kind + ".safetensors.index.json", options.on_file);
-  file.write(json_text(index, "the index of a checkpoint", 2) + "\n");
-  const std::string digest = file.finish();
-  state.files[kind + ".safetensors.index.json"] = {file.size(), digest};
+inline std::string text_of_file(const std::string& path) {
+  const MappedFile file(path);
+  return {reinterpret_cast<const char*>(file.data()), file.size()};
 }
 
-/// The tensors whose names begin with the optimizer's prefix, or the others.
-inline std::vector<TensorState> tensors_of(const std::vector<TensorState>& tensors, bool optimizer) {
-  std::vector<TensorState> out;
-  for (const TensorState& tensor : tensors)
-    if (tensor.name.starts_with(optimizer_prefix) == optimizer) out.push_back(tensor);
-  return out;
+/// Asks again and again, less and less often, until the answer is yes or the time is over; the last answer.
+inline bool wait_for(function_ref<bool()> answer, std::chrono::milliseconds time) {
+  const auto end = std::chrono::steady_clock::now() + time;
+  for (std::chrono::microseconds pause(200); !answer(); pause = std::min<std::chrono::microseconds>(pause * 2, std::chrono::milliseconds(50))) {
+    if (std::chrono::steady_clock::now() >= end) return false;
+    std::this_thread::sleep_for(pause);
+  }
+  return true;
 }
+
+inline double seconds(std::chrono::milliseconds time) { return static_cast<double>(time.count()) / 1000; }
 
 }  // namespace checkpoint
 
-/// Writes what was gathered as the checkpoint of `step` under `root`, makes it the latest, and deletes those that need not be kept.
-/// Throws Error, with all former checkpoints as they were, where the disk is full or a tensor has NaN or infinity in it (such a checkpoint
-/// could not be gone on from, and would push the sound ones out). The folder of the checkpoint.
-inline std::string write_checkpoint(const std::string& root, std::int64_t step, CheckpointContents contents, const CheckpointOptions& options) {
-  require(step >= 0, "cannot save a checkpoint of step ", step, ": steps are not negative");
-  for (const TensorState& tensor : contents.tensors) {
-    const std::int64_t index = first_not_finite(tensor.type, tensor.data, tensor.bytes);
-    require(index < 0, "the checkpoint of step ", step, " was not saved in '", root, "': element ", index, " of tensor '", tensor.name,
-            "' is NaN or infinite; go on from an earlier checkpoint");
+/// One save, in two halves, so that the second can be another thread's. Ranks that save together each make one, with the same root and step.
+class CheckpointSave {
+ public:
+  /// The ranks meet at the barrier, rank 0 makes the partial folder, and they meet again. Throws Error where the folder cannot be made. A `former`
+  /// failure of this rank is thrown too, but behind the barrier, since the others wait there; if it is rank 0's, no folder is made.
+  CheckpointSave(std::string root, std::int64_t step, const CheckpointOptions& options, std::exception_ptr former = nullptr)
+      : root_(std::move(root)), step_(step), options_(options), name_(checkpoint::folder_of_step(step)) {
+    require(step >= 0, "cannot save a checkpoint of step ", step, ": steps are not negative");
+    require(options.rank >= 0 && options.rank < options.ranks, where(), ": rank ", options.rank, " is none of ", options.ranks, " ranks");
+    require(options.ranks == 1 || options.barrier, where(), ": ", options.ranks, " ranks need a barrier, CheckpointOptions::barrier");
+    if (options_.ranks > 1) options_.barrier();  // who still waits for the end of a former save, sees it before its folder is cleared away
+    try {
+      if (options_.rank == 0 && !former) begin();
+    } catch (...) {
+      former = std::current_exception();
+    }
+    if (options_.ranks > 1) options_.barrier();
+    if (former) std::rethrow_exception(former);
+    if (options_.rank == 0) return;
+    require(std::filesystem::exists(partial() + "/begun"), where(), ": rank 0 did not make the folder '", partial(),
+            "' (its own error says why), or rank ", options_.rank, " does not see it: all ranks need one file system");
+    attempt_ = checkpoint::text_of_file(partial() + "/begun");
   }
-  std::error_code cause;
-  std::filesystem::create_directories(root, cause);
-  require(!cause, "cannot make the folder '", root, "': ", cause.message());
-  remove_leftovers(root, options.on_file);
 
-  const std::string name = checkpoint::folder_of_step(step);
-  AtomicFolder folder(root + "/" + name, options.on_file);
-  CheckpointState& state = contents.state;
-  state.step = step;
-  state.model = options.model;
-  checkpoint::write_shards(folder.path(), "model", checkpoint::tensors_of(contents.tensors, false), options, state);
-  checkpoint::write_shards(folder.path(), "optimizer", checkpoint::tensors_of(contents.tensors, true), options, state);
-  OutputFile file(folder.path() + "/state.json", options.on_file);
-  file.write(format_checkpoint_state(state, sentence("cannot save '", file.path(), "'")));
-  file.finish();
-  folder.commit();
-  replace_file(root + "/latest", name + "\n", options.on_file);
-  checkpoint::prune(root, step, options.keep_last, options.keep_every, options.on_file);
-  return root + "/" + name;
+  /// Writes what this rank gathered. Rank 0 then waits for the others' parts, commits them all, makes the checkpoint the latest, and deletes those
+  /// that need not be kept; the others wait for that. The folder of the checkpoint. Throws Error on all ranks, with all former checkpoints as they
+  /// were, where one of them cannot write its part, or is not done within the deadline.
+  std::string finish(CheckpointContents contents) {
+    if (options_.ranks == 1) {
+      commit({checkpoint::write_rank_files(partial(), contents.tensors, options_, where())}, contents.state);
+    } else if (options_.rank > 0) {
+      leave_part(contents);
+      await_commit();
+    } else {
+      try {
+        std::vector<RankPart> parts{write_part(contents)};
+        gather(parts);
+        commit(parts, contents.state);
+      } catch (const std::exception& error) {
+        give_up(error.what());
+        throw;
+      }
+    }
+    return root_ + "/" + name_;
+  }
+
+ private:
+  std::string partial() const { return files::beside(root_ + "/" + name_, ".partial"); }
+  std::string where() const { return sentence("the checkpoint of step ", step_, " was not saved in '", root_, "'"); }
+
+  void begin() {
+    std::error_code cause;
+    std::filesystem::create_directories(root_, cause);
+    require(!cause, "cannot make the folder '", root_, "': ", cause.message());
+    remove_leftovers(root_, options_.on_file);
+    folder_.emplace(root_ + "/" + name_, options_.on_file);
+    if (options_.ranks == 1) return;
+    std::random_device random;
+    attempt_ = sentence(random(), "-", random(), "-", random());
+    replace_file(folder_->path() + "/begun", attempt_, options_.on_file);
+  }
+
+  RankPart write_part(const CheckpointContents& contents) const {
+    try {
+      return checkpoint::write_rank_files(partial(), contents.tensors, options_, where());
+    } catch (const std::exception& error) {
+      fail("rank ", options_.rank, ": ", error.what());
+    }
+  }
+
+  /// Of a rank that is not 0.
+  void leave_part(const CheckpointContents& contents) const {
+    RankPart part;
+    try {
+      part = write_part(contents);
+    } catch (const Error& error) {
+      part.error = error.what();
+    }
+    part.save = attempt_;
+    part.rank = options_.rank;
+    try {
+      replace_file(checkpoint::part_path(partial(), options_.rank), format_rank_part(part, where()), options_.on_file);
+    } catch (const Error& error) {
+      if (part.error.empty()) part.error = error.what();  // else the first failure is the one to tell
+    }
+    require(part.error.empty(), part.error);
+  }
+
+  /// Waits for the parts of the other ranks.
+  void gather(std::vector<RankPart>& parts) const {
+    std::vector<bool> known(static_cast<std::size_t>(options_.ranks));
+    const auto all = [&] {
+      for (int rank = 1; rank < options_.ranks; ++rank) {
+        const std::string path = checkpoint::part_path(partial(), rank);
+        if (known[static_cast<std::size_t>(rank)] || !std::filesystem::exists(path)) continue;
+        RankPart part = parse_rank_part(checkpoint::text_of_file(path), sentence("'", path, "'"));
+        require(part.save == attempt_ && part.rank == rank, where(), ": '", path, "' is of another save: does an earlier run still write there?");
+        require(part.error.empty(), part.error);
+        known[static_cast<std::size_t>(rank)] = true;
+        parts.push_back(std::move(part));
+      }
+      return parts.size() == known.size();
+    };
+    if (checkpoint::wait_for(all, options_.deadline)) return;
+    std::string missing;
+    for (int rank = 1; rank < options_.ranks; ++rank)
+      if (!known[static_cast<std::size_t>(rank)]) missing += sentence(missing.empty() ? "" : ", ", rank);
+    fail(where(), ": rank ", missing, " had not written its part ", checkpoint::seconds(options_.deadline),
+         " s after rank 0: see whether it still runs");
+  }
+
+  void commit(const std::vector<RankPart>& parts, CheckpointState& state) {
+    prove_parts_complete(parts, where());
+    state.step = step_;
+    state.model = options_.model;
+    for (const RankPart& part : parts)
+      for (const auto& [name, file] : part.files) require(state.files.emplace(name, file).second, where(), ": two ranks wrote a file '", name, "'");
+    checkpoint::write_indexes(partial(), parts, options_, state);
+    OutputFile file(partial() + "/state.json", options_.on_file);
+    file.write(format_checkpoint_state(state, sentence("cannot save '", file.path(), "'")));
+    file.finish();
+    for (int rank = 1; rank < options_.ranks; ++rank) files::remove(checkpoint::part_path(partial(), rank), options_.on_file);
+    if (options_.ranks > 1) files::remove(partial() + "/begun", options_.on_file);
+    folder_->commit();
+    replace_file(root_ + "/latest", name_ + "\n", options_.on_file);
+    checkpoint::prune(root_, step_, options_.keep_last, options_.keep_every, options_.on_file);
+  }
+
+  /// Leaves nothing in the partial folder but why.
+  void give_up(std::string_view why) {
+    folder_->leave();
+    if (!files::is_folder(partial())) return;  // it was committed before the failure
+    std::error_code ignored;                   // the error that led here is being reported
+    for (std::filesystem::directory_iterator entry(partial(), ignored), end; !ignored && entry != end; entry.increment(ignored)) {
+      std::error_code busy;
+      std::filesystem::remove(entry->path(), busy);
+    }
+    try {
+      replace_file(partial() + "/failed", why);
+    } catch (const Error&) {  // then the others give up by their deadline
+    }
+  }
+
+  /// Of a rank that is not 0: waits until the checkpoint is the latest, twice as long as rank 0 waits for its parts.
+  void await_commit() const {
+    const auto committed = [&] {
+      if (std::filesystem::exists(partial() + "/failed")) fail(checkpoint::text_of_file(partial() + "/failed"));
+      return !files::is_folder(partial()) && checkpoint::latest_name(root_) == name_;
+    };
+    require(checkpoint::wait_for(committed, 2 * options_.deadline), where(), ": rank 0 had not completed it ",
+            checkpoint::seconds(2 * options_.deadline), " s after rank ", options_.rank, " had written its part: see whether rank 0 still runs");
+  }
+
+  std::string root_;
+  std::int64_t step_;
+  CheckpointOptions options_;
+  std::string name_, attempt_;
+  std::optional<AtomicFolder> folder_;  // rank 0's
+};
+
+/// Writes what was gathered as the checkpoint of `step` under `root`: CheckpointSave at once. The folder of the checkpoint.
+inline std::string write_checkpoint(const std::string& root, std::int64_t step, CheckpointContents contents, const CheckpointOptions& options) {
+  return CheckpointSave(root, step, options).finish(std::move(contents));
 }
 
 }  // namespace golem

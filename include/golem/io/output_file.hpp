@@ -47,6 +47,11 @@ inline void rename(const std::string& from, const std::string& to, FileStep step
   require(::rename(from.c_str(), to.c_str()) == 0, "cannot rename '", from, "' to '", to, "': ", std::strerror(errno));
 }
 
+inline void remove(const std::string& path, FileStep step = {}) {
+  announce(step, "delete", path);
+  require(::unlink(path.c_str()) == 0, "cannot delete '", path, "': ", std::strerror(errno));
+}
+
 /// The folder that a path lies in; "." for a bare name.
 inline std::string parent_of(const std::string& path) {
   const auto slash = path.find_last_of('/');

@@ -54,6 +54,12 @@ inline DType type_named(std::string_view name, std::string_view where) {
   fail(where, ": element type '", name, "' is none of F64 F32 F16 BF16 I64 I32 I8 U8");
 }
 
+inline std::string shape_text(const std::vector<std::int64_t>& shape) {
+  std::string out = "(";
+  for (std::size_t i = 0; i < shape.size(); ++i) out += (i ? ", " : "") + sentence(shape[i]);
+  return out + ")";
+}
+
 /// Bytes of a tensor. Error where dims are negative or the product leaves 63 bits.
 inline std::uint64_t byte_count(const std::vector<std::int64_t>& shape, DType type, std::string_view where) {
   std::int64_t product = size_of(type);

@@ -38,12 +38,12 @@ constexpr bool keeps_activations(Keep keep) { return keep == Keep::all || keep =
 /// What one micro-batch keeps of one stage.
 template <class T>
 struct KeptActivations {
-  std::vector<View<T, 2>> inputs;           // of each block, (own, C), or (N/tp, C) where split; and the last output before a head
+  std::vector<View<T, 2>> inputs;           // of each block, (own, C), or (N/tp, C) where split; before a head, the last output too
   std::vector<BlockActivations<T>> blocks;  // of each block
 
   void take(Arena& arena, const ModelConfig& c, int tp, const TokenCount& n, Keep keep, const Stage& stage) {
     const std::size_t count = static_cast<std::size_t>(stage.last - stage.first);
-    inputs.resize(keep == Keep::nothing ? 0 : count + (stage.head ? 1 : 0));
+    inputs.resize(keep == Keep::nothing ? 0 : larger<std::size_t>(1, count + (stage.head ? 1 : 0)));  // a stage may have no block
     for (View<T, 2>& input : inputs) input = arena.take<T>(keep == Keep::split_inputs ? n.all() / tp : n.own, c.hidden);
     blocks.resize(keeps_activations(keep) ? count : 0);
     for (BlockActivations<T>& block : blocks) {

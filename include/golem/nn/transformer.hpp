@@ -64,10 +64,11 @@ class Transformer {
       keep_input(tp, slot, layer, x);
       BlockActivations<T> s = saved(slot, layer, space, nullptr);
       s.x = x;
-      y = layer + 1 < stage_.last || stage_.head ? input(slot, layer + 1, space) : y;
-      block(layer).forward(*device_, tp, y, w.blocks[index(layer)], s, space.scratch, rows);
+      const bool inside = layer + 1 < stage_.last || stage_.head;
+      block(layer).forward(*device_, tp, inside ? input(slot, layer + 1, space) : y, w.blocks[index(layer)], s, space.scratch, rows);
     }
-    if (stage_.first == stage_.last) y = pass_through(space, slot, y);
+    if (stage_.head) y = input(slot, stage_.last, space);
+    else if (stage_.first == stage_.last) device_->copy(y.data, input(slot, stage_.first, space).data, static_cast<std::size_t>(y.size()) * sizeof(T));
     if (stage_.head) keep_input(tp, slot, stage_.last, y);
     return y;
   }
@@ -197,14 +198,6 @@ class Transformer {
     block(-1).drop_rows(*device_, tp, tp.own(all), dx, Block<M, T, Tp>::Site::feed_forward, rows);
     tp.gather_in_place(all);
     embed_backward(*device_, dw.embedding, all, rows.tokens, first_row(tp), shrink);
-  }
-
-  /// A stage without blocks: its output is its input.
-  View<T, 2> pass_through(const StageSpace<T>& space, int slot, View<T, 2> y) {
-    const View<T, 2> x = input(slot, stage_.first, space);
-    if (stage_.head) return x;
-    device_->copy(y.data, x.data, static_cast<std::size_t>(x.size()) * sizeof(T));
-    return y;
   }
 
   D* device_;

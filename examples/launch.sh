@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Runs a program as N processes on this machine under Open MPI: as root too, on fewer cores than ranks, yielding when idle.
+# SPDX-License-Identifier: Apache-2.0
+# bash examples/launch.sh -n N PROGRAM [ARGUMENT...]
+set -euo pipefail
+usage() {
+  echo "bash examples/launch.sh -n N PROGRAM [ARGUMENT...]: $*" >&2
+  exit 2
+}
+[ "${1-}" = -n ] || usage "the first word must be -n, and was '${1-}'"
+ranks=${2-}
+[[ $ranks =~ ^[1-9][0-9]{0,4}$ ]] || usage "N must be a number of processes, and was '$ranks'"
+shift 2
+[ "${1-}" != -- ] || shift
+[ $# -gt 0 ] || usage "which program?"
+command -v "$1" >/dev/null || usage "there is no program '$1'"
+command -v mpirun >/dev/null || { echo "$0 needs Open MPI's mpirun: install it (Debian, Ubuntu: openmpi-bin)" >&2; exit 1; }
+version=$(mpirun --version 2>&1)
+[[ $version == *"Open MPI"* ]] || { echo "$0 needs Open MPI's mpirun, and $(command -v mpirun) is another: ${version%%$'\n'*}" >&2; exit 1; }
+
+# Each rank's OpenMP team gets its part of the cores; teams that are larger take turns, and run many times slower.
+threads=$(($(nproc) / ranks))
+[ "$threads" -ge 1 ] || threads=1
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$threads} OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+
+options=(-q --oversubscribe --bind-to none --mca mpi_yield_when_idle 1) # -q: golem itself says why a run ended
+[ "$(id -u)" != 0 ] || options+=(--allow-run-as-root)
+exec mpirun "${options[@]}" -n "$ranks" "$@"

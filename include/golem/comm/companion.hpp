@@ -1,0 +1,143 @@
+// Companion: a small process beside each rank's, so that somebody can say what a rank did when the rank itself is dead.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <string_view>
+
+#include "golem/comm/companion_process.hpp"
+
+namespace golem {
+
+/// The rank's side. Make it early: before threads, connections and much memory are there to be inherited. A note costs no system call.
+class Companion {
+ public:
+  enum class Reach : std::uint8_t { this_host, any_host };
+
+  explicit Companion(Reach reach) {
+    void* const memory = mmap(nullptr, sizeof(CompanionPage), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    require(memory != MAP_FAILED, "could not share ", sizeof(CompanionPage), " bytes with a companion process: ", std::strerror(errno));
+    page_ = new (memory) CompanionPage;
+    page_->write(watch_.now());
+    const int listening = listen_somewhere(reach);
+    int link[2];
+    require(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, link) == 0, "could not open a socket to a companion process: ", std::strerror(errno));
+    start(link, listening);
+    close(link[1]), close(listening);
+    link_ = link[0];
+    watch_.page = page_;
+    note_stops();
+  }
+  /// The rank leaves in peace where finish() was called; else it counts as dead.
+  ~Companion() {
+    stops().store(nullptr);
+    close(link_);
+  }
+  Companion(const Companion&) = delete;
+  Companion& operator=(const Companion&) = delete;
+
+  /// Where this one's companion listens.
+  std::uint16_t port() const { return port_; }
+  Watch& watch() { return watch_; }
+
+  /// Tells the companion who this rank is, and where that of rank 0 listens; from here on the run is watched.
+  void meet(const Meeting& meeting) {
+    page_->meeting = meeting;
+    page_->met.store(1, std::memory_order_release);
+    wake();
+    for (int wait = 0; page_->connected.load(std::memory_order_acquire) == 0 && wait < 15000; ++wait) usleep(1000);
+    require(page_->connected.load(std::memory_order_acquire) == 1, "rank ", meeting.rank, " could not reach rank 0's companion at ", meeting.host, " port ", meeting.port,
+            ": the ranks' machines must be able to open TCP connections to each other");
+  }
+
+  /// Ends the run: companions say why, once, and end all ranks.
+  [[noreturn]] void fail(Fate fate, std::string_view why) {
+    page_->why = why;
+    page_->fate.store(fate, std::memory_order_release);
+    wake();
+    for (int wait = 0; page_->judged.load(std::memory_order_acquire) == 0 && wait < 10000; ++wait) usleep(1000);
+    std::_Exit(1);
+  }
+  void finish() {
+    page_->fate.store(Fate::finished, std::memory_order_release);
+    wake();
+  }
+
+ private:
+  struct PageWatch final : Watch {
+    CompanionPage* page = nullptr;
+
+   private:
+    void tell(const Doing& now) override {
+      if (page) page->write(now);
+    }
+  };
+
+  int listen_somewhere(Reach reach) {
+    const int listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in where{};
+    where.sin_family = AF_INET, where.sin_addr.s_addr = htonl(reach == Reach::this_host ? INADDR_LOOPBACK : INADDR_ANY);
+    socklen_t size = sizeof where;
+    const bool listens = listening >= 0 && bind(listening, reinterpret_cast<const sockaddr*>(&where), size) == 0 && listen(listening, 1024) == 0 &&
+                         getsockname(listening, reinterpret_cast<sockaddr*>(&where), &size) == 0;
+    require(listens, "could not listen on a TCP port for the companions of other ranks: ", std::strerror(errno));
+    port_ = ntohs(where.sin_port);
+    return listening;
+  }
+
+  /// Forks twice, so that the companion is nobody's child to wait for.
+  void start(const int (&link)[2], int listening) {
+    const pid_t process = getpid(), between = fork();
+    require(between >= 0, "could not start a companion process: ", std::strerror(errno));
+    if (between == 0) {
+      setsid();
+      if (fork() != 0) _exit(0);
+      for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGPIPE, SIGUSR1, SIGUSR2}) ::signal(signal, SIG_IGN);
+      close(link[0]);
+      if (const int nothing = open("/dev/null", O_RDWR); nothing >= 0) dup2(nothing, 0), dup2(nothing, 1);
+      CompanionProcess(*page_, link[1], listening, process).live();
+    }
+    int status = 0;
+    while (waitpid(between, &status, 0) < 0 && errno == EINTR) {}
+  }
+
+  static std::atomic<CompanionPage*>& stops() {
+    static std::atomic<CompanionPage*> page{nullptr};
+    return page;
+  }
+  /// Launchers send SIGTERM to all that are left once one rank has died; a rank that gets it is not the reason. A program's own handler stays.
+  void note_stops() {
+    stops().store(page_);
+    struct sigaction now {};
+    if (sigaction(SIGTERM, nullptr, &now) != 0 || now.sa_handler != SIG_DFL) return;
+    now.sa_handler = [](int signal) {
+      if (CompanionPage* const page = stops().load()) {
+        Fate running = Fate::running;
+        page->fate.compare_exchange_strong(running, Fate::stopped);
+      }
+      ::signal(signal, SIG_DFL);
+      raise(signal);
+    };
+    sigaction(SIGTERM, &now, nullptr);
+  }
+
+  void wake() {
+    send(link_, "w", 1, MSG_NOSIGNAL);  // where the companion is gone, the run is over anyway
+  }
+
+  CompanionPage* page_ = nullptr;  // never unmapped: a signal may come at any time
+  std::uint16_t port_ = 0;
+  int link_ = -1;
+  PageWatch watch_;
+};
+
+}  // namespace golem

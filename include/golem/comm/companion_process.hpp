@@ -1,0 +1,232 @@
+// CompanionProcess: what a companion does: it tells that of rank 0 how its rank fares, also when the rank is dead; that one judges.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "golem/comm/companion_page.hpp"
+#include "golem/comm/failure.hpp"
+
+namespace golem {
+
+/// Runs in a process of its own, which outlives its rank, and ends with the run.
+class CompanionProcess {
+ public:
+  /// `link` ends when the rank's process does; `listening` is a socket that other companions can reach.
+  CompanionProcess(CompanionPage& page, int link, int listening, pid_t rank_process) : page_(page), link_(link), listening_(listening), process_(rank_process) {}
+
+  [[noreturn]] void live() {
+    while (page_.met.load(std::memory_order_acquire) == 0)
+      if (!listen_to_rank(-1)) _exit(0);
+    if (page_.meeting.rank == 0) judge();
+    close(listening_);
+    report_to_first();
+  }
+
+ private:
+  static constexpr int beat = 100;             // milliseconds between reports
+  static constexpr double last_words = 0.15;  // seconds that the others have to say what they did, once one has failed
+
+  /// One companion that has connected to that of rank 0.
+  struct Guest {
+    int socket = -1;
+    std::string received;  // the beginning of its next report
+    bool known = false;
+    int rank = -1;
+  };
+  /// What is known of a rank.
+  struct Seat {
+    CompanionReport last;
+    double heard = 0;
+    int trouble = 0;  // the how-manieth rank to be in trouble; 0: none
+  };
+
+  static bool settled(Fate fate) { return fate != Fate::running; }
+  static bool send_all(int socket, const void* data, std::size_t bytes) {
+    const char* from = static_cast<const char*>(data);
+    while (bytes > 0) {
+      const ssize_t sent = send(socket, from, bytes, MSG_NOSIGNAL);
+      if (sent < 0 && errno == EINTR) continue;
+      if (sent <= 0) return false;
+      from += sent, bytes -= static_cast<std::size_t>(sent);
+    }
+    return true;
+  }
+
+  /// Waits up to some milliseconds for the rank to say something. False where it is gone.
+  bool listen_to_rank(int timeout) {
+    pollfd rank{link_, POLLIN, 0};
+    if (poll(&rank, 1, timeout) <= 0 || rank.revents == 0) return true;
+    char bytes[64];
+    return read(link_, bytes, sizeof bytes) > 0;
+  }
+
+  CompanionReport report() const {
+    CompanionReport out;
+    out.password = page_.meeting.password, out.rank = page_.meeting.rank;
+    out.fate = page_.fate.load(std::memory_order_acquire);
+    out.doing = page_.read();
+    out.age = steady_seconds() - out.doing.since;
+    if (settled(out.fate)) out.why = page_.why;
+    return out;
+  }
+  CompanionReport last_report() const {
+    CompanionReport out = report();
+    if (!settled(out.fate)) out.fate = Fate::died;
+    return out;
+  }
+  /// A rank that failed ends itself once it is judged, so that its exit status is the run's; the others are ended a moment later.
+  void end_rank() {
+    page_.judged.store(1, std::memory_order_release);
+    const bool lives = listen_to_rank(200) || listen_to_rank(200);
+    if (lives && page_.fate.load() != Fate::finished) kill(process_, SIGKILL);
+  }
+
+  [[noreturn]] void report_to_first() {
+    const int first = connect_to_first();
+    page_.connected.store(first >= 0 ? 1 : 2, std::memory_order_release);
+    if (first < 0) _exit(0);
+    for (bool judged = false;;) {
+      pollfd ends[]{{link_, POLLIN, 0}, {judged ? -1 : first, POLLIN, 0}};
+      poll(ends, 2, beat);
+      if (ends[1].revents != 0) end_rank(), judged = true;
+      if (ends[0].revents != 0 && !listen_to_rank(0)) {
+        const CompanionReport last = last_report();
+        send_all(first, &last, sizeof last);
+        _exit(0);
+      }
+      const CompanionReport now = report();
+      send_all(first, &now, sizeof now);
+    }
+  }
+  int connect_to_first() const {
+    sockaddr_in where{};
+    where.sin_family = AF_INET, where.sin_port = htons(page_.meeting.port);
+    if (inet_pton(AF_INET, page_.meeting.host, &where.sin_addr) != 1) return -1;
+    for (int attempt = 0; attempt < 100; ++attempt, usleep(100000)) {
+      const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+      if (socket < 0) return -1;
+      if (connect(socket, reinterpret_cast<const sockaddr*>(&where), sizeof where) == 0) return socket;
+      close(socket);
+    }
+    return -1;
+  }
+
+  [[noreturn]] void judge() {
+    seats_.resize(static_cast<std::size_t>(page_.meeting.ranks));
+    for (Seat& seat : seats_) seat.heard = steady_seconds();
+    page_.connected.store(1, std::memory_order_release);
+    bool rank_lives = true;
+    double trouble = 0;
+    for (;;) {
+      std::vector<pollfd> ends{{rank_lives ? link_ : -1, POLLIN, 0}, {listening_, POLLIN, 0}};
+      for (const Guest& guest : guests_) ends.push_back({guest.socket, POLLIN, 0});
+      poll(ends.data(), ends.size(), trouble > 0 ? 10 : beat);
+      const double now = steady_seconds();
+      for (std::size_t i = 0; i < guests_.size(); ++i)
+        if (ends[i + 2].revents != 0) hear(guests_[i], now);
+      std::erase_if(guests_, [](const Guest& guest) { return guest.socket < 0; });
+      if (ends[1].revents != 0) guests_.push_back({.socket = accept4(listening_, nullptr, nullptr, SOCK_CLOEXEC), .received = {}, .known = false, .rank = -1});
+      if (ends[0].revents != 0) rank_lives = listen_to_rank(0);
+      if (!settled(seats_[0].last.fate) || rank_lives) take(rank_lives ? report() : last_report(), now);
+
+      if (std::all_of(seats_.begin(), seats_.end(), [](const Seat& seat) { return seat.last.fate == Fate::finished; })) _exit(0);
+      if (trouble == 0 && troubles_ > 0) trouble = now;
+      if (trouble > 0 && now - trouble > last_words) end_all(verdict());
+      if (trouble == 0 && page_.meeting.deadline > 0) {
+        const std::vector<Doing> all = doing();
+        if (const Stall stall = stalled_rank(all, page_.meeting.deadline, now); stall.rank >= 0) end_all(failure_of(stall.rank, stall.why, all));
+      }
+    }
+  }
+
+  void hear(Guest& guest, double now) {
+    char bytes[8192];
+    const ssize_t got = recv(guest.socket, bytes, sizeof bytes, MSG_DONTWAIT);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (got > 0) guest.received.append(bytes, static_cast<std::size_t>(got));
+    while (guest.socket >= 0 && guest.received.size() >= sizeof(CompanionReport)) {
+      CompanionReport heard;
+      std::memcpy(static_cast<void*>(&heard), guest.received.data(), sizeof heard);
+      guest.received.erase(0, sizeof heard);
+      const bool ours = heard.password == page_.meeting.password && heard.rank > 0 && heard.rank < page_.meeting.ranks && (!guest.known || heard.rank == guest.rank);
+      if (!ours) return leave(guest);
+      guest.known = true, guest.rank = heard.rank;
+      take(heard, now);
+    }
+    if (got > 0) return;
+    if (guest.known && !settled(seats_[static_cast<std::size_t>(guest.rank)].last.fate)) {  // the whole machine, or the companion, is gone
+      CompanionReport gone = seats_[static_cast<std::size_t>(guest.rank)].last;
+      gone.fate = Fate::died;
+      take(gone, now);
+    }
+    leave(guest);
+  }
+  static void leave(Guest& guest) {
+    close(guest.socket);
+    guest.socket = -1;
+  }
+
+  void take(const CompanionReport& report, double now) {
+    Seat& seat = seats_[static_cast<std::size_t>(report.rank)];
+    seat.last = report, seat.heard = now;
+    if (seat.trouble == 0 && report.fate != Fate::running && report.fate != Fate::finished) seat.trouble = ++troubles_;
+  }
+  std::vector<Doing> doing() const {
+    std::vector<Doing> all;
+    for (const Seat& seat : seats_) {
+      Doing one = seat.last.doing;
+      one.since = seat.heard - seat.last.age;
+      if (seat.last.fate == Fate::finished) one.state = Doing::State::finished;
+      all.push_back(one);
+    }
+    return all;
+  }
+
+  /// The sentence for the rank that is the reason: of those in trouble the gravest, and of these the first. "" where all were told to stop.
+  std::string verdict() const {
+    const Seat* reason = nullptr;
+    const auto gravity = [](const Seat& seat) { return seat.last.fate == Fate::died ? Fate::failed : seat.last.fate; };
+    for (const Seat& seat : seats_)
+      if (seat.trouble > 0 && (!reason || gravity(seat) > gravity(*reason) || (gravity(seat) == gravity(*reason) && seat.trouble < reason->trouble))) reason = &seat;
+    const int rank = static_cast<int>(reason - seats_.data());
+    switch (reason->last.fate) {
+      case Fate::parted: return std::string(reason->last.why.view());
+      case Fate::died: return failure_of(rank, "its process was killed, crashed or left without a word", doing());
+      case Fate::stopped:
+        if (troubles_ == page_.meeting.ranks) return "";
+        return failure_of(rank, "its process was told to stop by a signal", doing());
+      default: return failure_of(rank, reason->last.why.view(), doing());
+    }
+  }
+
+  [[noreturn]] void end_all(std::string sentence) {
+    if (!sentence.empty()) {
+      sentence += '\n';
+      while (write(2, sentence.data(), sentence.size()) < 0 && errno == EINTR) {}
+    }
+    for (const Guest& guest : guests_) send_all(guest.socket, "E", 1);
+    end_rank();
+    _exit(1);
+  }
+
+  CompanionPage& page_;
+  const int link_, listening_;
+  const pid_t process_;
+  std::vector<Guest> guests_;
+  std::vector<Seat> seats_;
+  int troubles_ = 0;
+};
+
+}  // namespace golem
