@@ -88,6 +88,15 @@ TEST_CASE("what is exposed goes away with what causes it") {
   CHECK(simulate(run).exposed_data < step.exposed_data);
 }
 
+TEST_CASE("first and last stage add up the gradients of the tied embedding, whether there are data ranks or not") {
+  PlannedRun run = original();
+  run.layout = {.tp = 4, .pp = 8, .dp = 1}, run.training.batch.full = 16;
+  const Link wire = links_of(run.hardware, run.layout, run.efficiency.links).pipeline;
+  CHECK(simulate(run).exposed_data == Approx(all_reduce_seconds(150'528.0 / 4 * 12'288 * 2, 2, wire)));
+  run.layout = {.tp = 8, .pp = 1, .dp = 1};
+  CHECK(simulate(run).exposed_data == Approx(0).margin(1e-9));
+}
+
 TEST_CASE("a straggler holds up everyone, the same one each time") {
   PlannedRun run = original();
   run.training.batch.full = 24 * 16;
@@ -100,8 +109,10 @@ TEST_CASE("a straggler holds up everyone, the same one each time") {
   CHECK(few.stragglers == Approx(few.seconds - calm));
   CHECK(simulate(run).seconds == few.seconds);
   run.stragglers = {.jitter = 0.05};
-  const double jittered = simulate(run).seconds;
+  const StepOnPaper uneven = simulate(run);
+  const double jittered = uneven.seconds;
   CHECK(jittered > calm);
+  CHECK(uneven.pipeline == uneven.run.seconds);  // all wait for the slowest data rank
   run.stragglers.seed = 2;
   CHECK(simulate(run).seconds != jittered);
 }

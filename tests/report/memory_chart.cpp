@@ -27,6 +27,9 @@ TEST_CASE("bars are as long as their bytes, and empty items are not drawn") {
   std::string width;
   chart::append_number(width, 3 * scale);
   CHECK(has(svg, "width=\"" + width + "\" height=\"24.0\" fill=\"#5b8def\""));
+  std::string behind;
+  chart::append_number(behind, 84 + 3 * scale);
+  CHECK(has(svg, "<rect x=\"" + behind + "\""));  // the second item
   CHECK(has(svg, ">4.0 GiB</text>"));
   CHECK(has(svg, ">2.0 GiB</text>"));
   CHECK(!has(svg, "width=\"0.0\""));

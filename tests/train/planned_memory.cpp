@@ -15,7 +15,7 @@ namespace {
 
 struct Planned {
   static constexpr auto config =
-      checked(glm_tiny::config.with([](auto& c) { c.layers = 6, c.hidden = 128, c.heads = 2, c.ffn = 352, c.dropout = 0.1; }));
+      checked(glm_tiny::config.with([](auto& c) { c.layers = 4, c.hidden = 96, c.heads = 2, c.ffn = 160, c.dropout = 0.1; }));
 };
 
 /// What the buffers of each rank hold, by label; the ranks of a stage are alike.
