@@ -37,7 +37,7 @@ struct Outcome {
   Tensors gradients;  // of the first step
   std::vector<StepReport> reports;
   LossSummary evaluated;
-  std::vector<std::int64_t> peak_bytes;  // by rank
+  std::vector<std::vector<AxisCount>> counts;  // by rank: what the first step transferred
 };
 
 /// What to run.
@@ -125,9 +125,19 @@ void gather_gradients(Core& trainer, Tensors& gradients) {
   }
 }
 
+inline std::vector<AxisCount> since(std::vector<AxisCount> now, const std::vector<AxisCount>& before) {
+  for (std::size_t axis = 0; axis < now.size(); ++axis)
+    for (std::size_t kind = 0; kind < now[axis].kinds.size(); ++kind) {
+      now[axis].kinds[kind].calls -= before[axis].kinds[kind].calls;
+      now[axis].kinds[kind].bytes -= before[axis].kinds[kind].bytes;
+    }
+  return now;
+}
+
 template <class M, class P, int Tp>
 void train(const Group& all, const Run& run, Outcome& outcome, std::mutex& mutex) {
   World world(run.wrap ? run.wrap(all) : all, run.layout);
+  world.count();
   cpu::Device device({.threads = 1});
   TrainerCore<M, P, Tp, cpu::Device> trainer(device, run.training, world);
   Exchange<typename P::master> exchange;
@@ -137,12 +147,17 @@ void train(const Group& all, const Run& run, Outcome& outcome, std::mutex& mutex
     exchange.state = &state, exchange.loads = true;
     trainer.visit_state(exchange);
   }
+  const std::vector<AxisCount> before = world.counts();
   Samples samples{.rank = world.data_rank(), .ranks = run.layout.dp, .position = trainer.samples()};
   for (int i = 0; i < run.steps; ++i) {
     const StepReport report = trainer.step(samples);
     const std::lock_guard lock(mutex);
     if (world.rank() == 0) outcome.reports.push_back(report);
-    if (i == 0) gather_gradients(trainer, outcome.gradients);
+    if (i == 0) {
+      gather_gradients(trainer, outcome.gradients);
+      outcome.counts.resize(static_cast<std::size_t>(run.layout.ranks()));
+      outcome.counts[static_cast<std::size_t>(world.rank())] = since(world.counts(), before);
+    }
     if constexpr (std::is_same_v<P, fp64>)
       if (run.after_step) run.after_step(world, trainer.state().weights());
   }
@@ -152,8 +167,6 @@ void train(const Group& all, const Run& run, Outcome& outcome, std::mutex& mutex
   const LossSummary evaluated = trainer.evaluate(held_out(run.training.micro_batch));
   const std::lock_guard lock(mutex);
   if (world.rank() == run.layout.ranks() - 1) outcome.evaluated = evaluated;
-  outcome.peak_bytes.resize(static_cast<std::size_t>(run.layout.ranks()));
-  outcome.peak_bytes[static_cast<std::size_t>(world.rank())] = device.memory().peak();
 }
 
 template <class M, class P>

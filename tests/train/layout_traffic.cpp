@@ -1,0 +1,209 @@
+// What a step transfers along each axis is what the formulas say, call by call and byte by byte; and what breaks a layout is seen.
+// SPDX-License-Identifier: Apache-2.0
+#include <cmath>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "catch.hpp"
+#include "golem/config/stages.hpp"
+#include "train/layout_runs.hpp"
+
+using namespace layouts;
+
+namespace {
+
+constexpr std::int64_t rows = 8, micro_batch = 2, length = 16, scored_in_a_row = 10, element = sizeof(double);
+const TrainingConfig base{.learning_rate = {.peak = 1e-2}, .batch = {.full = rows}, .micro_batch = static_cast<int>(micro_batch)};
+
+struct Expected {
+  std::int64_t calls = 0, bytes = 0;
+  void add(std::int64_t times, std::int64_t elements) { calls += times, bytes += times * elements * element; }
+};
+
+const TransferCount& counted(const std::vector<AxisCount>& counts, const std::string& axis, Transfer::Kind kind) {
+  for (const AxisCount& count : counts)
+    if (count.axis == axis) return count.of(kind);
+  static const TransferCount none;
+  return none;
+}
+void check(const std::vector<AxisCount>& counts, const std::string& axis, Transfer::Kind kind, const Expected& expected) {
+  INFO(axis << " " << golem::name_of(kind));
+  CHECK(counted(counts, axis, kind).calls == expected.calls);
+  CHECK(counted(counts, axis, kind).bytes == expected.bytes);
+}
+
+/// Changes what the ranks of one axis do with all-reduces.
+class Altered final : public Backend {
+ public:
+  using Change = void (*)(Backend&, const Transfer&);
+  Altered(std::shared_ptr<Backend> inner, std::string axis, Change change) : inner_(std::move(inner)), axis_(std::move(axis)), change_(change) {}
+  int rank() const override { return inner_->rank(); }
+  int size() const override { return inner_->size(); }
+  std::string_view axis() const override { return inner_->axis(); }
+  Watch* watch() override { return inner_->watch(); }
+  std::int64_t copied() const override { return inner_->copied(); }
+  void fail_rank(const std::exception& why) override { inner_->fail_rank(why); }
+  [[noreturn]] void end_run(std::string_view why) override {
+    inner_->end_run(why);
+    fail(why);
+  }
+  void run(const Transfer& transfer) override {
+    if (inner_->axis() == axis_ && transfer.kind == Transfer::Kind::all_reduce && transfer.how == Reduce::sum) change_(*inner_, transfer);
+    else inner_->run(transfer);
+  }
+  std::unique_ptr<PendingTransfer> start(const Transfer& transfer) override { return inner_->start(transfer); }
+  std::shared_ptr<Backend> split(int color, int key, std::string_view axis) override {
+    return std::make_shared<Altered>(inner_->split(color, key, axis), axis_, change_);
+  }
+
+ private:
+  std::shared_ptr<Backend> inner_;
+  std::string axis_;
+  Change change_;
+};
+
+double largest_difference(const Outcome& a, const Outcome& b) {
+  double largest = 0;
+  for (const auto& [name, x] : a.state.tensors) {
+    double difference = 0, norm = 0;
+    for (std::size_t i = 0; i < x.size(); ++i) difference += std::pow(x[i] - b.state.tensors.at(name)[i], 2), norm += x[i] * x[i];
+    largest = std::fmax(largest, std::sqrt(difference / norm));
+  }
+  return largest;
+}
+
+double difference_with(const Layout& layout, const char* axis, Altered::Change change) {
+  Run run{.layout = layout, .training = base};
+  run.training.batch.full = 8;
+  run.training.clip = 0.1;
+  const Outcome one = run_fp64({.training = run.training}), right = run_fp64(run);
+  CHECK(largest_difference(one, right) < 1e-9);
+  const auto wrap = [&](Group all) { return Group(std::make_shared<Altered>(all.backend(), axis, change)); };
+  run.wrap = wrap;
+  return largest_difference(one, run_fp64(run));
+}
+
+}  // namespace
+
+TEST_CASE("tensor ranks exchange four sums a block, or as many scatters and gathers of parts") {
+  using Kind = Transfer::Kind;
+  const ModelConfig& c = Model::config;
+  const std::int64_t batches = rows / micro_batch, tokens = micro_batch * length, blocks = c.layers, scored = micro_batch * scored_in_a_row;
+  for (const int tp : {2, 4})
+    for (const bool sequence_parallel : {false, true}) {
+      INFO("tp " << tp << (sequence_parallel ? ", sequence parallel" : ""));
+      const Outcome outcome = run_fp64({.layout = {.tp = tp, .sequence_parallel = sequence_parallel}, .training = base, .steps = 1});
+      const std::int64_t chunks = (scored + head_chunk(c) - 1) / head_chunk(c);
+      for (const auto& counts : outcome.counts) {
+        Expected reduced, scattered, gathered;
+        for (int chunk = 0; chunk < chunks; ++chunk) {
+          const std::int64_t n = std::min(head_chunk(c), scored - chunk * head_chunk(c));
+          reduced.add(3 * batches, n);           // largest logit, sum of exponentials, the target's
+          reduced.add(batches, n * c.hidden);    // gradient of the hidden state
+        }
+        if (!sequence_parallel) {
+          reduced.add(batches * (4 * blocks + 1), tokens * c.hidden);  // two a block in each direction, and the embedding
+        } else {
+          const std::int64_t part = tokens / tp * c.hidden;
+          scattered.add(batches * (4 * blocks + 1), part);
+          gathered.add(batches * (2 * blocks + 1), part);      // forward: before qkv and up; before the head
+          gathered.add(batches * (4 * blocks + 1), part);      // backward: behind both branches, qkv's and up's inputs again; before the embedding
+          for (const std::int64_t norms : {2 * 2 * blocks + 2}) reduced.add(norms, c.hidden);  // their gradients, once a step
+        }
+        check(counts, "tensor", Kind::all_reduce, reduced);
+        check(counts, "tensor", Kind::reduce_scatter, scattered);
+        check(counts, "tensor", Kind::all_gather, gathered);
+      }
+    }
+}
+
+TEST_CASE("data ranks exchange each gradient once, and with ZeRO-1 each weight once more") {
+  using Kind = Transfer::Kind;
+  const ModelConfig& c = Model::config;
+  for (const int zero : {0, 1}) {
+    Run run{.layout = {.dp = 4}, .training = base, .steps = 1};
+    run.training.zero = zero;
+    const FlatLayout layout(c, {whole(c)}, 1, zero ? 4 : 1);
+    Expected reduced, scattered, gathered;
+    for (const FlatPart& part : layout.parts())
+      if (zero) scattered.add(1, part.extent / 4), gathered.add(1, part.extent / 4);
+      else reduced.add(1, part.extent);
+    CHECK(layout.size() - parameter_count(c) < 64 * (zero ? 4 : 1) * static_cast<std::int64_t>(layout.tensors().size()));  // little more than the parameters
+    for (const auto& counts : run_fp64(run).counts) {
+      check(counts, "data", Kind::all_reduce, reduced);
+      check(counts, "data", Kind::reduce_scatter, scattered);
+      check(counts, "data", Kind::all_gather, gathered);
+    }
+  }
+}
+
+TEST_CASE("stages send activations forward and gradients back, once for each micro-batch and chunk, and add up the tied embedding") {
+  using Kind = Transfer::Kind;
+  const ModelConfig& c = Model::config;
+  for (const int chunks : {1, 2}) {
+    Run run{.layout = {.pp = 4}, .training = base, .steps = 1};
+    run.training.schedule = chunks > 1 ? PipelineSchedule::interleaved : PipelineSchedule::zero_bubble;
+    run.training.chunks = chunks;
+    const Outcome outcome = run_fp64(run);
+    for (int stage = 0; stage < 4; ++stage) {
+      INFO("stage " << stage << " of 4, chunks " << chunks);
+      const std::int64_t inner = 2 * chunks - (stage == 0 || stage == 3);  // sides that have a neighbour
+      Expected message, tied;
+      message.add(rows / micro_batch * inner, micro_batch * length * c.hidden);
+      if (stage == 0 || stage == 3) tied.add(1, std::int64_t{c.vocab} * c.hidden);
+      const auto& counts = outcome.counts[static_cast<std::size_t>(stage)];
+      check(counts, "pipeline", Kind::send, message);
+      check(counts, "pipeline", Kind::receive, message);
+      check(counts, "tied", Kind::all_reduce, tied);
+    }
+  }
+}
+
+TEST_CASE("a tied gradient that is not reduced breaks the equality with one rank") {
+  CHECK(difference_with({.pp = 2}, "tied", [](Backend&, const Transfer&) {}) > 1e-6);
+}
+
+TEST_CASE("a norm counted twice breaks the equality with one rank") {
+  CHECK(difference_with({.dp = 2}, "world", [](Backend& inner, const Transfer& transfer) {
+          inner.run(transfer);
+          for (std::int64_t i = 0; i < transfer.count; ++i) static_cast<double*>(transfer.out)[i] *= 2;
+        }) > 1e-6);
+}
+
+TEST_CASE("a bias that joins on every rank breaks the equality with one rank") {
+  CHECK(difference_with({.tp = 2}, "tensor", [](Backend& inner, const Transfer& transfer) {
+          if (inner.rank() == 1 && transfer.count == micro_batch * length * Model::config.hidden)
+            for (std::int64_t i = 0; i < transfer.count; ++i) static_cast<double*>(transfer.out)[i] += 1e-3;  // as a bias of this size would
+          inner.run(transfer);
+        }) > 1e-6);
+}
+
+TEST_CASE("a rank whose weights go astray is found, with the tensor's name") {
+  for (const Layout layout : {Layout{.dp = 2}, Layout{.tp = 2}}) {
+    Run run{.layout = layout, .training = base, .steps = 4};
+    run.training.check_every = 2;
+    const auto after_step = [](World& world, View<double, 1> weights) {
+      if (world.rank() == 1) weights.data[weights.size() - 64] += 1e-13;  // the last norm's shift
+    };
+    run.after_step = after_step;
+    CHECK_THROWS_WITH(run_fp64(run), Catch::Matchers::Contains("after step 2, 'transformer.final_layernorm.bias' of " + std::string(layout.dp > 1 ? "data" : "tensor") + " rank 1 differs"));
+  }
+}
+
+TEST_CASE("layouts, schedules and batches that do not go together are refused with a sentence") {
+  const auto refused = [](Layout layout, auto change, const char* words) {
+    Run run{.layout = layout, .training = base, .steps = 1};
+    change(run.training);
+    CHECK_THROWS_WITH(run_fp64(run), Catch::Matchers::Contains(words));
+  };
+  const auto nothing = [](TrainingConfig&) {};
+  refused({.pp = 9}, nothing, "lower pp or chunks");
+  refused({.dp = 3}, nothing, "cannot be dealt out to 3 data ranks");
+  refused({.pp = 3}, [](TrainingConfig& c) { c.schedule = PipelineSchedule::interleaved, c.chunks = 2; }, "a multiple of the stages");
+  refused({.pp = 2}, [](TrainingConfig& c) { c.chunks = 2; }, "set chunks to 1, or the schedule to interleaved");
+  refused({}, [](TrainingConfig& c) { c.schedule = PipelineSchedule::interleaved, c.chunks = 2; }, "without a pipeline");
+  refused({.dp = 2}, [](TrainingConfig& c) { c.zero = 2; }, "ZeRO stage 2");
+  refused({.dp = 2}, [](TrainingConfig& c) { c.add_like.data_ranks = 2; }, "add_like is for a run on one rank");
+  refused({.dp = 2}, [](TrainingConfig& c) { c.micro_batch = 0; }, "micro_batch must be at least 1");
+}
