@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the benchmarks and runs them; with --peers, PyTorch's block in turn with ours.
 # SPDX-License-Identifier: Apache-2.0
-# bash bench/run.sh [--peers] [NAME ...]     NAME: gemm, attention, quantized_gemm, pointwise, block, comm (default: all)
+# bash bench/run.sh [--peers] [NAME ...]     NAME: gemm, attention, quantized_gemm, pointwise, block, layouts, comm (default: all)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 peers='' names=()
@@ -12,7 +12,7 @@ for argument in "$@"; do
   *) names+=("$argument") ;;
   esac
 done
-[ ${#names[@]} -gt 0 ] || names=(gemm attention quantized_gemm pointwise block comm)
+[ ${#names[@]} -gt 0 ] || names=(gemm attention quantized_gemm pointwise block layouts comm)
 
 cmake -S . -B build-bench -DCMAKE_BUILD_TYPE=Release -DGOLEM_BUILD_TESTS=OFF -DGOLEM_BUILD_EXAMPLES=OFF >/dev/null
 targets=()

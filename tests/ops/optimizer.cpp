@@ -35,3 +35,27 @@ TEMPLATE_TEST_CASE("AdamW, sums of squares and conversion over flat segments", "
   cpu::Device device({.threads = 1});
   CHECK(std::isinf(sum_of_squares(device, View<const float, 1>(gradient.vector()))));
 }
+
+TEST_CASE("gradients of 16 bits move weights as the same numbers in 32 do") {
+  const std::int64_t size = 1001;
+  Numbers<float> w(size, 1), wide(size, 2);
+  Numbers<float16> narrow(size);
+  for (std::size_t i = 0; i < static_cast<std::size_t>(size); ++i) narrow.typed[i] = float16(wide.typed[i]), wide.typed[i] = static_cast<float>(narrow.typed[i]);
+  Numbers<float> w2 = w, m(size), v(size), m2(size), v2(size);
+  cpu::Device device({.threads = 2});
+  const AdamwStep step{.learning_rate = 0.1, .correction1 = 0.1, .correction2 = 0.05, .gradient_scale = 0.5};
+  adamw(device, AdamwTensors<float, float>{w.vector(), m.vector(), v.vector(), {}, wide.vector()}, step);
+  adamw(device, AdamwTensors<float, float, float16>{w2.vector(), m2.vector(), v2.vector(), {}, narrow.vector()}, step);
+  CHECK(w.typed == w2.typed);
+  CHECK(sum_of_squares(device, View<const float16, 1>(narrow.vector())) == sum_of_squares(device, View<const float, 1>(wide.vector())));
+}
+
+TEST_CASE("add rounds once, to the type of the sum") {
+  const std::int64_t size = 777;
+  Numbers<float> more(size, 3);
+  Numbers<float16> sum(size, 4);
+  const std::vector<float16> before(sum.typed.begin(), sum.typed.end());
+  cpu::Device device({.threads = 2});
+  add(device, sum.vector(), more.vector());
+  for (std::size_t i = 0; i < before.size(); ++i) REQUIRE(sum.typed[i] == float16(static_cast<float>(before[i]) + more.typed[i]));
+}

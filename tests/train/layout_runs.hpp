@@ -191,5 +191,6 @@ Outcome run_fp64_dropping(const Run& run);
 Outcome run_fp32(const Run& run);
 Outcome run_bf16(const Run& run);
 Outcome run_fp16(const Run& run);
+Outcome run_fp16_gradients(const Run& run);
 
 }  // namespace layouts

@@ -184,7 +184,7 @@ TEST_CASE("a run goes on under another layout") {
 }
 
 TEST_CASE("mixed precision: the loss of every layout stays within the rounding of its type") {
-  for (const auto& [runner, bound] : {std::pair{&run_bf16, 0.03}, {&run_fp16, 0.01}}) {
+  for (const auto& [runner, bound] : {std::pair{&run_bf16, 0.03}, {&run_fp16, 0.01}, {&run_fp16_gradients, 0.01}}) {
     const Outcome one = runner({.training = base});
     for (const Layout layout : {Layout{.tp = 2}, Layout{.tp = 2, .pp = 2, .dp = 2}, Layout{.tp = 4, .sequence_parallel = true}, Layout{.pp = 4}}) {
       Run run{.layout = layout, .training = base};
@@ -194,6 +194,17 @@ TEST_CASE("mixed precision: the loss of every layout stays within the rounding o
       for (std::size_t i = 0; i < 20; ++i) CHECK(many.reports[i].loss == Approx(one.reports[i].loss).epsilon(bound));
       CHECK(many.reports.back().loss_scale == one.reports.back().loss_scale);
     }
+  }
+}
+
+TEST_CASE("gradients that are added up in fp16 differ from fp32's by its rounding") {
+  const Outcome wide = run_fp16({.training = base, .steps = 1});
+  for (const PipelineSchedule schedule : {PipelineSchedule::one_f_one_b, PipelineSchedule::zero_bubble}) {
+    Run run{.layout = {.pp = 2}, .training = base, .steps = 1};
+    run.training.schedule = schedule;
+    const double difference = largest_relative(wide.gradients, run_fp16_gradients(run).gradients, 1e-6);
+    CHECK(difference > 1e-6);
+    CHECK(difference < 2e-3);
   }
 }
 

@@ -71,3 +71,7 @@ TEMPLATE_TEST_CASE("ranks hold what the plan says", "", fp32, bf16_mixed) {
   compare<TestType>({.tp = 2, .pp = 2, .dp = 1}, {.micro_batch = 1, .schedule = PipelineSchedule::interleaved, .chunks = 3});
   for (const int zero : {0, 1}) compare<TestType>({.tp = 2, .pp = 1, .dp = 3}, {.micro_batch = 1, .zero = zero});
 }
+
+TEST_CASE("gradients of another type need a space to be added in") {
+  compare<low_gradients<bf16_mixed>>({.tp = 2, .pp = 2, .dp = 1}, {.micro_batch = 1, .schedule = PipelineSchedule::zero_bubble});
+}

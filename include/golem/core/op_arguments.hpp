@@ -43,11 +43,11 @@ struct ResidualGradient {
 };
 
 /// What AdamW moves: equal-sized segments of the flat buffers.
-template <class A, class T>
+template <class A, class T, class G = A>
 struct AdamwTensors {
   View<A, 1> master, moment1, moment2;
   View<T, 1> compute;  // the weights in T; empty where the master is used itself
-  View<const A, 1> gradient;
+  View<const G, 1> gradient;
 };
 
 /// One AdamW update (spec 4.2): g = gradient * gradient_scale; m, v as usual; with decay decoupled from the gradient,

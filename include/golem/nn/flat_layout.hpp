@@ -75,14 +75,19 @@ class FlatLayout {
     return {first - tensor.offset, last - first, part.offset / shards_ + first - own};
   }
 
-  /// The tensors of a chunk as views into a flat buffer of size() elements.
+  /// The tensors of a chunk as views, each at the address that place(tensor) says.
+  template <class T, class Place>
+  StageTensors<View<T, 2>, T> bind_at(const ModelConfig& c, const Stage& stage, int tp, int chunk, Place place) const {
+    StageTensors<View<T, 2>, T> views(stage);
+    std::size_t next = first_tensor_of(static_cast<std::size_t>(chunk));
+    views.visit(c, stage, [&](const Parameter& parameter, int, auto& view) { bind_view(view, place(tensors_[next++]), parameter, tp); });
+    return views;
+  }
+  /// The same, in a flat buffer of size() elements.
   template <class T>
   StageTensors<View<T, 2>, T> bind(const ModelConfig& c, const Stage& stage, int tp, int chunk, View<T, 1> flat) const {
     require(flat.size() == size_, "tensors of ", size_, " elements were bound to a buffer of ", flat.size());
-    StageTensors<View<T, 2>, T> views(stage);
-    std::size_t next = first_tensor_of(static_cast<std::size_t>(chunk));
-    views.visit(c, stage, [&](const Parameter& parameter, int, auto& view) { bind_view(view, flat.data + tensors_[next++].offset, parameter, tp); });
-    return views;
+    return bind_at<T>(c, stage, tp, chunk, [&](const FlatTensor& tensor) { return flat.data + tensor.offset; });
   }
 
  private:

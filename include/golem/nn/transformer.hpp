@@ -97,6 +97,7 @@ class Transformer {
     View<T, 2> dx{};              // (own, C) where the input's gradient goes, unless this stage embeds
     int deferred = -1;            // the slot where the weight gradients wait for backward_weight; -1: they are computed at once
     GradientsDone done{};
+    GradientsDone partly{};       // told where a block has its norms' gradients, and the others are to come
   };
 
   /// Adds the micro-batch's gradients to `dw`; dy (own, C) is the gradient of the last block's output.
@@ -119,6 +120,8 @@ class Transformer {
       if (!waits) {
         block(layer).backward_weight(*device_, tp, dw.blocks[index(layer)], s, g, space.scratch);
         if (options.done) options.done(layer);
+      } else if (options.partly) {
+        options.partly(layer);
       }
       dy = dx;
     }

@@ -23,17 +23,18 @@ struct Place {
   bool speaks_for_embedding = true;  // of two stages that hold it, the first does
 };
 
-/// Gradients are of the master type and whole. Weights are whole, in the compute type; the master weights, where they are
+/// Gradients are whole. Weights are whole, in the compute type; the master weights, where they are
 /// kept apart, and the moments are those of the elements that this data rank owns (FlatLayout).
 template <TrainingPrecision P, Device D>
 class FlatState {
  public:
   using T = typename P::compute;
   using A = typename P::master;
+  using G = typename P::gradient;
 
   FlatState(D& device, FlatLayout layout, const Place& place) : device_(&device), layout_(std::move(layout)), place_(place) {
     weights_ = Buffer<T, D>(device, layout_.size(), has_master_copy<P> ? "weights" : "master weights");
-    gradients_ = Buffer<A, D>(device, layout_.size(), "gradients");
+    gradients_ = Buffer<G, D>(device, layout_.size(), "gradients");
     if constexpr (has_master_copy<P>) master_ = Buffer<A, D>(device, layout_.owned_size(), "master weights");
     moment1_ = Buffer<A, D>(device, layout_.owned_size(), "moments");
     moment2_ = Buffer<A, D>(device, layout_.owned_size(), "moments");
@@ -42,7 +43,7 @@ class FlatState {
   const FlatLayout& layout() const { return layout_; }
   const Place& place() const { return place_; }
   View<T, 1> weights() const { return weights_.view(); }
-  View<A, 1> gradients() const { return gradients_.view(); }
+  View<G, 1> gradients() const { return gradients_.view(); }
   /// What the optimizer moves: the owned elements, or, without a copy in another type, all weights.
   View<A, 1> master() const {
     if constexpr (has_master_copy<P>) return master_.view();
@@ -84,7 +85,7 @@ class FlatState {
     const FlatLayout::Piece piece = layout_.piece(tensor, place_.data_rank);
     if (piece.count == 0) return;
     const std::int64_t at = tensor.offset + piece.begin;
-    AdamwTensors<A, T> tensors{.master = owned_master(tensor),
+    AdamwTensors<A, T, G> tensors{.master = owned_master(tensor),
                                .moment1 = {moment1_.data() + piece.owned, piece.count},
                                .moment2 = {moment2_.data() + piece.owned, piece.count},
                                .compute = {},
@@ -96,7 +97,7 @@ class FlatState {
   /// Sum of squares of the gradient of a tensor, or of the owned piece of it.
   double gradient_squares(const FlatTensor& tensor) {
     const FlatLayout::Piece piece = layout_.piece(tensor, place_.data_rank);
-    return piece.count ? sum_of_squares(*device_, View<const A, 1>{gradients_.data() + tensor.offset + piece.begin, piece.count}) : 0.0;
+    return piece.count ? sum_of_squares(*device_, View<const G, 1>{gradients_.data() + tensor.offset + piece.begin, piece.count}) : 0.0;
   }
 
   /// Starts putting the weights of a part together from what each data rank owns of it.
@@ -158,7 +159,8 @@ class FlatState {
   FlatLayout layout_;
   Place place_;
   Buffer<T, D> weights_;
-  Buffer<A, D> gradients_, master_, moment1_, moment2_;
+  Buffer<G, D> gradients_;
+  Buffer<A, D> master_, moment1_, moment2_;
   std::vector<A> staged_[3];  // host copies that a visitor reads, where the device's memory is not the host's
 };
 

@@ -127,13 +127,20 @@ View<typename TrainerCore<M, P, Tp, D>::T, 2> TrainerCore<M, P, Tp, D>::loss_bac
   return chunks_[static_cast<std::size_t>(chunk)].normalize_output_backward(tp_, w, accumulators_.tensors(m, chunk), rows, slot, d_output, done);
 }
 
+/// The micro-batch of `action` has added all that it adds to a part; the last one completes it.
+template <Model M, TrainingPrecision P, int Tp, Device D>
+void TrainerCore<M, P, Tp, D>::gradients_done(int layer, const PipelineAction& action, const Step& step) {
+  accumulators_.fold(layer, action.chunk);
+  if (action.micro_batch + 1 == static_cast<int>(step.batches.size())) reduction_.start(layer, action.chunk);
+}
+
 template <Model M, TrainingPrecision P, int Tp, Device D>
 void TrainerCore<M, P, Tp, D>::backward(Step& step, const PipelineAction& action) {
   const int chunk = action.chunk, m = action.micro_batch;
   const std::size_t at = step.pair(action);
-  const bool apart = action.work == PipelineAction::Work::backward_input, last_batch = m + 1 == static_cast<int>(step.batches.size());
-  const auto reduce = [&](int layer) { reduction_.start(layer, chunk); };
-  const GradientsDone done = last_batch && reduction_.needed() ? GradientsDone(reduce) : GradientsDone{};
+  const bool apart = action.work == PipelineAction::Work::backward_input;
+  const auto done = [&](int layer) { gradients_done(layer, action, step); };
+  const auto partly = [&](int layer) { accumulators_.fold(layer, action.chunk); };
 
   const Rows<A> rows = rows_of(step, m, M::config.dropout);
   const std::int64_t own = tp_.own_tokens(rows.count());
@@ -141,21 +148,20 @@ void TrainerCore<M, P, Tp, D>::backward(Step& step, const PipelineAction& action
   const typename Chunk::Backward options{.embedding_shrink = embedding_shrink(levers_.shrink, step_ + 1),
                                          .dx = links_.first(chunk) ? View<T, 2>{} : links_.backward.space(own, M::config.hidden),
                                          .deferred = apart ? train::take_slot(step.free_deferred, step.deferred[at]) : -1,
-                                         .done = done};
+                                         .done = done,
+                                         .partly = partly};
   chunks_[static_cast<std::size_t>(chunk)].backward(tp_, weights_[static_cast<std::size_t>(chunk)], accumulators_.tensors(m, chunk), rows, step.kept[at], dy, options);
   if (!links_.first(chunk)) links_.backward.send(options.dx);
-  if (done && links_.last(chunk) && !links_.first(chunk)) reduction_.start(-1, chunk);  // the head's copy of the embedding
+  if (links_.last(chunk) && !links_.first(chunk)) done(-1);  // the head's copy of the embedding
   if (!apart) train::return_slot(step.free_kept, step.kept[at]);
 }
 
 template <Model M, TrainingPrecision P, int Tp, Device D>
 void TrainerCore<M, P, Tp, D>::backward_weight(Step& step, const PipelineAction& action) {
-  const int chunk = action.chunk, m = action.micro_batch;
   const std::size_t at = step.pair(action);
-  const auto reduce = [&](int layer) { reduction_.start(layer, chunk); };
-  const bool last_batch = m + 1 == static_cast<int>(step.batches.size());
-  chunks_[static_cast<std::size_t>(chunk)].backward_weight(tp_, accumulators_.tensors(m, chunk), rows_of(step, m, M::config.dropout), step.kept[at], step.deferred[at],
-                                                       last_batch && reduction_.needed() ? GradientsDone(reduce) : GradientsDone{});
+  const auto done = [&](int layer) { gradients_done(layer, action, step); };
+  chunks_[static_cast<std::size_t>(action.chunk)].backward_weight(tp_, accumulators_.tensors(action.micro_batch, action.chunk), rows_of(step, action.micro_batch, M::config.dropout),
+                                                                  step.kept[at], step.deferred[at], done);
   train::return_slot(step.free_kept, step.kept[at]);
   train::return_slot(step.free_deferred, step.deferred[at]);
 }

@@ -61,6 +61,7 @@ class TrainerCore {
  public:
   using T = typename P::compute;
   using A = typename P::master;
+  using G = typename P::gradient;
 
   /// Makes and initialises this rank's share of the model (spec 1.9); `device` must outlive the trainer. Throws Error where
   /// layout, schedule and batch do not go together.
@@ -117,7 +118,7 @@ class TrainerCore {
   /// This rank's flat buffers; FlatState says which elements they hold.
   const FlatState<P, D>& state() const { return state_; }
   View<A, 1> parameters() const { return state_.master(); }
-  View<A, 1> gradients() const { return state_.gradients(); }
+  View<G, 1> gradients() const { return state_.gradients(); }
   /// Parameters of the whole model.
   static constexpr std::int64_t parameter_elements() { return parameter_count(M::config); }
 
@@ -143,6 +144,7 @@ class TrainerCore {
   void backward(Step& step, const PipelineAction& action);
   void backward_weight(Step& step, const PipelineAction& action);
   View<T, 2> forward_through(int chunk, int slot, const Rows<A>& rows);
+  void gradients_done(int layer, const PipelineAction& action, const Step& step);
   View<T, 2> loss_backward(Step& step, const PipelineAction& action, const Rows<A>& rows, GradientsDone done);
   Rows<A> rows_of(Step& step, int micro_batch, double dropout);
   double measure_gradients(LossSummary& losses);  // sums losses over ranks, fills layer_norms_; the norm, in units of the unscaled loss
@@ -157,7 +159,7 @@ class TrainerCore {
   FlatState<P, D> state_;
   RotaryTables<M, A, D> rotary_;
   std::vector<StageWeights<P>> weights_;  // by chunk
-  Accumulators<A, D> accumulators_;
+  Accumulators<A, G, D> accumulators_;
   std::optional<StageMemory<M, T, Tp, D>> memory_;
   std::vector<Chunk> chunks_;
   std::optional<Head<M, T, Tp, D>> head_;
@@ -167,7 +169,7 @@ class TrainerCore {
   OwnLoss<A> own_loss_;
   StageLinks<T, D> links_;
   BatchExchange<D> exchange_;
-  GradientReduction<A> reduction_;
+  GradientReduction<G> reduction_;
   Buffer<double, D> sums_;
 
   Levers levers_;

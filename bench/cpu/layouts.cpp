@@ -1,0 +1,135 @@
+// A training step on two ranks, each on one thread, beside the same step on one rank with two threads, taken in turn.
+// SPDX-License-Identifier: Apache-2.0
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "golem/comm/threads.hpp"
+#include "golem/golem.hpp"
+#include "limits.hpp"
+
+namespace {
+
+using golem::Layout, golem::PipelineSchedule;
+
+struct Model {
+  static constexpr auto config = golem::checked({.layers = 6, .hidden = 512, .heads = 8, .ffn = 1376, .vocab = 4096, .context = 256, .embedding_std = 0.02});
+};
+
+constexpr int rows = 16, micro_batch = 2, steps = 7;
+
+struct Case {
+  Layout layout;
+  PipelineSchedule schedule = PipelineSchedule::one_f_one_b;
+  int chunks = 1, zero = 0;
+};
+
+golem::TrainingConfig config_of(const Case& c) { return {.batch = {.full = rows}, .micro_batch = micro_batch, .schedule = c.schedule, .chunks = c.chunks, .zero = c.zero}; }
+
+/// A row of one [gMASK] window whose second half is scored.
+golem::Batch batch_of(int count) {
+  const int length = Model::config.context;
+  golem::Batch batch{.rows = count, .length = length, .first_window = {0}};
+  for (int r = 0; r < count; ++r) {
+    for (int t = 0; t < length; ++t) {
+      batch.tokens.push_back((t * 37 + r * 11) % Model::config.vocab), batch.positions.push_back(t);
+      batch.targets.push_back(t < length / 2 ? -1 : (t * 53 + r) % Model::config.vocab);
+    }
+    batch.windows.push_back({0, length, length / 2});
+    batch.first_window.push_back(r + 1);
+    batch.tasks.push_back(golem::Task::generation);
+  }
+  return batch;
+}
+
+double waited(golem::World& world, const std::string& axis) {
+  for (const golem::AxisCount& count : world.counts())
+    if (count.axis == axis) return count.total().seconds;
+  return 0;
+}
+
+struct Times {
+  std::vector<double> alone, layout, waits, reduction;  // seconds: a step of each; of the layout's, waiting for others; its data reduction alone
+  double pipeline = 0;                                  // share of the steps that ranks waited for their neighbours, mean over ranks
+};
+
+template <int Tp>
+void run(const Case& c, golem::Group all, Times& times, std::mutex& mutex) {
+  golem::World world(all, c.layout);
+  world.count();
+  golem::cpu::Device device({.threads = 1}), both({.threads = 2});
+  golem::TrainerCore<Model, golem::fp32, Tp, golem::cpu::Device> trainer(device, config_of(c), world);
+  std::optional<golem::Trainer<Model>> alone;
+  if (world.rank() == 0) alone.emplace(both, config_of({}));
+  golem::Batch batch = batch_of(micro_batch);
+  const auto source = [&](int count) -> const golem::Batch& {
+    if (batch.rows != count) batch = batch_of(count);
+    return batch;
+  };
+  golem::Buffer<float, golem::cpu::Device> gradients(device, trainer.gradients().size(), "gradients");
+  double pipeline = 0, whole = 0;
+  for (int step = 0; step < steps + 1; ++step) {  // the first one warms up
+    double start = limits::now();
+    if (alone) alone->step(source);
+    const double one = limits::now() - start;
+    world.all().barrier();
+    const double before = waited(world, "pipeline") + waited(world, "data") + waited(world, "tensor"), stages_before = waited(world, "pipeline");
+    start = limits::now();
+    trainer.step(source);
+    const double many = limits::now() - start;
+    const double waits = waited(world, "pipeline") + waited(world, "data") + waited(world, "tensor") - before, stages = waited(world, "pipeline") - stages_before;
+    world.all().barrier();
+    start = limits::now();
+    world.data().all_reduce(gradients.view(), golem::Reduce::sum);
+    const double reduction = limits::now() - start;
+    if (step == 0) continue;
+    pipeline += stages, whole += many;
+    if (world.rank() > 0) continue;
+    times.alone.push_back(one), times.layout.push_back(many), times.waits.push_back(waits), times.reduction.push_back(reduction);
+  }
+  const std::lock_guard lock(mutex);
+  times.pipeline += pipeline / whole / c.layout.ranks();
+}
+
+void layout(benchmark::State& state, Case c) {
+  Times times;
+  std::mutex mutex;
+  for (auto _ : state) {
+    golem::run_ranks(c.layout.ranks(), [&](golem::Group all) {
+      if (c.layout.tp == 1) run<1>(c, all, times, mutex);
+      else run<2>(c, all, times, mutex);
+    });
+    state.SetIterationTime(limits::median(times.layout));
+  }
+  const double alone = limits::median(times.alone), step = limits::median(times.layout), waits = limits::median(times.waits);
+  state.counters["ms_one_rank"] = 1e3 * alone;
+  state.counters["ms"] = 1e3 * step;
+  state.counters["efficiency"] = alone / step;
+  state.counters["exposed"] = waits / step;  // share of the step that rank 0 waits for others: transfers, and work that is dealt out unevenly
+  if (c.layout.dp > 1) state.counters["overlapped"] = std::max(0.0, 1 - waits / limits::median(times.reduction));  // of the reduction's own time
+  if (c.layout.pp > 1) {
+    state.counters["bubble"] = times.pipeline;
+    state.counters["formula"] = golem::bubble(c.schedule, c.layout.pp, c.chunks, rows / micro_batch);
+  }
+}
+
+void add(const char* name, Case c) { benchmark::RegisterBenchmark(name, layout, c)->UseManualTime()->Iterations(1)->Unit(benchmark::kMillisecond); }
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  add("dp2", {.layout = {.dp = 2}});
+  add("dp2_zero1", {.layout = {.dp = 2}, .zero = 1});
+  add("tp2", {.layout = {.tp = 2}});
+  add("tp2_sequence_parallel", {.layout = {.tp = 2, .sequence_parallel = true}});
+  add("pp2_gpipe", {.layout = {.pp = 2}, .schedule = PipelineSchedule::gpipe});
+  add("pp2_1f1b", {.layout = {.pp = 2}});
+  add("pp2_interleaved2", {.layout = {.pp = 2}, .schedule = PipelineSchedule::interleaved, .chunks = 2});
+  add("pp2_zero_bubble", {.layout = {.pp = 2}, .schedule = PipelineSchedule::zero_bubble});
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+}
