@@ -70,12 +70,16 @@ int plain() {
 
 void through_golem(World& world, const std::string& how) {
   const int rank = world.rank();
-  if (how == "golem") measure<float>(rank, "golem", [&](float* x, std::int64_t n) { world.data().all_reduce(View<float, 1>(x, n), Reduce::sum); }, "inside", plain_all_reduce);
-  if (how == "bf16") measure<bfloat16>(rank, "bf16", [&](bfloat16* x, std::int64_t n) { world.data().all_reduce(View<bfloat16, 1>(x, n), Reduce::sum); });
+  if (how == "golem")
+    measure<float>(
+        rank, "golem", [&](float* x, std::int64_t n) { world.data().all_reduce(View<float, 1>(x, n), Reduce::sum); }, "inside", plain_all_reduce);
+  if (how == "bf16")
+    measure<bfloat16>(rank, "bf16", [&](bfloat16* x, std::int64_t n) { world.data().all_reduce(View<bfloat16, 1>(x, n), Reduce::sum); });
   if (how == "bf16_op") {
     MPI_Op sum = MPI_OP_NULL;
     MPI_Op_create(&add_bfloat16, 1, &sum);
-    measure<bfloat16>(rank, "bf16_op", [&](bfloat16* x, std::int64_t n) { MPI_Allreduce(MPI_IN_PLACE, x, static_cast<int>(n), MPI_UINT16_T, sum, MPI_COMM_WORLD); });
+    measure<bfloat16>(rank, "bf16_op",
+                      [&](bfloat16* x, std::int64_t n) { MPI_Allreduce(MPI_IN_PLACE, x, static_cast<int>(n), MPI_UINT16_T, sum, MPI_COMM_WORLD); });
     MPI_Op_free(&sum);
   }
 }

@@ -35,13 +35,15 @@ void measure(Group& group, const char* type) {
     }
     // A rank reads its slice of all buffers and writes it to all: together each buffer is read once and written once, as in a copy of one.
     if (group.rank() == 0)
-      std::printf("%-5s %3lld MB a rank, %d ranks: all_reduce %7.2f GB/s of reads and writes, copy %7.2f, %.2f of copy\n", type, static_cast<long long>(mb), group.size(),
-                  2e-9 * static_cast<double>(mb << 20) * group.size() / median(sums), 2e-9 * static_cast<double>(mb << 20) * group.size() / median(copies), median(copies) / median(sums));
+      std::printf("%-5s %3lld MB a rank, %d ranks: all_reduce %7.2f GB/s of reads and writes, copy %7.2f, %.2f of copy\n", type,
+                  static_cast<long long>(mb), group.size(), 2e-9 * static_cast<double>(mb << 20) * group.size() / median(sums),
+                  2e-9 * static_cast<double>(mb << 20) * group.size() / median(copies), median(copies) / median(sums));
   }
 }
 
 }  // namespace
 
 int main(int count, char** words) {
-  run_ranks(count > 1 ? std::atoi(words[1]) : 2, [](Group group) { measure<float>(group, "f32"), measure<bfloat16>(group, "bf16"), measure<float16>(group, "f16"); });
+  run_ranks(count > 1 ? std::atoi(words[1]) : 2,
+            [](Group group) { measure<float>(group, "f32"), measure<bfloat16>(group, "bf16"), measure<float16>(group, "f16"); });
 }

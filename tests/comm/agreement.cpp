@@ -38,7 +38,8 @@ TEST_CASE("the odd rank is named, with what it has") {
 }
 
 TEST_CASE("of long texts the piece that differs is shown") {
-  const std::string why = disagreement(2, [](int rank) { return std::string(5000, 'x') + (rank == 0 ? "layers 70" : "layers 69") + std::string(5000, 'y'); });
+  const std::string why =
+      disagreement(2, [](int rank) { return std::string(5000, 'x') + (rank == 0 ? "layers 70" : "layers 69") + std::string(5000, 'y'); });
   CHECK_THAT(why, Catch::Matchers::Contains("xlayers 70yyy") && Catch::Matchers::Contains("xlayers 69yyy"));
   CHECK(why.size() < 350);
 }

@@ -108,23 +108,32 @@ TEST_CASE("different calls on one axis are a sentence") {
   Numbers buffers[3]{Numbers(16), Numbers(16), Numbers(16)};
   const auto part = [&](Group& group, std::int64_t n) { return View<float, 1>(buffers[group.rank()].values.data(), n); };
   CHECK(differ([&](Group& group, bool odd) { group.all_reduce(part(group, odd ? 7 : 5), Reduce::sum); }) ==
-        "the ranks of the world axis made different calls in step 2, in backward of micro-batch 1: rank 0 all_reduce (sum) of 5 f32, rank 2 all_reduce (sum) of 7 f32");
-  CHECK_THAT(differ([&](Group& group, bool odd) { group.all_reduce(part(group, 5), odd ? Reduce::max : Reduce::sum); }), Contains("rank 2 all_reduce (max) of 5 f32"));
-  CHECK_THAT(differ([&](Group& group, bool odd) { group.broadcast(part(group, 5), odd ? 1 : 0); }), Contains("rank 2 broadcast from rank 1 of 5 f32"));
+        "the ranks of the world axis made different calls in step 2, in backward of micro-batch 1: rank 0 all_reduce (sum) of 5 f32, rank 2 "
+        "all_reduce (sum) of 7 f32");
+  CHECK_THAT(differ([&](Group& group, bool odd) { group.all_reduce(part(group, 5), odd ? Reduce::max : Reduce::sum); }),
+             Contains("rank 2 all_reduce (max) of 5 f32"));
+  CHECK_THAT(differ([&](Group& group, bool odd) { group.broadcast(part(group, 5), odd ? 1 : 0); }),
+             Contains("rank 2 broadcast from rank 1 of 5 f32"));
   CHECK_THAT(differ([&](Group& group, bool odd) {
                std::int32_t x[5]{};
-               if (odd) group.all_reduce(View<std::int32_t, 1>(x, 5), Reduce::sum);
-               else group.start_all_reduce(part(group, 5), Reduce::sum).wait();
+               if (odd)
+                 group.all_reduce(View<std::int32_t, 1>(x, 5), Reduce::sum);
+               else
+                 group.start_all_reduce(part(group, 5), Reduce::sum).wait();
              }),
              Contains("rank 2 all_reduce (sum) of 5 i32"));
   CHECK_THAT(differ([&](Group& group, bool odd) {
-               if (odd) group.barrier();
-               else group.all_reduce(part(group, 5), Reduce::sum);
+               if (odd)
+                 group.barrier();
+               else
+                 group.all_reduce(part(group, 5), Reduce::sum);
              }),
              Contains("rank 2 barrier"));
   CHECK_THAT(differ([&](Group& group, bool odd) {
-               if (odd) group.receive(part(group, 6), 0);
-               else if (group.rank() == 0) group.send(View<const float, 1>(part(group, 5)), 2);
+               if (odd)
+                 group.receive(part(group, 6), 0);
+               else if (group.rank() == 0)
+                 group.send(View<const float, 1>(part(group, 5)), 2);
              }),
              Contains("rank 0 sent 5 f32 to rank 2 on the world axis, which expected 6 f32 in step 2"));
 }
@@ -143,41 +152,45 @@ TEST_CASE("a stalled rank is found by the deadline: in compute, and before a col
   CHECK_THAT(why, Contains("rank 1 of 3 failed in step 5, in loading rows: it has not been heard of for 0."));
   CHECK_THAT(why, Contains("ranks 0 and 2 waited in barrier on the world axis in step 5"));
   CHECK(steady_seconds() - start < 2);
-  CHECK_THAT(failure_of_run(2, [](Group) { sleep_ms(500); }, quick), Contains("it has not been heard of for 0."));
+  CHECK_THAT(failure_of_run(
+                 2, [](Group) { sleep_ms(500); }, quick),
+             Contains("it has not been heard of for 0."));
 }
 
 TEST_CASE("ranks that wait for each other, or for one that has ended, are told apart from a stalled one") {
   const RanksOptions quick{.deadline = 0.1, .grace = 30, .when_stuck = {}};
   Numbers x(4);
-  CHECK_THAT(failure_of_run(2, [&](Group group) { group.rank() == 0 ? group.barrier() : group.receive(x.view(), 0); }, quick), Contains("all others wait too"));
-  CHECK_THAT(failure_of_run(2,
-                            [&](Group group) {
-                              if (group.rank() == 0) group.barrier();
-                            },
-                            quick),
+  CHECK_THAT(failure_of_run(
+                 2, [&](Group group) { group.rank() == 0 ? group.barrier() : group.receive(x.view(), 0); }, quick),
+             Contains("all others wait too"));
+  CHECK_THAT(failure_of_run(
+                 2,
+                 [&](Group group) {
+                   if (group.rank() == 0) group.barrier();
+                 },
+                 quick),
              Contains("rank 1 has ended and will not come"));
 }
 
 TEST_CASE("a run that goes on is never late") {
-  CHECK(failure_of_run(
-            3,
-            [](Group group) {
-              for (int i = 0; i < 10; ++i) sleep_ms(group.rank() == i % 3 ? 30 : 0), group.barrier();
-            },
-            {.deadline = 0.15, .grace = 1, .when_stuck = {}}) == "");
+  CHECK(failure_of_run(3,
+                       [](Group group) {
+                         for (int i = 0; i < 10; ++i) sleep_ms(group.rank() == i % 3 ? 30 : 0), group.barrier();
+                       },
+                       {.deadline = 0.15, .grace = 1, .when_stuck = {}}) == "");
 }
 
 TEST_CASE("a rank that does not come back is handed to the program") {
   std::atomic<bool> go_on{false};
   std::string told;
-  const std::string why = failure_of_run(
-      2,
-      [&](Group group) {
-        if (group.rank() == 0)
-          while (!go_on) sleep_ms(1);
-        group.barrier();
-      },
-      {.deadline = 0.1, .grace = 0.1, .when_stuck = [&](const std::string& sentence) { told = sentence, go_on = true; }});
+  const std::string why =
+      failure_of_run(2,
+                     [&](Group group) {
+                       if (group.rank() == 0)
+                         while (!go_on) sleep_ms(1);
+                       group.barrier();
+                     },
+                     {.deadline = 0.1, .grace = 0.1, .when_stuck = [&](const std::string& sentence) { told = sentence, go_on = true; }});
   CHECK_THAT(told, Contains("rank 0 of 2 failed: it has not been heard of"));
   CHECK(why == told);
 }
@@ -188,13 +201,12 @@ TEST_CASE("without a program's own handling, the process says it once and ends")
   const pid_t child = fork();
   if (child == 0) {
     dup2(ends[1], 2);
-    run_ranks(
-        2,
-        [&](Group group) {
-          while (group.rank() == 1) sleep_ms(1000);
-          group.barrier();
-        },
-        {.deadline = 0.1, .grace = 0.1, .when_stuck = {}});
+    run_ranks(2,
+              [&](Group group) {
+                while (group.rank() == 1) sleep_ms(1000);
+                group.barrier();
+              },
+              {.deadline = 0.1, .grace = 0.1, .when_stuck = {}});
     std::_Exit(0);
   }
   close(ends[1]);
@@ -205,7 +217,8 @@ TEST_CASE("without a program's own handling, the process says it once and ends")
   int status = 0;
   waitpid(child, &status, 0);
   CHECK(WEXITSTATUS(status) == 1);
-  CHECK_THAT(text, Contains("rank 1 of 2 failed: it has not been heard of for 0.") && Contains("(rank 0 waited in barrier on the world axis)") && Contains("the process ends\n"));
+  CHECK_THAT(text, Contains("rank 1 of 2 failed: it has not been heard of for 0.") && Contains("(rank 0 waited in barrier on the world axis)") &&
+                       Contains("the process ends\n"));
   CHECK(std::count(text.begin(), text.end(), '\n') == 1);
 }
 

@@ -25,8 +25,10 @@ View<T, 1> view(std::vector<T>& values) {
 std::int64_t element(int rank, std::int64_t i) { return (i * 7 + rank * 3) % 11 - (rank % 2 == 0 ? 0 : 4); }
 template <class T>
 T number(std::int64_t value) {
-  if constexpr (std::is_integral_v<T>) return static_cast<T>(value);
-  else return T(static_cast<float>(value));
+  if constexpr (std::is_integral_v<T>)
+    return static_cast<T>(value);
+  else
+    return T(static_cast<float>(value));
 }
 template <class T>
 std::vector<T> elements(int rank, std::int64_t count) {
@@ -54,7 +56,8 @@ template <class T>
 void collectives(Group group, std::int64_t n, Reduce how) {
   const int rank = group.rank(), ranks = group.size();
   const std::string who = sentence(" of ", n, ' ', name_of(dtype_of<T>()), " on rank ", rank, " of ", ranks, " is wrong");
-  const std::vector<T> whole = elements<T>(rank, n * ranks), mine = reduced_elements<T>(ranks, rank * n, n, how), all = reduced_elements<T>(ranks, 0, n * ranks, how);
+  const std::vector<T> whole = elements<T>(rank, n * ranks), mine = reduced_elements<T>(ranks, rank * n, n, how),
+                       all = reduced_elements<T>(ranks, 0, n * ranks, how);
   std::vector<T> x = whole, y = whole, part(static_cast<std::size_t>(n)), z = whole;
   Pending pending = group.start_all_reduce(view(y), how);
   pending.wait();
@@ -88,9 +91,12 @@ void in_pieces(Group group) {
   std::vector<std::uint8_t> whole, part(static_cast<std::size_t>(n));
   for (std::int64_t i = 0; i < n * ranks; ++i) whole.push_back(value(i));
   group.reduce_scatter(view(part), view(whole), Reduce::sum);
-  for (std::int64_t i = 0; i < n; ++i) require(part[static_cast<std::size_t>(i)] == static_cast<std::uint8_t>(ranks * value(group.rank() * n + i)), "element ", i, " of a long reduce_scatter");
+  for (std::int64_t i = 0; i < n; ++i)
+    require(part[static_cast<std::size_t>(i)] == static_cast<std::uint8_t>(ranks * value(group.rank() * n + i)), "element ", i,
+            " of a long reduce_scatter");
   group.all_reduce(view(whole), Reduce::sum);
-  for (std::int64_t i = 0; i < n * ranks; ++i) require(whole[static_cast<std::size_t>(i)] == static_cast<std::uint8_t>(ranks * value(i)), "element ", i, " of a long all_reduce");
+  for (std::int64_t i = 0; i < n * ranks; ++i)
+    require(whole[static_cast<std::size_t>(i)] == static_cast<std::uint8_t>(ranks * value(i)), "element ", i, " of a long all_reduce");
 }
 
 void messages(Group group) {
@@ -111,10 +117,13 @@ void messages(Group group) {
 }
 
 void transfers(World& world) {
-  collectives_of<float>(world.all()), collectives_of<double>(world.all()), collectives_of<float16>(world.all()), collectives_of<bfloat16>(world.all());
-  collectives_of<std::int64_t>(world.all()), collectives_of<std::int32_t>(world.all()), collectives_of<std::int8_t>(world.all()), collectives_of<std::uint8_t>(world.all());
+  collectives_of<float>(world.all()), collectives_of<double>(world.all()), collectives_of<float16>(world.all()),
+      collectives_of<bfloat16>(world.all());
+  collectives_of<std::int64_t>(world.all()), collectives_of<std::int32_t>(world.all()), collectives_of<std::int8_t>(world.all()),
+      collectives_of<std::uint8_t>(world.all());
   in_pieces(world.all());
-  collectives<float>(world.tensor(), 1000, Reduce::sum), collectives<float>(world.data(), 33, Reduce::sum), collectives<double>(world.model(), 5, Reduce::max);
+  collectives<float>(world.tensor(), 1000, Reduce::sum), collectives<float>(world.data(), 33, Reduce::sum),
+      collectives<double>(world.model(), 5, Reduce::max);
   messages(world.all()), messages(world.data());
   Group turned = world.all().split(0, -world.rank(), "turned");
   require(turned.rank() == world.all().size() - 1 - world.rank(), "keys turn the order round");
@@ -132,14 +141,19 @@ void transfers(World& world) {
   std::vector<std::vector<float>> x;
   std::vector<Pending> pending;
   for (std::size_t i = 0; i < 10; ++i)
-    x.emplace_back(100 + i, static_cast<float>(i)), pending.push_back((i % 2 == 0 ? world.data() : world.tensor()).start_all_reduce(view(x[i]), Reduce::sum));
+    x.emplace_back(100 + i, static_cast<float>(i)),
+        pending.push_back((i % 2 == 0 ? world.data() : world.tensor()).start_all_reduce(view(x[i]), Reduce::sum));
   std::vector<double> y(5, 1.0);
   world.data().all_reduce(view(y), Reduce::sum);
   require(y[4] == world.data().size(), "a blocking all_reduce behind started ones");
   for (auto& p : pending) p.wait();
-  for (std::size_t i = 0; i < 10; ++i) require(x[i].back() == static_cast<float>(i) * static_cast<float>(i % 2 == 0 ? world.data().size() : world.tensor().size()), "a started all_reduce");
+  for (std::size_t i = 0; i < 10; ++i)
+    require(x[i].back() == static_cast<float>(i) * static_cast<float>(i % 2 == 0 ? world.data().size() : world.tensor().size()),
+            "a started all_reduce");
   for (const AxisCount& count : world.counts())
-    if (count.axis == "data") require(count.total().calls == 6 && count.total().bytes == 4 * (100 + 102 + 104 + 106 + 108) + 40, "the data axis counted ", count.total().bytes, " bytes");
+    if (count.axis == "data")
+      require(count.total().calls == 6 && count.total().bytes == 4 * (100 + 102 + 104 + 106 + 108) + 40, "the data axis counted ",
+              count.total().bytes, " bytes");
   world.agree("the model", "layers 2");
 }
 
@@ -150,8 +164,14 @@ void fail_as(const std::string& how, World& world) {
   if (how == "agree") world.agree("the seed", last ? "2" : "1");
   if (how == "count") world.all().all_reduce(View<float, 1>(x.data(), last ? 7 : 5), Reduce::sum);
   if (how == "kind") last ? world.all().barrier() : world.all().start_all_reduce(view(x), Reduce::sum).wait();
-  if (how == "message") last ? world.all().receive(View<float, 1>(x.data(), 5), 0) : world.rank() == 0 ? world.all().send(View<float, 1>(x.data(), 4), world.all().size() - 1) : void();
-  if (how == "longer message") last ? world.all().receive(View<float, 1>(x.data(), 5), 0) : world.rank() == 0 ? world.all().send(View<float, 1>(x.data(), 9), world.all().size() - 1) : void();
+  if (how == "message")
+    last                ? world.all().receive(View<float, 1>(x.data(), 5), 0)
+    : world.rank() == 0 ? world.all().send(View<float, 1>(x.data(), 4), world.all().size() - 1)
+                        : void();
+  if (how == "longer message")
+    last                ? world.all().receive(View<float, 1>(x.data(), 5), 0)
+    : world.rank() == 0 ? world.all().send(View<float, 1>(x.data(), 9), world.all().size() - 1)
+                        : void();
   const Pending left = world.all().start_all_reduce(view(x), Reduce::sum);
   if (last && how == "throw") fail("the corpus has no row 12");
   if (last && how == "kill") raise(SIGKILL);
@@ -170,14 +190,15 @@ int main(int count, char** words) {
   const Layout layout{.tp = std::atoi(words[1]), .pp = std::atoi(words[2]), .dp = std::atoi(words[3])};
   const std::string how = words[4];
   try {
-    run_world(
-        layout,
-        [&](World& world) {
-          if (how == "work") transfers(world);
-          else fail_as(how, world);
-          if (world.rank() == 0) std::printf("all right on %d ranks\n", world.all().size());
-        },
-        {.deadline = how == "work" ? 60.0 : 3.0, .grace = 1, .when_stuck = {}});
+    run_world(layout,
+              [&](World& world) {
+                if (how == "work")
+                  transfers(world);
+                else
+                  fail_as(how, world);
+                if (world.rank() == 0) std::printf("all right on %d ranks\n", world.all().size());
+              },
+              {.deadline = how == "work" ? 60.0 : 3.0, .grace = 1, .when_stuck = {}});
   } catch (const Error& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 1;

@@ -30,8 +30,10 @@ View<const T, 1> part(const std::vector<T>& values, std::int64_t first, std::int
 template <class T>
 T element(int rank, std::int64_t i) {
   const double uniform = Random{7, static_cast<std::uint64_t>(rank)}.uniform(static_cast<std::uint64_t>(i));
-  if constexpr (std::is_integral_v<T>) return static_cast<T>(uniform * 1e12);
-  else return T(static_cast<float>((uniform - 0.5) * (i % 3 == 0 ? 1e4 : 1)));
+  if constexpr (std::is_integral_v<T>)
+    return static_cast<T>(uniform * 1e12);
+  else
+    return T(static_cast<float>((uniform - 0.5) * (i % 3 == 0 ? 1e4 : 1)));
 }
 template <class T>
 std::vector<T> elements(int rank, std::int64_t count) {
@@ -47,9 +49,12 @@ T expected(int ranks, std::int64_t i, Reduce how) {
   A sum = static_cast<A>(element<T>(0, i));
   for (int rank = 1; rank < ranks; ++rank) {
     const A other = static_cast<A>(element<T>(rank, i));
-    if (how == Reduce::max) sum = std::max(sum, other);
-    else if constexpr (std::is_integral_v<A>) sum = static_cast<A>(static_cast<std::uint64_t>(sum) + static_cast<std::uint64_t>(other));
-    else sum += other;
+    if (how == Reduce::max)
+      sum = std::max(sum, other);
+    else if constexpr (std::is_integral_v<A>)
+      sum = static_cast<A>(static_cast<std::uint64_t>(sum) + static_cast<std::uint64_t>(other));
+    else
+      sum += other;
   }
   return T(sum);
 }
@@ -111,7 +116,8 @@ void all_collectives(int ranks, std::int64_t n, Reduce how) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("collectives equal a loop over ranks, bit for bit", "", float, double, float16, bfloat16, std::int64_t, std::int32_t, std::int8_t, std::uint8_t) {
+TEMPLATE_TEST_CASE("collectives equal a loop over ranks, bit for bit", "", float, double, float16, bfloat16, std::int64_t, std::int32_t, std::int8_t,
+                   std::uint8_t) {
   for (int ranks = 1; ranks <= 8; ++ranks)
     for (const std::int64_t n : {0, 1, 7, 63, 1000}) all_collectives<TestType>(ranks, n, n == 63 ? Reduce::max : Reduce::sum);
   all_collectives<TestType>(3, 10007, Reduce::sum);
@@ -149,13 +155,18 @@ TEST_CASE("messages arrive in order, both ways, many in flight, whoever is first
     run_ranks(3, [&](Group group) {
       const int rank = group.rank(), next = (rank + 1) % 3, previous = (rank + 2) % 3;
       std::vector<std::vector<std::int32_t>> out, in(2 * count);
-      for (int i = 0; i < 2 * count; ++i) out.emplace_back(static_cast<std::size_t>(1 + i % 5), rank * 1000 + i), in[static_cast<std::size_t>(i)].resize(static_cast<std::size_t>(1 + i % 5));
+      for (int i = 0; i < 2 * count; ++i)
+        out.emplace_back(static_cast<std::size_t>(1 + i % 5), rank * 1000 + i),
+            in[static_cast<std::size_t>(i)].resize(static_cast<std::size_t>(1 + i % 5));
       std::vector<Pending> sends, receives;
       const auto send = [&] {
-        for (std::size_t i = 0; i < count; ++i) sends.push_back(group.start_send(View<const std::int32_t, 1>(view(out[i])), next)), sends.push_back(group.start_send(View<const std::int32_t, 1>(view(out[count + i])), previous));
+        for (std::size_t i = 0; i < count; ++i)
+          sends.push_back(group.start_send(View<const std::int32_t, 1>(view(out[i])), next)),
+              sends.push_back(group.start_send(View<const std::int32_t, 1>(view(out[count + i])), previous));
       };
       const auto receive = [&] {
-        for (std::size_t i = 0; i < count; ++i) receives.push_back(group.start_receive(view(in[count + i]), next)), receives.push_back(group.start_receive(view(in[i]), previous));
+        for (std::size_t i = 0; i < count; ++i)
+          receives.push_back(group.start_receive(view(in[count + i]), next)), receives.push_back(group.start_receive(view(in[i]), previous));
       };
       if (receiver_first) receive();
       send();
@@ -163,7 +174,8 @@ TEST_CASE("messages arrive in order, both ways, many in flight, whoever is first
       for (auto& pending : receives) pending.wait();
       for (int i = 0; i < 2 * count; ++i) {
         const int from = i < count ? previous : next;
-        verdict.check(std::ranges::all_of(in[static_cast<std::size_t>(i)], [&](std::int32_t value) { return value == from * 1000 + i; }), sentence("message ", i, " from ", from));
+        verdict.check(std::ranges::all_of(in[static_cast<std::size_t>(i)], [&](std::int32_t value) { return value == from * 1000 + i; }),
+                      sentence("message ", i, " from ", from));
       }
       for (auto& pending : sends) pending.wait();
     });
@@ -195,7 +207,8 @@ TEST_CASE("started collectives run while their rank computes, in order, mixed wi
   run_ranks(4, [&](Group group) {
     std::vector<std::vector<float>> x;
     std::vector<Pending> pending;
-    for (std::size_t i = 0; i < 20; ++i) x.emplace_back(100 + i, static_cast<float>(i)), pending.push_back(group.start_all_reduce(view(x[i]), Reduce::sum));
+    for (std::size_t i = 0; i < 20; ++i)
+      x.emplace_back(100 + i, static_cast<float>(i)), pending.push_back(group.start_all_reduce(view(x[i]), Reduce::sum));
     std::vector<float> y(5, 1.0f);
     group.all_reduce(view(y), Reduce::sum);
     verdict.check(y[4] == 4, "a blocking all_reduce behind started ones");

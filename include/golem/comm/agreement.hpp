@@ -53,8 +53,8 @@ inline void agree(Group& group, std::string_view what, std::string_view text) {
     if (texts[static_cast<std::size_t>(rank)] != texts[0]) others.push_back(rank);
   const std::string &mine = texts[0], &other = texts[static_cast<std::size_t>(others[0])];
   const auto at = static_cast<std::size_t>(std::mismatch(mine.begin(), mine.end(), other.begin(), other.end()).first - mine.begin());
-  group.end_run(sentence(list_of_ranks(others), others.size() == 1 ? " does" : " do", " not agree with rank 0 on ", what, ": ", piece_of(mine, at), " on rank 0, ",
-                         piece_of(other, at), " on rank ", others[0], ": start all ranks alike"));
+  group.end_run(sentence(list_of_ranks(others), others.size() == 1 ? " does" : " do", " not agree with rank 0 on ", what, ": ", piece_of(mine, at),
+                         " on rank 0, ", piece_of(other, at), " on rank ", others[0], ": start all ranks alike"));
 }
 
 }  // namespace golem

@@ -37,8 +37,10 @@ constexpr bool is_message(const Transfer& transfer) { return transfer.kind == Tr
 /// Throws Error where a root, receiver or sender is no rank of the group, or a message is to the rank itself.
 inline void check_peer(const Transfer& transfer, int rank, int size, std::string_view axis) {
   if (!is_message(transfer) && transfer.kind != Transfer::Kind::broadcast) return;
-  require(transfer.peer >= 0 && transfer.peer < size, "rank ", rank, " of ", size, " on the ", axis, " axis was asked to ", name_of(transfer.kind), " with rank ", transfer.peer);
-  require(!is_message(transfer) || transfer.peer != rank, "rank ", rank, " on the ", axis, " axis was asked to ", name_of(transfer.kind), " with itself");
+  require(transfer.peer >= 0 && transfer.peer < size, "rank ", rank, " of ", size, " on the ", axis, " axis was asked to ", name_of(transfer.kind),
+          " with rank ", transfer.peer);
+  require(!is_message(transfer) || transfer.peer != rank, "rank ", rank, " on the ", axis, " axis was asked to ", name_of(transfer.kind),
+          " with itself");
 }
 
 /// "all_reduce (sum) of 12 f32".
@@ -55,7 +57,8 @@ inline std::string call_of(const Transfer& transfer) {
 inline bool same_call(const Transfer& a, const Transfer& b) {
   using Kind = Transfer::Kind;
   const bool reduces = a.kind == Kind::all_reduce || a.kind == Kind::reduce_scatter;
-  return a.kind == b.kind && a.count == b.count && a.type == b.type && (!reduces || a.how == b.how) && (a.kind != Kind::broadcast || a.peer == b.peer);
+  return a.kind == b.kind && a.count == b.count && a.type == b.type && (!reduces || a.how == b.how) &&
+         (a.kind != Kind::broadcast || a.peer == b.peer);
 }
 
 /// The first rank whose call differs from that of rank 0; -1 where there is none.

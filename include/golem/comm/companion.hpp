@@ -55,8 +55,8 @@ class Companion {
     page_->met.store(1, std::memory_order_release);
     wake();
     for (int wait = 0; page_->connected.load(std::memory_order_acquire) == 0 && wait < 15000; ++wait) usleep(1000);
-    require(page_->connected.load(std::memory_order_acquire) == 1, "rank ", meeting.rank, " could not reach rank 0's companion at ", meeting.host, " port ", meeting.port,
-            ": the ranks' machines must be able to open TCP connections to each other");
+    require(page_->connected.load(std::memory_order_acquire) == 1, "rank ", meeting.rank, " could not reach rank 0's companion at ", meeting.host,
+            " port ", meeting.port, ": the ranks' machines must be able to open TCP connections to each other");
   }
 
   /// Ends the run: companions say why, once, and end all ranks.
@@ -107,7 +107,8 @@ class Companion {
       CompanionProcess(*page_, link[1], listening, process).live();
     }
     int status = 0;
-    while (waitpid(between, &status, 0) < 0 && errno == EINTR) {}
+    while (waitpid(between, &status, 0) < 0 && errno == EINTR) {
+    }
   }
 
   static std::atomic<CompanionPage*>& stops() {

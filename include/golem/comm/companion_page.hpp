@@ -24,7 +24,7 @@ enum class Fate : std::uint32_t {
 struct Meeting {
   std::int32_t rank = -1, ranks = 0;
   std::uint16_t port = 0;
-  char host[64] = {};         // an address in numbers
+  char host[64] = {};          // an address in numbers
   std::uint64_t password = 0;  // of this run
   double deadline = 0;
 };

@@ -24,7 +24,8 @@ namespace golem {
 class CompanionProcess {
  public:
   /// `link` ends when the rank's process does; `listening` is a socket that other companions can reach.
-  CompanionProcess(CompanionPage& page, int link, int listening, pid_t rank_process) : page_(page), link_(link), listening_(listening), process_(rank_process) {}
+  CompanionProcess(CompanionPage& page, int link, int listening, pid_t rank_process)
+      : page_(page), link_(link), listening_(listening), process_(rank_process) {}
 
   [[noreturn]] void live() {
     while (page_.met.load(std::memory_order_acquire) == 0)
@@ -35,7 +36,7 @@ class CompanionProcess {
   }
 
  private:
-  static constexpr int beat = 100;             // milliseconds between reports
+  static constexpr int beat = 100;            // milliseconds between reports
   static constexpr double last_words = 0.15;  // seconds that the others have to say what they did, once one has failed
 
   /// One companion that has connected to that of rank 0.
@@ -137,7 +138,8 @@ class CompanionProcess {
       for (std::size_t i = 0; i < guests_.size(); ++i)
         if (ends[i + 2].revents != 0) hear(guests_[i], now);
       std::erase_if(guests_, [](const Guest& guest) { return guest.socket < 0; });
-      if (ends[1].revents != 0) guests_.push_back({.socket = accept4(listening_, nullptr, nullptr, SOCK_CLOEXEC), .received = {}, .known = false, .rank = -1});
+      if (ends[1].revents != 0)
+        guests_.push_back({.socket = accept4(listening_, nullptr, nullptr, SOCK_CLOEXEC), .received = {}, .known = false, .rank = -1});
       if (ends[0].revents != 0) rank_lives = listen_to_rank(0);
       if (!settled(seats_[0].last.fate) || rank_lives) take(rank_lives ? report() : last_report(), now);
 
@@ -160,7 +162,8 @@ class CompanionProcess {
       CompanionReport heard;
       std::memcpy(static_cast<void*>(&heard), guest.received.data(), sizeof heard);
       guest.received.erase(0, sizeof heard);
-      const bool ours = heard.password == page_.meeting.password && heard.rank > 0 && heard.rank < page_.meeting.ranks && (!guest.known || heard.rank == guest.rank);
+      const bool ours = heard.password == page_.meeting.password && heard.rank > 0 && heard.rank < page_.meeting.ranks &&
+                        (!guest.known || heard.rank == guest.rank);
       if (!ours) return leave(guest);
       guest.known = true, guest.rank = heard.rank;
       take(heard, now);
@@ -199,22 +202,27 @@ class CompanionProcess {
     const Seat* reason = nullptr;
     const auto gravity = [](const Seat& seat) { return seat.last.fate == Fate::died ? Fate::failed : seat.last.fate; };
     for (const Seat& seat : seats_)
-      if (seat.trouble > 0 && (!reason || gravity(seat) > gravity(*reason) || (gravity(seat) == gravity(*reason) && seat.trouble < reason->trouble))) reason = &seat;
+      if (seat.trouble > 0 && (!reason || gravity(seat) > gravity(*reason) || (gravity(seat) == gravity(*reason) && seat.trouble < reason->trouble)))
+        reason = &seat;
     const int rank = static_cast<int>(reason - seats_.data());
     switch (reason->last.fate) {
-      case Fate::parted: return std::string(reason->last.why.view());
-      case Fate::died: return failure_of(rank, "its process was killed, crashed or left without a word", doing());
+      case Fate::parted:
+        return std::string(reason->last.why.view());
+      case Fate::died:
+        return failure_of(rank, "its process was killed, crashed or left without a word", doing());
       case Fate::stopped:
         if (troubles_ == page_.meeting.ranks) return "";
         return failure_of(rank, "its process was told to stop by a signal", doing());
-      default: return failure_of(rank, reason->last.why.view(), doing());
+      default:
+        return failure_of(rank, reason->last.why.view(), doing());
     }
   }
 
   [[noreturn]] void end_all(std::string sentence) {
     if (!sentence.empty()) {
       sentence += '\n';
-      while (write(2, sentence.data(), sentence.size()) < 0 && errno == EINTR) {}
+      while (write(2, sentence.data(), sentence.size()) < 0 && errno == EINTR) {
+      }
     }
     for (const Guest& guest : guests_) send_all(guest.socket, "E", 1);
     end_rank();

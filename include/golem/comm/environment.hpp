@@ -50,15 +50,17 @@ inline Environment read_environment(function_ref<const char*(const char*)> get) 
     const std::string_view digits = text;
     int value = -1;
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-    require(error == std::errc() && end == digits.data() + digits.size() && value >= 0, "the environment's ", name, " is '", digits, "', which is no number of ranks");
+    require(error == std::errc() && end == digits.data() + digits.size() && value >= 0, "the environment's ", name, " is '", digits,
+            "', which is no number of ranks");
     return value;
   };
   for (const Pair& pair : pairs) {
     if (!get(pair.ranks)) continue;
-    if (pair.launcher == Launcher::slurm && !get(pair.rank)) continue;  // within an allocation, but not started by srun
+    if (pair.launcher == Launcher::slurm && !get(pair.rank)) continue;         // within an allocation, but not started by srun
     if (pair.launcher == Launcher::torchrun && !get("MASTER_ADDR")) continue;  // anybody's variables
     const Environment found{pair.launcher, number(pair.rank), number(pair.ranks)};
-    require(found.rank < found.ranks, "the environment says rank ", found.rank, " of ", found.ranks, " (", pair.rank, ", ", pair.ranks, "): ranks count from 0");
+    require(found.rank < found.ranks, "the environment says rank ", found.rank, " of ", found.ranks, " (", pair.rank, ", ", pair.ranks,
+            "): ranks count from 0");
     return found;
   }
   return {};
@@ -84,10 +86,11 @@ inline StartRanks& start_under(Environment::Launcher launcher) {
 inline std::shared_ptr<Backend> start_ranks(const Environment& here, const LaunchOptions& options) {
   const StartRanks start = start_under(here.launcher);
   if (here.ranks == 1 && !start) return nullptr;
-  require(start != nullptr, name_of(here.launcher), " started this process as rank ", here.rank, " of ", here.ranks, ", and the program cannot talk to the others: include <",
-          header_for(here.launcher), "> in it, or start it alone");
+  require(start != nullptr, name_of(here.launcher), " started this process as rank ", here.rank, " of ", here.ranks,
+          ", and the program cannot talk to the others: include <", header_for(here.launcher), "> in it, or start it alone");
   auto backend = start(options);
-  require(backend->size() == here.ranks, name_of(here.launcher), " started this process as rank ", here.rank, " of ", here.ranks, ", but ", backend->size(), " came up: start it with the mpirun of the MPI that it is linked with, or with srun --mpi=pmix");
+  require(backend->size() == here.ranks, name_of(here.launcher), " started this process as rank ", here.rank, " of ", here.ranks, ", but ",
+          backend->size(), " came up: start it with the mpirun of the MPI that it is linked with, or with srun --mpi=pmix");
   return backend;
 }
 

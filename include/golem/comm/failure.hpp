@@ -85,11 +85,12 @@ struct CallOfRank {
 
 /// The sentence for ranks whose calls on one axis do not belong together; `doing` is any one's.
 inline std::string different_calls(std::string_view axis, const Doing& doing, const CallOfRank& one, const CallOfRank& other) {
-  return sentence("the ranks of the ", axis, " axis made different calls", place_of(doing), ": rank ", one.rank, ' ', call_of(one.call), ", rank ", other.rank, ' ', call_of(other.call));
+  return sentence("the ranks of the ", axis, " axis made different calls", place_of(doing), ": rank ", one.rank, ' ', call_of(one.call), ", rank ",
+                  other.rank, ' ', call_of(other.call));
 }
 inline std::string different_message(std::string_view axis, const Doing& doing, const CallOfRank& sent, const CallOfRank& expected) {
-  return sentence("rank ", sent.rank, " sent ", sent.call.count, ' ', name_of(sent.call.type), " to rank ", expected.rank, " on the ", axis, " axis, which expected ",
-                  expected.call.count, ' ', name_of(expected.call.type), place_of(doing));
+  return sentence("rank ", sent.rank, " sent ", sent.call.count, ' ', name_of(sent.call.type), " to rank ", expected.rank, " on the ", axis,
+                  " axis, which expected ", expected.call.count, ' ', name_of(expected.call.type), place_of(doing));
 }
 
 /// A rank that others have waited for too long, or that has not been heard of; rank < 0 where there is none.
@@ -112,9 +113,12 @@ inline Stall stalled_rank(const std::vector<Doing>& ranks, double deadline, doub
   }
   if (late < 0 || now - since(late) <= deadline) return {};
   const auto seconds = [&](int rank) { return static_cast<std::int64_t>((now - since(rank)) * 10) / 10.0; };
-  if (oldest >= 0) return {oldest, sentence("it has not been heard of for ", seconds(oldest), " s, with a deadline of ", deadline, " s: it is stuck, or the deadline is too short")};
+  if (oldest >= 0)
+    return {oldest, sentence("it has not been heard of for ", seconds(oldest), " s, with a deadline of ", deadline,
+                             " s: it is stuck, or the deadline is too short")};
   if (finished >= 0) return {late, sentence("it has waited ", seconds(late), " s, and ", list_of_ranks({finished}), " has ended and will not come")};
-  return {late, sentence("it has waited ", seconds(late), " s, and all others wait too: the ranks made different calls, or the same in another order")};
+  return {late,
+          sentence("it has waited ", seconds(late), " s, and all others wait too: the ranks made different calls, or the same in another order")};
 }
 
 }  // namespace golem

@@ -100,12 +100,14 @@ class Group {
   }
   template <class T>
   Transfer scatter(View<T, 1> out, View<const std::type_identity_t<T>, 1> in, Reduce how) const {
-    require(in.size() == out.size() * size(), "a reduce-scatter over ", size(), " ranks was given ", in.size(), " elements for parts of ", out.size());
+    require(in.size() == out.size() * size(), "a reduce-scatter over ", size(), " ranks was given ", in.size(), " elements for parts of ",
+            out.size());
     return {.kind = Transfer::Kind::reduce_scatter, .out = out.data, .in = in.data, .count = out.size(), .type = dtype_of<T>(), .how = how};
   }
   template <class T>
   Transfer gather(View<T, 1> out, View<const std::type_identity_t<T>, 1> in) const {
-    require(out.size() == in.size() * size(), "an all-gather over ", size(), " ranks was given room for ", out.size(), " elements, of ", in.size(), " from each");
+    require(out.size() == in.size() * size(), "an all-gather over ", size(), " ranks was given room for ", out.size(), " elements, of ", in.size(),
+            " from each");
     return {.kind = Transfer::Kind::all_gather, .out = out.data, .in = in.data, .count = in.size(), .type = dtype_of<T>()};
   }
   template <class T>
@@ -125,8 +127,10 @@ class Group {
     require(!parts || transfer.out == transfer.in, "a group of one rank was asked to ", name_of(transfer.kind), " into other memory: give the same");
   }
   void run(const Transfer& transfer) {
-    if (backend_) backend_->run(transfer);
-    else run_alone(transfer);
+    if (backend_)
+      backend_->run(transfer);
+    else
+      run_alone(transfer);
   }
   Pending start(const Transfer& transfer) {
     if (backend_) return Pending(backend_->start(transfer));

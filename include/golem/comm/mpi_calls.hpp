@@ -37,14 +37,21 @@ inline int mpi_count(std::int64_t count) {
 /// How a type travels. The 16-bit types are unknown to MPI and travel as integers.
 inline MPI_Datatype mpi_type(DType type) {
   switch (type) {
-    case DType::f64: return MPI_DOUBLE;
-    case DType::f32: return MPI_FLOAT;
+    case DType::f64:
+      return MPI_DOUBLE;
+    case DType::f32:
+      return MPI_FLOAT;
     case DType::f16:
-    case DType::bf16: return MPI_UINT16_T;
-    case DType::i64: return MPI_INT64_T;
-    case DType::i32: return MPI_INT32_T;
-    case DType::i8: return MPI_INT8_T;
-    case DType::u8: break;
+    case DType::bf16:
+      return MPI_UINT16_T;
+    case DType::i64:
+      return MPI_INT64_T;
+    case DType::i32:
+      return MPI_INT32_T;
+    case DType::i8:
+      return MPI_INT8_T;
+    case DType::u8:
+      break;
   }
   return MPI_UINT8_T;
 }

@@ -78,8 +78,10 @@ inline std::vector<Transfer> MpiCollectives::compare(const Transfer& transfer, F
   std::int64_t most[]{call, transfer.count, -call, -transfer.count, static_cast<std::int64_t>(form)};
   MPI_Request request = MPI_REQUEST_NULL;
   mpi_check(MPI_Iallreduce(MPI_IN_PLACE, most, 5, MPI_INT64_T, MPI_MAX, comm_, &request), "compare the calls of the ranks of the ", axis_, " axis");
-  if (form == Form::blocking) mpi_check(MPI_Wait(&request, MPI_STATUS_IGNORE), "compare the calls of the ranks of the ", axis_, " axis");
-  else wait_idly(request);
+  if (form == Form::blocking)
+    mpi_check(MPI_Wait(&request, MPI_STATUS_IGNORE), "compare the calls of the ranks of the ", axis_, " axis");
+  else
+    wait_idly(request);
   form = static_cast<Form>(most[4]);
   if (most[0] == -most[2] && most[1] == -most[3]) return {};
   const std::int64_t own[]{call, transfer.count};
@@ -87,8 +89,11 @@ inline std::vector<Transfer> MpiCollectives::compare(const Transfer& transfer, F
   mpi_check(MPI_Allgather(own, 2, MPI_INT64_T, all.data(), 2, MPI_INT64_T, comm_), "gather the calls of the ranks of the ", axis_, " axis");
   std::vector<Transfer> calls;
   for (std::size_t i = 0; i < all.size(); i += 2)
-    calls.push_back({.kind = static_cast<Kind>(all[i] & 255), .count = all[i + 1], .type = static_cast<DType>(all[i] >> 8 & 255),
-                     .how = static_cast<Reduce>(all[i] >> 16 & 255), .peer = static_cast<int>(all[i] >> 24)});
+    calls.push_back({.kind = static_cast<Kind>(all[i] & 255),
+                     .count = all[i + 1],
+                     .type = static_cast<DType>(all[i] >> 8 & 255),
+                     .how = static_cast<Reduce>(all[i] >> 16 & 255),
+                     .peer = static_cast<int>(all[i] >> 24)});
   return calls;
 }
 
@@ -97,19 +102,23 @@ inline void MpiCollectives::run(const Transfer& transfer, Form form) {
   const std::int64_t bytes = transfer.count * size_of(transfer.type);
   switch (transfer.kind) {
     case Transfer::Kind::all_reduce:
-    case Transfer::Kind::reduce_scatter: return reduce(transfer, form);
+    case Transfer::Kind::reduce_scatter:
+      return reduce(transfer, form);
     case Transfer::Kind::all_gather: {
       const int n = mpi_count(transfer.count);
       const void* const in = transfer.in == static_cast<std::byte*>(transfer.out) + rank_ * bytes ? MPI_IN_PLACE : transfer.in;
-      return call(form, [&] { return MPI_Allgather(in, n, type, transfer.out, n, type, comm_); },
-                  [&](MPI_Request* r) { return MPI_Iallgather(in, n, type, transfer.out, n, type, comm_, r); });
+      return call(
+          form, [&] { return MPI_Allgather(in, n, type, transfer.out, n, type, comm_); },
+          [&](MPI_Request* r) { return MPI_Iallgather(in, n, type, transfer.out, n, type, comm_, r); });
     }
     case Transfer::Kind::broadcast: {
       const int n = mpi_count(transfer.count);
-      return call(form, [&] { return MPI_Bcast(transfer.out, n, type, transfer.peer, comm_); },
-                  [&](MPI_Request* r) { return MPI_Ibcast(transfer.out, n, type, transfer.peer, comm_, r); });
+      return call(
+          form, [&] { return MPI_Bcast(transfer.out, n, type, transfer.peer, comm_); },
+          [&](MPI_Request* r) { return MPI_Ibcast(transfer.out, n, type, transfer.peer, comm_, r); });
     }
-    default: return;  // a barrier: the ranks have met over their calls
+    default:
+      return;  // a barrier: the ranks have met over their calls
   }
 }
 
@@ -121,14 +130,16 @@ inline void MpiCollectives::reduce(const Transfer& transfer, Form form) {
   const MPI_Op op = transfer.how == Reduce::sum ? MPI_SUM : MPI_MAX;
   const int n = mpi_count(transfer.count);
   if (transfer.kind == Transfer::Kind::all_reduce)
-    return call(form, [&] { return MPI_Allreduce(MPI_IN_PLACE, transfer.out, n, type, op, comm_); },
-                [&](MPI_Request* r) { return MPI_Iallreduce(MPI_IN_PLACE, transfer.out, n, type, op, comm_, r); });
+    return call(
+        form, [&] { return MPI_Allreduce(MPI_IN_PLACE, transfer.out, n, type, op, comm_); },
+        [&](MPI_Request* r) { return MPI_Iallreduce(MPI_IN_PLACE, transfer.out, n, type, op, comm_, r); });
   const std::int64_t bytes = transfer.count * size_of(transfer.type);
   const bool in_place = transfer.out == static_cast<const std::byte*>(transfer.in) + rank_ * bytes;
   if (in_place) received_.resize(static_cast<std::size_t>(bytes));  // MPI does not write into what it reads
   void* const to = in_place ? received_.data() : transfer.out;
-  call(form, [&] { return MPI_Reduce_scatter_block(transfer.in, to, n, type, op, comm_); },
-       [&](MPI_Request* r) { return MPI_Ireduce_scatter_block(transfer.in, to, n, type, op, comm_, r); });
+  call(
+      form, [&] { return MPI_Reduce_scatter_block(transfer.in, to, n, type, op, comm_); },
+      [&](MPI_Request* r) { return MPI_Ireduce_scatter_block(transfer.in, to, n, type, op, comm_, r); });
   if (in_place && bytes > 0) std::memcpy(transfer.out, to, static_cast<std::size_t>(bytes));
 }
 
@@ -143,7 +154,8 @@ void MpiCollectives::reduce_in_order(const Transfer& transfer, Form form) {
   T* const out = static_cast<T*>(transfer.out);
   std::vector<const void*> from(static_cast<std::size_t>(size_));
   const auto reduce_received = [&](T* to, std::int64_t n) {
-    for (std::size_t rank = 0; rank < from.size(); ++rank) from[rank] = received_.data() + static_cast<std::int64_t>(rank) * n * std::int64_t{sizeof(T)};
+    for (std::size_t rank = 0; rank < from.size(); ++rank)
+      from[rank] = received_.data() + static_cast<std::int64_t>(rank) * n * std::int64_t{sizeof(T)};
     void* const result[]{to};
     reduce_elements<T>(result, from, 0, n, transfer.how);
   };
@@ -155,8 +167,9 @@ void MpiCollectives::reduce_in_order(const Transfer& transfer, Form form) {
     void* const all = received_.data();
     if (whole) {
       const int count = static_cast<int>(n);
-      call(form, [&] { return MPI_Allgather(out + begin, count, type, all, count, type, comm_); },
-           [&](MPI_Request* r) { return MPI_Iallgather(out + begin, count, type, all, count, type, comm_, r); });
+      call(
+          form, [&] { return MPI_Allgather(out + begin, count, type, all, count, type, comm_); },
+          [&](MPI_Request* r) { return MPI_Iallgather(out + begin, count, type, all, count, type, comm_, r); });
       reduce_received(out + begin, n);
       continue;
     }
@@ -168,12 +181,14 @@ void MpiCollectives::reduce_in_order(const Transfer& transfer, Form form) {
     const auto mine = static_cast<std::size_t>(rank_);
     for (int rank = 0; rank < size_; ++rank) own_counts.push_back(counts[mine]), own_at.push_back(rank * counts[mine]);
     const T* const send = scatter ? in : in + begin;
-    call(form, [&] { return MPI_Alltoallv(send, counts.data(), at.data(), type, all, own_counts.data(), own_at.data(), type, comm_); },
-         [&](MPI_Request* r) { return MPI_Ialltoallv(send, counts.data(), at.data(), type, all, own_counts.data(), own_at.data(), type, comm_, r); });
+    call(
+        form, [&] { return MPI_Alltoallv(send, counts.data(), at.data(), type, all, own_counts.data(), own_at.data(), type, comm_); },
+        [&](MPI_Request* r) { return MPI_Ialltoallv(send, counts.data(), at.data(), type, all, own_counts.data(), own_at.data(), type, comm_, r); });
     reduce_received(out + begin + (scatter ? 0 : at[mine]), counts[mine]);
     if (scatter) continue;
-    call(form, [&] { return MPI_Allgatherv(MPI_IN_PLACE, 0, type, out + begin, counts.data(), at.data(), type, comm_); },
-         [&](MPI_Request* r) { return MPI_Iallgatherv(MPI_IN_PLACE, 0, type, out + begin, counts.data(), at.data(), type, comm_, r); });
+    call(
+        form, [&] { return MPI_Allgatherv(MPI_IN_PLACE, 0, type, out + begin, counts.data(), at.data(), type, comm_); },
+        [&](MPI_Request* r) { return MPI_Iallgatherv(MPI_IN_PLACE, 0, type, out + begin, counts.data(), at.data(), type, comm_, r); });
   }
 }
 

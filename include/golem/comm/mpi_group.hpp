@@ -24,7 +24,12 @@ class MpiGroup final : public Backend, public std::enable_shared_from_this<MpiGr
  public:
   /// `comm` becomes this group's own.
   MpiGroup(std::shared_ptr<MpiSession> session, MPI_Comm comm, std::string_view axis)
-      : session_(std::move(session)), comm_(comm), axis_(axis), collectives_(*session_, comm_, axis_), world_ranks_(static_cast<std::size_t>(size())), queue_(background_) {
+      : session_(std::move(session)),
+        comm_(comm),
+        axis_(axis),
+        collectives_(*session_, comm_, axis_),
+        world_ranks_(static_cast<std::size_t>(size())),
+        queue_(background_) {
     int own = 0;
     mpi_check(MPI_Comm_rank(MPI_COMM_WORLD, &own), "say the rank");
     mpi_check(MPI_Allgather(&own, 1, MPI_INT, world_ranks_.data(), 1, MPI_INT, comm_), "gather the ranks of a group");
@@ -76,8 +81,9 @@ class MpiGroup final : public Backend, public std::enable_shared_from_this<MpiGr
     MPI_Request request = MPI_REQUEST_NULL;
     const int count = mpi_count(transfer.count);
     const MPI_Datatype type = mpi_type(transfer.type);
-    const int code = transfer.kind == Transfer::Kind::send ? MPI_Isend(transfer.in, count, type, transfer.peer, static_cast<int>(transfer.type), comm_, &request)
-                                                           : MPI_Irecv(transfer.out, count, type, transfer.peer, MPI_ANY_TAG, comm_, &request);
+    const int code = transfer.kind == Transfer::Kind::send
+                         ? MPI_Isend(transfer.in, count, type, transfer.peer, static_cast<int>(transfer.type), comm_, &request)
+                         : MPI_Irecv(transfer.out, count, type, transfer.peer, MPI_ANY_TAG, comm_, &request);
     mpi_check(code, call_of(transfer), " on the ", axis_, " axis");
     return request;
   }
@@ -93,9 +99,10 @@ class MpiGroup final : public Backend, public std::enable_shared_from_this<MpiGr
     mpi_check(MPI_Get_count(&status, mpi_type(sent.type), &count), "count what was received");
     sent.count = count;
     if (kind == MPI_ERR_TRUNCATE)
-      end_run(sentence("rank ", world_rank(transfer.peer), " sent more to rank ", world_rank(rank()), " on the ", axis_, " axis than the ", transfer.count, ' ', name_of(transfer.type),
-                       " that it expected", place_of(watch()->now())));
-    if (sent.count != transfer.count || sent.type != transfer.type) end_run(different_message(axis_, watch()->now(), {sent, world_rank(transfer.peer)}, {transfer, world_rank(rank())}));
+      end_run(sentence("rank ", world_rank(transfer.peer), " sent more to rank ", world_rank(rank()), " on the ", axis_, " axis than the ",
+                       transfer.count, ' ', name_of(transfer.type), " that it expected", place_of(watch()->now())));
+    if (sent.count != transfer.count || sent.type != transfer.type)
+      end_run(different_message(axis_, watch()->now(), {sent, world_rank(transfer.peer)}, {transfer, world_rank(rank())}));
   }
 
   void collective(const Transfer& transfer, MpiCollectives::Form form) {
@@ -117,7 +124,8 @@ class MpiGroup final : public Backend, public std::enable_shared_from_this<MpiGr
 
 class MpiGroup::PendingMessage final : public PendingTransfer {
  public:
-  PendingMessage(std::shared_ptr<MpiGroup> group, const Transfer& transfer, MPI_Request request) : group_(std::move(group)), transfer_(transfer), request_(request) {
+  PendingMessage(std::shared_ptr<MpiGroup> group, const Transfer& transfer, MPI_Request request)
+      : group_(std::move(group)), transfer_(transfer), request_(request) {
     group_->session_->progress().started();
   }
   ~PendingMessage() override {

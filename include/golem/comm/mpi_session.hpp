@@ -70,15 +70,19 @@ class MpiSession {
     int running = 0, provided = MPI_THREAD_SINGLE;
     mpi_check(MPI_Initialized(&running), "say whether it is up");
     own_ = running == 0;
-    if (own_) mpi_check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided), "start");
-    else mpi_check(MPI_Query_thread(&provided), "say what threads it allows");
-    require(provided == MPI_THREAD_MULTIPLE, "this MPI, or the program that started it, allows fewer threads than MPI_THREAD_MULTIPLE, which transfers in the background need: ",
+    if (own_)
+      mpi_check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided), "start");
+    else
+      mpi_check(MPI_Query_thread(&provided), "say what threads it allows");
+    require(provided == MPI_THREAD_MULTIPLE,
+            "this MPI, or the program that started it, allows fewer threads than MPI_THREAD_MULTIPLE, which transfers in the background need: ",
             "let golem start MPI, or call MPI_Init_thread with MPI_THREAD_MULTIPLE");
     mpi_check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "set an error handler");
     meet(options);
   }
   ~MpiSession() {
-    if (std::uncaught_exceptions() > exceptions_) fail(Fate::failed, "it left by an exception that nobody reported: run the program's work through golem::run_world");
+    if (std::uncaught_exceptions() > exceptions_)
+      fail(Fate::failed, "it left by an exception that nobody reported: run the program's work through golem::run_world");
     companion_.finish();
     progress_.reset();
     if (own_) MPI_Finalize();

@@ -17,14 +17,22 @@ namespace golem {
 template <class F>
 decltype(auto) with_element(DType type, const F& f) {
   switch (type) {
-    case DType::f64: return f(double{});
-    case DType::f32: return f(float{});
-    case DType::f16: return f(float16{});
-    case DType::bf16: return f(bfloat16{});
-    case DType::i64: return f(std::int64_t{});
-    case DType::i32: return f(std::int32_t{});
-    case DType::i8: return f(std::int8_t{});
-    case DType::u8: break;
+    case DType::f64:
+      return f(double{});
+    case DType::f32:
+      return f(float{});
+    case DType::f16:
+      return f(float16{});
+    case DType::bf16:
+      return f(bfloat16{});
+    case DType::i64:
+      return f(std::int64_t{});
+    case DType::i32:
+      return f(std::int32_t{});
+    case DType::i8:
+      return f(std::int8_t{});
+    case DType::u8:
+      break;
   }
   return f(std::uint8_t{});
 }
@@ -37,8 +45,10 @@ using reduce_t = std::conditional_t<std::is_same_v<T, float16> || std::is_same_v
 template <class A>
 A reduced(A a, A b, Reduce how) {
   if (how == Reduce::max) return b > a || b != b ? b : a;
-  if constexpr (std::is_integral_v<A>) return static_cast<A>(static_cast<std::make_unsigned_t<A>>(a) + static_cast<std::make_unsigned_t<A>>(b));
-  else return a + b;
+  if constexpr (std::is_integral_v<A>)
+    return static_cast<A>(static_cast<std::make_unsigned_t<A>>(a) + static_cast<std::make_unsigned_t<A>>(b));
+  else
+    return a + b;
 }
 
 /// Writes reductions of `count` elements, beginning at `first` of each `in`, to element `first` of each `out`. An `out` may be an `in`.
@@ -60,7 +70,8 @@ void reduce_elements(std::span<void* const> out, std::span<const void* const> in
         for (std::int64_t i = 0; i < n; ++i) sum[i] = reduced(sum[i], static_cast<A>(from[i]), Reduce::max);
     }
     const T* result = rounded;
-    if constexpr (std::is_same_v<T, A>) result = sum;
+    if constexpr (std::is_same_v<T, A>)
+      result = sum;
     else
       for (std::int64_t i = 0; i < n; ++i) rounded[i] = T(sum[i]);
     for (void* to : out) std::memcpy(static_cast<T*>(to) + begin, result, static_cast<std::size_t>(n) * sizeof(T));

@@ -68,8 +68,8 @@ class ThreadGroup final : public Backend, public std::enable_shared_from_this<Th
     const auto* const own = static_cast<const std::byte*>(whole) + rank_ * bytes;
     const auto* const begin = static_cast<const std::byte*>(part);
     const bool apart = begin + bytes <= static_cast<const std::byte*>(whole) || begin >= static_cast<const std::byte*>(whole) + size() * bytes;
-    require(bytes == 0 || apart || begin == own, name_of(transfer.kind), " of ", transfer.count, " elements on the ", axis(), " axis: the part of rank ", rank_,
-            " lies across the whole: it must be the rank's own part of it, or lie elsewhere");
+    require(bytes == 0 || apart || begin == own, name_of(transfer.kind), " of ", transfer.count, " elements on the ", axis(),
+            " axis: the part of rank ", rank_, " lies across the whole: it must be the rank's own part of it, or lie elsewhere");
   }
 
   void meet() {
@@ -165,8 +165,11 @@ inline void ThreadGroup::collective(const Transfer& transfer) {
   hall_->posted[static_cast<std::size_t>(rank_)] = transfer;
   meet();
   const int differs = first_that_differs(hall_->posted);
-  if (differs < 0) move(transfer);
-  else run_->end(different_calls(axis(), watch()->now(), {hall_->posted[0], world_rank(0)}, {hall_->posted[static_cast<std::size_t>(differs)], world_rank(differs)}));
+  if (differs < 0)
+    move(transfer);
+  else
+    run_->end(different_calls(axis(), watch()->now(), {hall_->posted[0], world_rank(0)},
+                              {hall_->posted[static_cast<std::size_t>(differs)], world_rank(differs)}));
   hall_->gone.pass();
   if (differs >= 0) run_->fail_because_ended();
 }
@@ -178,7 +181,8 @@ inline void ThreadGroup::move(const Transfer& transfer) {
   const std::int64_t bytes = transfer.count * size_of(transfer.type);
   if (transfer.kind == Kind::broadcast) return write(transfer.out, all[static_cast<std::size_t>(transfer.peer)].out, bytes);
   if (transfer.kind == Kind::all_gather) {
-    for (int from = 0; from < size(); ++from) write(static_cast<std::byte*>(transfer.out) + from * bytes, all[static_cast<std::size_t>(from)].in, bytes);
+    for (int from = 0; from < size(); ++from)
+      write(static_cast<std::byte*>(transfer.out) + from * bytes, all[static_cast<std::size_t>(from)].in, bytes);
     return;
   }
   if (transfer.kind == Kind::barrier) return;
@@ -186,12 +190,14 @@ inline void ThreadGroup::move(const Transfer& transfer) {
   std::vector<const void*> in;
   std::vector<void*> out;
   for (const Transfer& other : all) in.push_back(scatter ? static_cast<const std::byte*>(other.in) + rank_ * bytes : other.out);
-  if (scatter) out.push_back(transfer.out);
+  if (scatter)
+    out.push_back(transfer.out);
   else
     for (const Transfer& other : all) out.push_back(other.out);
   // All-reduce: slices in multiples of 64 elements, so that no two ranks write to one cache line.
   const std::int64_t slice = (transfer.count / size() / 64 + 1) * 64;
-  const std::int64_t first = scatter ? 0 : std::min(transfer.count, rank_ * slice), last = scatter ? transfer.count : std::min(transfer.count, first + slice);
+  const std::int64_t first = scatter ? 0 : std::min(transfer.count, rank_ * slice),
+                     last = scatter ? transfer.count : std::min(transfer.count, first + slice);
   with_element(transfer.type, [&]<class T>(T) { reduce_elements<T>(out, in, first, last - first, transfer.how); });
   copied_ += (last - first) * size_of(transfer.type) * static_cast<std::int64_t>(out.size());
 }
@@ -207,7 +213,8 @@ inline std::shared_ptr<Backend> ThreadGroup::split(int color, int key, std::stri
   std::vector<int> members;
   for (int rank = 0; rank < size(); ++rank)
     if (choices[static_cast<std::size_t>(rank)].color == color) members.push_back(rank);
-  std::stable_sort(members.begin(), members.end(), [&](int a, int b) { return choices[static_cast<std::size_t>(a)].key < choices[static_cast<std::size_t>(b)].key; });
+  std::stable_sort(members.begin(), members.end(),
+                   [&](int a, int b) { return choices[static_cast<std::size_t>(a)].key < choices[static_cast<std::size_t>(b)].key; });
   const auto leader = static_cast<std::size_t>(members[0]);
   if (rank_ == members[0]) {
     std::vector<int> ranks;

@@ -28,11 +28,18 @@ struct Hall {
   Gate come, gone;         // all have posted; all have finished with the others' memory
   std::vector<Transfer> posted;
   std::vector<Choice> choices;
-  std::vector<std::shared_ptr<Hall>> made;   // by the first member of each part of a split
-  std::unique_ptr<Channel[]> channels;       // from, to
+  std::vector<std::shared_ptr<Hall>> made;  // by the first member of each part of a split
+  std::unique_ptr<Channel[]> channels;      // from, to
 
   Hall(std::string_view axis, std::vector<int> members)
-      : axis(axis), ranks(std::move(members)), come(size()), gone(size()), posted(ranks.size()), choices(ranks.size()), made(ranks.size()), channels(new Channel[ranks.size() * ranks.size()]) {}
+      : axis(axis),
+        ranks(std::move(members)),
+        come(size()),
+        gone(size()),
+        posted(ranks.size()),
+        choices(ranks.size()),
+        made(ranks.size()),
+        channels(new Channel[ranks.size() * ranks.size()]) {}
   int size() const { return static_cast<int>(ranks.size()); }
   Channel& channel(int from, int to) { return channels[static_cast<std::size_t>(from * size() + to)]; }
   /// Nobody waits in here any more for others to come. Those that have met go on to the end of what they do, since they use each other's memory.

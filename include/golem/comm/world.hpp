@@ -24,10 +24,12 @@ class World {
   World() = default;
   /// Cuts `all` in groups; every rank calls it. Throws Error where all.size() is not tp * pp * dp.
   World(Group all, const Layout& layout) : layout_(layout), all_(std::move(all)) {
-    require(layout.tp >= 1 && layout.pp >= 1 && layout.dp >= 1, "a layout of tp ", layout.tp, ", pp ", layout.pp, ", dp ", layout.dp, " has a degree below 1");
+    require(layout.tp >= 1 && layout.pp >= 1 && layout.dp >= 1, "a layout of tp ", layout.tp, ", pp ", layout.pp, ", dp ", layout.dp,
+            " has a degree below 1");
     if (all_.size() != layout.ranks())
-      all_.end_run(sentence("a world of ", all_.size(), all_.size() == 1 ? " rank" : " ranks", " was given a layout of tp ", layout.tp, " x pp ", layout.pp, " x dp ", layout.dp, " = ",
-                            layout.ranks(), " ranks: start that many, or choose degrees whose product is ", all_.size()));
+      all_.end_run(sentence("a world of ", all_.size(), all_.size() == 1 ? " rank" : " ranks", " was given a layout of tp ", layout.tp, " x pp ",
+                            layout.pp, " x dp ", layout.dp, " = ", layout.ranks(), " ranks: start that many, or choose degrees whose product is ",
+                            all_.size()));
     tensor_ = all_.split(data_rank() + layout.dp * stage(), tensor_rank(), "tensor");
     data_ = all_.split(tensor_rank() + layout.tp * stage(), data_rank(), "data");
     pipeline_ = all_.split(tensor_rank() + layout.tp * data_rank(), stage(), "pipeline");
@@ -39,7 +41,9 @@ class World {
 
   /// The world of this process: all ranks that mpirun, srun or torchrun started; one rank where none did. Throws Error where the way to
   /// communicate is not included, naming the header; for processes, include <golem/comm/mpi.hpp>.
-  static World from_env(const Layout& layout, const LaunchOptions& options = {}) { return World(Group(start_ranks(read_environment(), options)), layout); }
+  static World from_env(const Layout& layout, const LaunchOptions& options = {}) {
+    return World(Group(start_ranks(read_environment(), options)), layout);
+  }
 
   const Layout& layout() const { return layout_; }
   int rank() const { return all_.rank(); }
