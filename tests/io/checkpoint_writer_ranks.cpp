@@ -66,11 +66,13 @@ Shared* shared_memory() {
 /// Saves 3, and 3 over itself, on threads. Kills the process at file system step `fatal` of rank `victim`, in the background or not.
 [[noreturn]] void save_until_killed(const std::string& root, int victim, int fatal, Shared& shared) {
   int steps = 0;
+  std::string before;  // of the victim; all writes of a file count as one step
   for (const std::int64_t step : {3, 3}) {
     shared.begun = step;
     const auto sentences = test::on_ranks(layout.ranks(), [&](int rank, golem::function_ref<void()> barrier) {
-      const auto count = [&](std::string_view, const std::string&) {
-        if (rank == victim && ++steps == fatal) ::kill(::getpid(), SIGKILL);
+      const auto count = [&](std::string_view action, const std::string& path) {
+        if (rank != victim || (std::exchange(before, golem::sentence(action, path)) == golem::sentence(action, path) && action == "write")) return;
+        if (++steps == fatal) ::kill(::getpid(), SIGKILL);
       };
       RankState state(layout, rank, step);
       auto options = options_of(rank, barrier);
@@ -112,7 +114,7 @@ TEST_CASE("a machine that stops at any step of any rank's save leaves a checkpoi
       for (const std::string& name : golem::files::names_in(root)) REQUIRE(name[0] != '.');
       ::munmap(shared, sizeof(Shared));
     }
-    CHECK(fatal > (victim == 0 ? 80 : 40));
+    CHECK(fatal > (victim == 0 ? 60 : 20));
   }
 }
 
@@ -196,6 +198,20 @@ TEST_CASE("a rank that never comes is named, and what is left of it confuses no 
     save.finish(std::move(collector.contents));
   });
   CHECK(has(disturbed[0], "part-00001.json' is of another save: does an earlier run still write there?"));
+
+  // Or it writes over a file of this one.
+  const auto overwritten = test::on_ranks(2, [&](int rank, golem::function_ref<void()> barrier) {
+    RankState state(layout, rank, 5);
+    const auto disturb = [&](std::string_view action, const std::string& path) {
+      if (action == "create" && has(path, "part-00001"))
+        test::write(folder / ".step-00000005.partial/model-rank00001-00001-of-00001.safetensors", "");
+    };
+    auto options = options_of(rank, barrier);
+    options.on_file = disturb;
+    golem::save(folder.path, 5, state, options);
+  });
+  const std::string sentence = "': 'model-rank00001-00001-of-00001.safetensors' is no longer what rank 1 wrote";
+  for (const std::string& error : overwritten) CHECK(has(error, "the checkpoint of step 5 was not saved in '" + folder.path + sentence));
   CHECK(sound_step(folder.path) == 3);
 }
 
