@@ -85,9 +85,11 @@ TEST_CASE("the same layout saves the same bytes again, and one rank's folder has
   REQUIRE(sentences == of(fine, 4));
   const auto files = content(folder / "two/step-00000007");
   CHECK(files == content(folder / "one/step-00000007"));
-  CHECK(files.contains("model-rank00001-00001-of-00001.safetensors"));
-  CHECK(files.contains("optimizer-rank00003-00001-of-00001.safetensors"));
-  CHECK(!files.contains("model-rank00002-00001-of-00001.safetensors"));  // of the second data-parallel rank, which owns no weights
+  std::vector<std::string> names;
+  for (const auto& [name, text] : files) names.push_back(name.substr(0, name.find("-00001-of-00001")));
+  CHECK(names == std::vector<std::string>{"model-rank00000", "model-rank00001",  // the second data-parallel rank owns no weights
+                                          "model.safetensors.index.json", "optimizer-rank00000", "optimizer-rank00001", "optimizer-rank00002",
+                                          "optimizer-rank00003", "state.json"});
   const auto index = nlohmann::json::parse(files.at("model.safetensors.index.json"));
   CHECK(index["weight_map"].size() == 3);
   CHECK(index["weight_map"]["layer.0.norm"] == "model-rank00000-00001-of-00001.safetensors");
@@ -169,6 +171,46 @@ TEST_CASE("elements that nobody saved, or two did, are found at loading") {
             "'" + path + "/" + second + "' and '" + path + "/" + third + "' both have elements of tensor 'embedding': one of them is wrong"));
 }
 
+TEST_CASE("files that say different things of one tensor, or of a slice in them, are refused") {
+  const test::Folder folder;
+  REQUIRE(save(folder.path, {.tp = 2}, 7) == of(fine, 2));
+  const std::string path = folder / "step-00000007", name = "model-rank00009-00001-of-00001.safetensors";
+  const auto error_with = [&](const TensorState& tensor, const std::map<std::string, std::string>& metadata) {
+    golem::SafetensorsWriter writer(path + "/" + name, {tensor}, metadata);
+    writer.write(tensor);
+    const std::string digest = writer.finish();
+    change_state(path, [&](golem::CheckpointState& state) { state.files[name] = {writer.size(), digest}; });
+    return load_error(path, {}, 0);
+  };
+  float memory[20]{};
+  const auto slice = [](const std::vector<std::int64_t>& shape) {
+    return golem::format_slice_of({"embedding", shape, {{{0, 3}, {}}, {0, 5}, {0, 15}}}, "x");
+  };
+  const std::string where = "'" + path + "/" + name + "', tensor 'embedding@9': ", key = "slice:embedding@9";
+  const TensorState floats{"embedding@9", DType::f32, {3, 5}, memory, 60}, halves{"embedding@9", DType::f16, {3, 5}, memory, 30};
+  CHECK(has(error_with(floats, {{key, slice({14, 5})}}),
+            where + "tensor 'embedding' is f32 (14, 5) here, but f32 (13, 5) in '" + path + "/model-rank00000"));
+  CHECK(has(error_with(halves, {{key, slice({13, 5})}}), where + "tensor 'embedding' is f16 (13, 5) here, but f32 (13, 5) in '"));
+  CHECK(has(error_with({"embedding@9", DType::f32, {15}, memory, 60}, {{key, slice({13, 5})}}),
+            where + "it is of shape (15), but the slice of 'embedding' that it is said to be has shape (3, 5)"));
+  CHECK(has(error_with(floats, {{key, slice({2, 5})}}), where + "its slice has rows beyond the 2 of the tensor"));
+  CHECK(has(error_with(floats, {{key, "{"}}), where + "no valid JSON"));
+  CHECK(has(error_with(floats, {{key, slice({13, 5})}}), "both have elements of tensor 'embedding'"));
+  CHECK(has(error_with(floats, {}), "has the tensor 'embedding@9', which this state does not"));
+  CHECK(has(error_with({"embedding", DType::f32, {13, 5}, std::vector<float>(65).data(), 260}, {}), "both have elements of tensor 'embedding'"));
+}
+
+TEST_CASE("weights alone load at another layout, without the optimizer's files") {
+  const test::Folder folder;
+  REQUIRE(save(folder.path, {.tp = 2, .dp = 2}, 7) == of(fine, 4));
+  for (const std::string& name : golem::files::names_in(folder / "step-00000007"))
+    if (name.starts_with("optimizer")) std::filesystem::remove(folder / ("step-00000007/" + name));
+  RankState state({.tp = 3}, 1, 8), saved({.tp = 3}, 1, 7), before({.tp = 3}, 1, 8);
+  CHECK(golem::load_weights(folder.path, state, {.ranks = 3}) == 7);
+  for (std::size_t i = 0; i < state.tensors.size(); ++i)
+    CHECK(state.tensors[i] == (state.tensors[i].name.starts_with("optimizer.") ? before : saved).tensors[i]);
+}
+
 TEST_CASE("ranks that disagree on a tensor, or on who saves it, do not save") {
   const test::Folder folder;
   std::vector<float> memory(15, 1.0f);
@@ -204,4 +246,32 @@ TEST_CASE("ranks that disagree on a tensor, or on who saves it, do not save") {
   TensorState wrong = rows(3, 2, true);
   wrong.bytes = 23;
   CHECK(has(save_two(rows(0, 3, true), wrong), "rank 1: cannot save tensor 'w': it has 23 bytes, but its shape, slice and type make 24"));
+}
+
+TEST_CASE("a damaged file of a rank gives an error, or what was saved, even where nobody compares digests") {
+  const test::Folder folder;
+  const Layout layout{.tp = 2, .dp = 2, .layers = 1}, alone{.layers = 1};
+  REQUIRE(save(folder.path, layout, 7) == of(fine, 4));
+  const std::string path = folder / "step-00000007", file = "model-rank00001-00001-of-00001.safetensors", whole = test::read(path + "/" + file);
+  std::uint64_t header = 0;
+  std::memcpy(&header, whole.data(), 8);
+  const RankState saved(alone, 0, 7);
+  test::Dice dice(131);
+  int loaded = 0;
+  for (int i = 0; i < 600; ++i) {
+    const std::string damaged =
+        whole.substr(0, 8) + test::mutated(whole.substr(8, header), dice).append(header, ' ').substr(0, header) + whole.substr(8 + header);
+    test::write(path + "/" + file, damaged);
+    RankState state(alone, 0, 8), before = state;
+    REQUIRE((error_of([&] { golem::load(path, state, {}); }) == "no error") == (damaged == whole));
+    REQUIRE(state == (damaged == whole ? saved : before));
+    if (error_of([&] { golem::load(path, state, {.digests = false}); }) != "no error") {
+      REQUIRE(state == before);
+      continue;
+    }
+    ++loaded;  // with other names in places of no meaning, or other spaces
+    for (std::size_t k = 0; k < state.tensors.size(); ++k) REQUIRE(state.tensors[k].memory.size() == saved.tensors[k].memory.size());
+  }
+  CHECK(loaded > 10);
+  CHECK(loaded < 300);
 }

@@ -19,6 +19,7 @@ namespace test {
 
 struct Layout {
   int tp = 1, dp = 1, pp = 1;
+  int layers = 3;  // of the model
   int ranks() const { return tp * dp * pp; }
 };
 
@@ -32,7 +33,7 @@ class RankState {
       return golem::Slice::Run{length * piece / pieces, length * (piece + 1) / pieces - length * piece / pieces};
     };
     int number = 0;
-    for (const Parameter& w : parameters()) {
+    for (const Parameter& w : parameters(layout.layers)) {
       number += 2;
       const bool tied = w.layer < 0, first = p == 0;
       if (tied ? !first && p != layout.pp - 1 : w.layer % layout.pp != p) continue;
@@ -86,10 +87,10 @@ class RankState {
     Rule rule;
     int layer;
   };
-  static std::vector<Parameter> parameters() {
+  static std::vector<Parameter> parameters(int layers) {
     using golem::DType;
     std::vector<Parameter> all{{"embedding", DType::f32, {13, 5}, Rule::rows, -1}};
-    for (int layer = 0; layer < 3; ++layer) {
+    for (int layer = 0; layer < layers; ++layer) {
       const std::string block = golem::sentence("layer.", layer, ".");
       all.push_back({block + "norm", DType::f32, {5}, Rule::replicated, layer});
       all.push_back({block + "qkv", DType::bf16, {15, 5}, Rule::rows, layer});

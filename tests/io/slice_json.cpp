@@ -27,7 +27,8 @@ golem::RankPart example() {
   golem::RankPart part;
   part.save = "12-345-6", part.rank = 3;
   part.files = {{"model-rank00003-00001-of-00001.safetensors", {123, std::string(64, 'a')}}};
-  part.tensors = {{glu.tensor, DType::bf16, glu.shape, glu.slice, "model-rank00003-00001-of-00001.safetensors"}, {"norm", DType::f32, {5}, golem::whole_slice({5, 1}), ""}};
+  part.tensors = {{glu.tensor, DType::bf16, glu.shape, glu.slice, "model-rank00003-00001-of-00001.safetensors"},
+                  {"norm", DType::f32, {5}, golem::whole_slice({5, 1}), ""}};
   return part;
 }
 

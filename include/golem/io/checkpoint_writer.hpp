@@ -174,7 +174,12 @@ class CheckpointSave {
     state.step = step_;
     state.model = options_.model;
     for (const RankPart& part : parts)
-      for (const auto& [name, file] : part.files) require(state.files.emplace(name, file).second, where(), ": two ranks wrote a file '", name, "'");
+      for (const auto& [name, file] : part.files) {
+        std::error_code cause;
+        const auto bytes = std::filesystem::file_size(partial() + "/" + name, cause);
+        require(!cause && bytes == file.bytes && state.files.emplace(name, file).second, where(), ": '", name, "' is no longer what rank ", part.rank,
+                " wrote: does an earlier run still write there?");
+      }
     checkpoint::write_indexes(partial(), parts, options_, state);
     OutputFile file(partial() + "/state.json", options_.on_file);
     file.write(format_checkpoint_state(state, sentence("cannot save '", file.path(), "'")));
