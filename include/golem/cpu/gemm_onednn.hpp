@@ -227,13 +227,13 @@ inline dnnl_status_t multiply_floats(Device& device, const Product<float, float>
   if (p.bias)
     for (std::int64_t r = 0; r < p.rows; ++r) std::memcpy(p.c + r * p.c_stride, p.bias, static_cast<std::size_t>(p.columns) * sizeof(float));
   const bool moves = strides_over_pages(p.a);
-  const std::int64_t step = moves ? 2048 : p.depth;  // so that no more than 4 MiB are moved at once
+  const std::int64_t step = moves ? 2048 : p.depth;  // so that little more than 4 MiB are moved at once
   dnnl_status_t status = dnnl_success;
   std::int64_t k = 0;
   do {
     const std::int64_t depth = smaller(step, p.depth - k);
     Operand<float> a{p.a.at(0, k), p.a.line_stride, p.a.depth_stride}, b{p.b.at(0, k), p.b.line_stride, p.b.depth_stride};
-    if (moves) a = moved_together(device.scratch<float>(p.rows * depth), a, p.rows, depth);
+    if (moves) a = moved_together(device.scratch<float>(depth * moved_stride<float>(p.rows)), a, p.rows, depth);
     const bool a_rows = a.depth_stride == 1, b_rows = b.line_stride == 1, adds = p.bias || p.accumulate || k > 0;
     status = dnnl_sgemm(a_rows ? 'N' : 'T', b_rows ? 'N' : 'T', p.rows, p.columns, depth, 1.0f, a.data, a_rows ? a.line_stride : a.depth_stride, b.data,
                         b_rows ? b.depth_stride : b.line_stride, adds ? 1.0f : 0.0f, p.c, p.c_stride);

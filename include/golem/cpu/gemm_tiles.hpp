@@ -39,11 +39,18 @@ constexpr bool strides_over_pages(const Operand<T>& a) {
   return a.line_stride == 1 && a.depth_stride * static_cast<std::int64_t>(sizeof(T)) % 4096 == 0;
 }
 
-/// `lines` x `depth` elements of such an operand side by side in `to`.
+/// The stride of what moved_together() makes: a cache line more than `lines`, so that it is no power of two either.
+template <class T>
+constexpr std::int64_t moved_stride(std::int64_t lines) {
+  return lines + 64 / static_cast<std::int64_t>(sizeof(T));
+}
+
+/// `lines` x `depth` elements of such an operand, near each other in the depth * moved_stride(lines) elements at `to`.
 template <class T>
 Operand<T> moved_together(T* to, const Operand<T>& a, std::int64_t lines, std::int64_t depth) {
-  for (std::int64_t k = 0; k < depth; ++k) std::memcpy(to + k * lines, a.at(0, k), static_cast<std::size_t>(lines) * sizeof(T));
-  return {to, 1, lines};
+  const std::int64_t stride = moved_stride<T>(lines);
+  for (std::int64_t k = 0; k < depth; ++k) std::memcpy(to + k * stride, a.at(0, k), static_cast<std::size_t>(lines) * sizeof(T));
+  return {to, 1, stride};
 }
 
 }  // namespace golem::cpu
