@@ -63,9 +63,9 @@ cmake --build build-examples --parallel "$(nproc)" --target pretrain quantize ev
 built=$(date +%s)
 say "built in $((built - started)) seconds"
 
-# Steps are fixed, so that the same seed gives the same model: 800 for each minute behind the first three, which are
+# Steps are fixed, so that the same seed gives the same model: 850 for each minute behind the first three, which are
 # for building, measuring and filling. Two cores with AVX-512 do them in the time given; a slower machine says its own.
-steps=$(((minutes > 3 ? minutes - 3 : 1) * 800))
+steps=$(((minutes > 3 ? minutes - 3 : 1) * 850))
 bin=build-examples/examples
 say "training"
 $bin/pretrain --corpus "$out/corpus/train" --held-out "$out/corpus/held_out" --out "$out/run" --model small --steps "$steps" --validate-every 300 --threads "$threads" >"$out/pretrain.out"

@@ -2,7 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "golem/cpu/device.hpp"
 
+#include <algorithm>
 #include <atomic>
+#include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "catch.hpp"
@@ -54,4 +57,15 @@ TEST_CASE("a thread's scratch memory lasts until its next call and is aligned") 
   });
   CHECK(seen == std::vector<int>{1, 1});
   CHECK(device.memory().of("workspace") > 0);
+}
+
+TEST_CASE("clear clears what it was asked for and no byte more, also in several pieces") {
+  cpu::Device device({.threads = 2});
+  for (const std::size_t bytes : {1, 1000, 1 << 20, (1 << 20) + 1, (3 << 20) + 7}) {
+    std::vector<unsigned char> memory(bytes + 2, 0xab);
+    device.clear(memory.data() + 1, bytes);
+    CHECK(memory.front() == 0xab);
+    CHECK(memory.back() == 0xab);
+    CHECK(std::count(memory.begin(), memory.end(), 0) == static_cast<std::ptrdiff_t>(bytes));
+  }
 }

@@ -226,6 +226,7 @@ TEST_CASE("project cuts operands that are too large to be packed at once") {
 #if GOLEM_ONEDNN
 TEMPLATE_TEST_CASE("oneDNN and golem's kernels agree, float and bfloat16", "", float, bfloat16) {
   using golem::cpu::Product;
+  if (std::is_same_v<TestType, bfloat16> && golem::cpu::detect_isa() < Isa::avx512) return;  // oneDNN 2.6 refuses bfloat16 there, and golem never asks
   Device device({.threads = 2});
   for (const Shape s : shapes) {
     auto x = draw<TestType>(s.n * s.i, 1), w = draw<TestType>(s.o * s.i, 2), bias = draw<TestType>(s.o, 3), dy = draw<TestType>(s.n * s.o, 4);

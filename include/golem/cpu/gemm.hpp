@@ -11,6 +11,7 @@
 #include "golem/cpu/gemm_onednn.hpp"
 #include "golem/cpu/gemm_plain.hpp"
 #include "golem/cpu/gemm_rows.hpp"
+#include "golem/cpu/simd_rows.hpp"
 
 namespace golem::cpu {
 
@@ -54,22 +55,43 @@ void project_backward_input(Device& device, View<X, 2> dx, View<Dy, 2> dy, std::
   multiply(device, Product<T, X>{rows, inputs, outputs, {dy.data, outputs, 1}, {w.data, 1, inputs}, dx.data, inputs});
 }
 
-/// sums[j] += the sum of column j of x, in blocks of 64 rows.   sums (O), x (N, O).
+/// sums += the sums of up to 64 columns of x, whose rows are `stride` apart, in blocks of 64 rows.
+template <class T>
+struct SumColumns {
+  using A = accumulate_t<T>;
+  static constexpr std::int64_t strip = 64, block = 64;
+
+  template <int Bytes>
+  [[gnu::always_inline]] static void run(A* sums, const T* x, std::int64_t rows, std::int64_t stride, std::int64_t columns) {
+    using V = Lanes<A, Bytes>;
+    constexpr int lanes = lane_count<V>, vectors = strip / lanes;
+    V total[vectors] = {};
+    for (std::int64_t start = 0; start < rows; start += block) {
+      V part[vectors] = {};
+      for (std::int64_t r = start; r < smaller(rows, start + block); ++r)
+#pragma GCC unroll 16
+        for (int v = 0; v < vectors; ++v) {
+          V y;
+          load_up_to(y, x + r * stride + v * lanes, columns - v * lanes);
+          part[v] += y;
+        }
+      for (int v = 0; v < vectors; ++v) total[v] += part[v];
+    }
+    for (std::int64_t v = 0; v * lanes < columns; ++v) {
+      V sum;
+      load_up_to(sum, sums + v * lanes, columns - v * lanes);
+      store_up_to(sums + v * lanes, V(sum + total[v]), columns - v * lanes);
+    }
+  }
+};
+
+/// sums[j] += the sum of column j of x.   sums (O), x (N, O).
 template <class T>
 void add_column_sums(Device& device, View<accumulate_t<T>, 1> sums, View<const T, 2> x) {
-  using A = accumulate_t<T>;
-  constexpr std::int64_t strip = 64, block = 64;
-  const std::int64_t rows = x.extent(0), columns = x.extent(1);
+  constexpr std::int64_t strip = SumColumns<T>::strip;
+  const std::int64_t columns = x.extent(1);
   device.parallel(ceil_div(columns, strip), [&](std::int64_t i) {
-    const std::int64_t first = i * strip, width = smaller(strip, columns - first);
-    A total[strip] = {};
-    for (std::int64_t start = 0; start < rows; start += block) {
-      A part[strip] = {};
-      for (std::int64_t r = start; r < smaller(rows, start + block); ++r)
-        for (std::int64_t j = 0; j < width; ++j) part[j] += static_cast<A>(x.data[r * columns + first + j]);
-      for (std::int64_t j = 0; j < width; ++j) total[j] += part[j];
-    }
-    for (std::int64_t j = 0; j < width; ++j) sums.data[first + j] += total[j];
+    run_on<SumColumns<T>>(device.isa(), sums.data + i * strip, x.data + i * strip, x.extent(0), columns, smaller(strip, columns - i * strip));
   });
 }
 

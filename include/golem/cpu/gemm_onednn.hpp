@@ -13,12 +13,14 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <cstring>
 #include <map>
 #include <type_traits>
 
 #include "golem/core/error.hpp"
 #include "golem/cpu/device.hpp"
 #include "golem/cpu/gemm_pack.hpp"
+#include "golem/cpu/gemm_tiles.hpp"
 
 #if DNNL_VERSION_MAJOR != 2 && DNNL_VERSION_MAJOR != 3
 #error "golem: cpu/gemm_onednn.hpp knows oneDNN 2 and 3; add the descriptors of this version there, or build with GOLEM_ONEDNN=0"
@@ -219,10 +221,25 @@ class MatmulCache {
   std::map<MatmulKey, Matmul> made_;
 };
 
-/// Fills a tile of floats with the bias, or zeros: sgemm then adds to it while it is in the cache.
-inline void fill_tile(float* c, std::int64_t c_stride, std::int64_t rows, std::int64_t columns, const float* bias) {
-  for (std::int64_t r = 0; r < rows; ++r)
-    for (std::int64_t j = 0; j < columns; ++j) c[r * c_stride + j] = bias[j];
+/// c = a b + bias, or c += a b, by one thread; a and b have p.depth elements a line.
+inline dnnl_status_t multiply_floats(Device& device, const Product<float, float>& p) {
+  // sgemm adds to the bias while it is in the cache.
+  if (p.bias)
+    for (std::int64_t r = 0; r < p.rows; ++r) std::memcpy(p.c + r * p.c_stride, p.bias, static_cast<std::size_t>(p.columns) * sizeof(float));
+  const bool moves = strides_over_pages(p.a);
+  const std::int64_t step = moves ? 2048 : p.depth;  // so that little more than 4 MiB are moved at once
+  dnnl_status_t status = dnnl_success;
+  std::int64_t k = 0;
+  do {
+    const std::int64_t depth = smaller(step, p.depth - k);
+    Operand<float> a{p.a.at(0, k), p.a.line_stride, p.a.depth_stride}, b{p.b.at(0, k), p.b.line_stride, p.b.depth_stride};
+    if (moves) a = moved_together(device.scratch<float>(depth * moved_stride<float>(p.rows)), a, p.rows, depth);
+    const bool a_rows = a.depth_stride == 1, b_rows = b.line_stride == 1, adds = p.bias || p.accumulate || k > 0;
+    status = dnnl_sgemm(a_rows ? 'N' : 'T', b_rows ? 'N' : 'T', p.rows, p.columns, depth, 1.0f, a.data, a_rows ? a.line_stride : a.depth_stride, b.data,
+                        b_rows ? b.depth_stride : b.line_stride, adds ? 1.0f : 0.0f, p.c, p.c_stride);
+    k += step;
+  } while (k < p.depth && status == dnnl_success);
+  return status;
 }
 
 /// Whether bfloat16 is multiplied faster than float here: by AMX, or AMD's vdpbf16ps. Intel's vdpbf16ps without AMX has half the rate
@@ -240,29 +257,23 @@ inline bool multiplies_bfloat16_fast() {
 template <class T, class Y>
 requires std::is_same_v<T, float> || std::is_same_v<T, bfloat16>
 void multiply_onednn(Device& device, const Product<T, Y>& p) {
-  // Large tiles, since oneDNN packs its operands anew for each; but four of them, where the shape has room, to share out.
-  std::int64_t tile_rows = 512, tile_columns = 768;
-  while (ceil_div(p.rows, tile_rows) * ceil_div(p.columns, tile_columns) < 4 && tile_columns > 96)
-    (tile_columns > tile_rows ? tile_columns : tile_rows) /= 2;
-  const std::int64_t across = ceil_div(p.columns, tile_columns);
+  const OutputTiles tiles(p.rows, p.columns);
   std::atomic<int> failure{dnnl_success};
 
-  device.parallel(ceil_div(p.rows, tile_rows) * across, [&](std::int64_t i) {
+  device.parallel(tiles.count(), [&](std::int64_t i) {
     [[maybe_unused]] const OneThread one_thread;
     const NoSignals no_signals;
-    const std::int64_t row = i / across * tile_rows, column = i % across * tile_columns;
-    const std::int64_t m = smaller(tile_rows, p.rows - row), n = smaller(tile_columns, p.columns - column);
-    const T *const a = p.a.at(row, 0), *const b = p.b.at(column, 0), *const bias = p.bias ? p.bias + column : nullptr;
-    Y* const c = p.c + row * p.c_stride + column;
+    const std::int64_t row = i / tiles.across * tiles.rows, column = i % tiles.across * tiles.columns;
+    Product<T, Y> tile = p;
+    tile.rows = smaller(tiles.rows, p.rows - row), tile.columns = smaller(tiles.columns, p.columns - column);
+    tile.a.data = p.a.at(row, 0), tile.b.data = p.b.at(column, 0), tile.bias = p.bias ? p.bias + column : nullptr;
+    tile.c = p.c + row * p.c_stride + column;
     dnnl_status_t status;
     if constexpr (std::is_same_v<T, float>) {
-      if (bias) fill_tile(c, p.c_stride, m, n, bias);
-      const bool a_rows = p.a.depth_stride == 1, b_rows = p.b.line_stride == 1;
-      status = dnnl_sgemm(a_rows ? 'N' : 'T', b_rows ? 'N' : 'T', m, n, p.depth, 1.0f, a, a_rows ? p.a.line_stride : p.a.depth_stride, b,
-                          b_rows ? p.b.depth_stride : p.b.line_stride, bias || p.accumulate ? 1.0f : 0.0f, c, p.c_stride);
+      status = multiply_floats(device, tile);
     } else {
-      const MatmulKey key{m,
-                          n,
+      const MatmulKey key{tile.rows,
+                          tile.columns,
                           p.depth,
                           p.a.line_stride,
                           p.a.depth_stride,
@@ -271,8 +282,8 @@ void multiply_onednn(Device& device, const Product<T, Y>& p) {
                           p.c_stride,
                           std::is_same_v<Y, float>,
                           p.accumulate,
-                          bias != nullptr};
-      status = MatmulCache::of_this_thread().run(device, key, a, b, c, bias);
+                          p.bias != nullptr};
+      status = MatmulCache::of_this_thread().run(device, key, tile.a.data, tile.b.data, tile.c, tile.bias);
     }
     if (status != dnnl_success) failure = status;
   });
