@@ -7,7 +7,11 @@ root=$(cd "$1" && pwd) folders=$2
 shift 2
 compile=("$@" "-I$root")
 
-has() { echo "#include <$1>" | "${compile[@]}" -x c++ -E - >/dev/null 2>&1; }
+search=()
+for flag in "${compile[@]:1}"; do
+  case $flag in -I* | -isystem*) search+=("$flag") ;; esac
+done
+has() { echo "#include <$1>" | "${compile[0]}" -std=c++20 "${search[@]}" -x c++ -E - >/dev/null 2>&1; }
 
 # Architecture section 6: who needs what.
 leave_out='^$'

@@ -2,9 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <map>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "golem/comm/watch.hpp"
@@ -57,9 +57,19 @@ inline std::string activity_of(const Doing& doing) {
 
 /// What all ranks but `failed` did, ranks that did the same together; "" where there is none.
 inline std::string others_than(int failed, const std::vector<Doing>& ranks) {
-  std::map<std::string, std::vector<int>> same;
-  for (int rank = 0; rank < static_cast<int>(ranks.size()); ++rank)
-    if (rank != failed) same[activity_of(ranks[static_cast<std::size_t>(rank)])].push_back(rank);
+  struct Same {
+    std::string activity;
+    std::vector<int> ranks;
+  };
+  std::vector<Same> same;
+  for (int rank = 0; rank < static_cast<int>(ranks.size()); ++rank) {
+    if (rank == failed) continue;
+    std::string activity = activity_of(ranks[static_cast<std::size_t>(rank)]);
+    std::size_t i = 0;
+    while (i < same.size() && same[i].activity != activity) ++i;
+    if (i == same.size()) same.push_back({std::move(activity), {}});
+    same[i].ranks.push_back(rank);
+  }
   std::string out;
   int shown = 0;
   for (const auto& [activity, who] : same) {

@@ -17,7 +17,7 @@
 #include <string_view>
 #include <thread>
 
-#include "golem/comm/companion.hpp"
+#include "golem/comm/mpi_companion.hpp"
 #include "golem/comm/environment.hpp"
 #include "golem/comm/mpi_calls.hpp"
 

@@ -110,8 +110,7 @@ class Channel {
       const std::lock_guard lock(mutex_);
       closed_ = true;
       left.swap(sends_);
-      left.insert(left.end(), receives_.begin(), receives_.end());
-      receives_.clear();
+      if (left.empty()) left.swap(receives_);
     }
     for (const auto& message : left) message->become(Message::dropped);
   }

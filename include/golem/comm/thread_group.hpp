@@ -44,8 +44,9 @@ class ThreadGroup final : public Backend, public std::enable_shared_from_this<Th
     queue_.drain();
     collective(transfer);
   }
-  std::unique_ptr<PendingTransfer> start(const Transfer& transfer) override;
-  std::shared_ptr<Backend> split(int color, int key, std::string_view axis) override;
+  inline std::unique_ptr<PendingTransfer> start(
+      const Transfer& transfer) override;  // inline here too: else every file that includes this gets all of it
+  inline std::shared_ptr<Backend> split(int color, int key, std::string_view axis) override;
 
  private:
   class PendingMessage;
@@ -211,10 +212,12 @@ inline std::shared_ptr<Backend> ThreadGroup::split(int color, int key, std::stri
     meet();
   }
   std::vector<int> members;
-  for (int rank = 0; rank < size(); ++rank)
-    if (choices[static_cast<std::size_t>(rank)].color == color) members.push_back(rank);
-  std::stable_sort(members.begin(), members.end(),
-                   [&](int a, int b) { return choices[static_cast<std::size_t>(a)].key < choices[static_cast<std::size_t>(b)].key; });
+  for (int rank = 0; rank < size(); ++rank) {
+    if (choices[static_cast<std::size_t>(rank)].color != color) continue;
+    auto place = members.end();
+    while (place != members.begin() && choices[static_cast<std::size_t>(place[-1])].key > choices[static_cast<std::size_t>(rank)].key) --place;
+    members.insert(place, rank);
+  }
   const auto leader = static_cast<std::size_t>(members[0]);
   if (rank_ == members[0]) {
     std::vector<int> ranks;

@@ -2,8 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <chrono>
-#include <condition_variable>
+#include <condition_variable>  // and the part of <chrono> that it needs
 #include <cstdio>
 #include <cstdlib>
 #include <exception>

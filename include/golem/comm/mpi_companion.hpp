@@ -14,7 +14,7 @@
 #include <new>
 #include <string_view>
 
-#include "golem/comm/companion_process.hpp"
+#include "golem/comm/mpi_companion_process.hpp"
 
 namespace golem {
 

@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-#include "golem/comm/companion_page.hpp"
+#include "golem/comm/mpi_companion_page.hpp"
 #include "golem/comm/failure.hpp"
 
 namespace golem {
