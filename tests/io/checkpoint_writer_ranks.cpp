@@ -1,5 +1,5 @@
-// Many ranks saving under adversity: killed at every step of the file system, all at once or one alone; stale parts, full disks, ranks that never
-// come. SPDX-License-Identifier: Apache-2.0
+// Many ranks saving under adversity: killed at every step of the file system, all at once or one alone; stale parts, full disks, ranks that never come.
+// SPDX-License-Identifier: Apache-2.0
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
