@@ -33,7 +33,7 @@ namespace checkpoint {
 // While several ranks save, the partial folder also holds, until rank 0 commits it:
 //   begun             which attempt this is, by rank 0
 //   part-00003.json   rank 3's files are complete, or why they are not (RankPart)
-//   failed            why rank 0 gave up; nothing else is left then
+//   failed            why rank 0 gave up; only this and `begun`, which a late rank may still look for, are left then
 inline std::string part_path(const std::string& folder, int rank) {
   const std::string digits = sentence(rank);
   return folder + "/part-" + std::string(digits.size() < 5 ? 5 - digits.size() : 0, '0') + digits + ".json";
@@ -117,7 +117,7 @@ class CheckpointSave {
     if (options_.ranks == 1) return;
     std::random_device random;
     attempt_ = sentence(random(), "-", random(), "-", random());
-    replace_file(folder_->path() + "/begun", attempt_, options_.on_file);
+    place_file(folder_->path() + "/begun", attempt_, options_.on_file);
   }
 
   RankPart write_part(const CheckpointContents& contents) const {
@@ -139,9 +139,11 @@ class CheckpointSave {
     part.save = attempt_;
     part.rank = options_.rank;
     try {
-      replace_file(checkpoint::part_path(partial(), options_.rank), format_rank_part(part, where()), options_.on_file);
+      place_file(checkpoint::part_path(partial(), options_.rank), format_rank_part(part, where()), options_.on_file);
+      // Nothing may follow in the folder: rank 0 may have committed it.
     } catch (const Error& error) {
-      if (part.error.empty()) part.error = error.what();  // else the first failure is the one to tell
+      const std::string failed = partial() + "/failed";
+      if (part.error.empty()) part.error = std::filesystem::exists(failed) ? checkpoint::text_of_file(failed) : error.what();
     }
     require(part.error.empty(), part.error);
   }
@@ -191,17 +193,17 @@ class CheckpointSave {
     checkpoint::prune(root_, step_, options_.keep_last, options_.keep_every, options_.on_file);
   }
 
-  /// Leaves nothing in the partial folder but why.
+  /// Leaves the reason in the partial folder, and no data.
   void give_up(std::string_view why) {
     folder_->leave();
     if (!files::is_folder(partial())) return;  // it was committed before the failure
     std::error_code ignored;                   // the error that led here is being reported
     for (std::filesystem::directory_iterator entry(partial(), ignored), end; !ignored && entry != end; entry.increment(ignored)) {
       std::error_code busy;
-      std::filesystem::remove(entry->path(), busy);
+      if (entry->path().filename() != "begun") std::filesystem::remove(entry->path(), busy);
     }
     try {
-      replace_file(partial() + "/failed", why);
+      place_file(partial() + "/failed", why);
     } catch (const Error&) {  // then the others give up by their deadline
     }
   }

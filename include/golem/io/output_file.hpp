@@ -106,8 +106,9 @@ class OutputFile {
   Sha256 digest_;
 };
 
-/// Replaces a file by the given text: its readers see the old content or the new, never a part, also after a crash.
-inline void replace_file(const std::string& path, std::string_view text, FileStep step = {}) {
+/// Replaces a file by the given text: its readers see the old content or the new, never a part. Which of them is there after a crash is open until
+/// its folder is synced.
+inline void place_file(const std::string& path, std::string_view text, FileStep step = {}) {
   const std::string partial = path + ".partial";
   try {
     OutputFile file(partial, step);
@@ -118,6 +119,11 @@ inline void replace_file(const std::string& path, std::string_view text, FileSte
     ::unlink(partial.c_str());
     throw;
   }
+}
+
+/// place_file, with the new content there for good.
+inline void replace_file(const std::string& path, std::string_view text, FileStep step = {}) {
+  place_file(path, text, step);
   files::sync_folder(files::parent_of(path), step);
 }
 
