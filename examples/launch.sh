@@ -25,4 +25,19 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$threads} OMP_WAIT_POLICY=${OMP_WAIT_P
 
 options=(-q --oversubscribe --bind-to none --mca mpi_yield_when_idle 1) # -q: golem itself says why a run ended
 [ "$(id -u)" != 0 ] || options+=(--allow-run-as-root)
-exec mpirun "${options[@]}" -n "$ranks" "$@"
+
+# Ctrl-C would make mpirun kill the ranks. Instead they are told by SIGUSR1, which it passes on: golem's programs save and leave. A second one kills.
+setsid mpirun "${options[@]}" -n "$ranks" "$@" <&0 &
+child=$!
+signals=0
+pass_on() {
+  signals=$((signals + 1))
+  if [ $signals = 1 ]; then kill -USR1 "$child"; else kill -TERM "$child"; fi
+}
+trap pass_on INT TERM HUP
+status=0 seen=-1
+while [ $seen != $signals ]; do # a signal interrupts the wait
+  seen=$signals status=0
+  wait "$child" || status=$?
+done
+exit $status

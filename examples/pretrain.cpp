@@ -4,14 +4,14 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
-#include <thread>
+#include <string_view>
 #include <vector>
 
 #include "golem/config/describe.hpp"
+#include "golem/config/stages.hpp"
 #include "golem/data/loader.hpp"
 #include "golem/golem.hpp"
 #ifdef GOLEM_EXAMPLES_MPI
@@ -25,6 +25,7 @@
 #include "models.hpp"
 #include "pretrain_data.hpp"
 #include "pretrain_options.hpp"
+#include "pretrain_ranks.hpp"
 #include "run_folder.hpp"
 
 namespace {
@@ -79,23 +80,6 @@ std::vector<std::string> pull_levers(const PretrainOptions& options, TrainerType
   return notes;
 }
 
-// Threads of one rank: what was asked for, else OMP_NUM_THREADS, else its share of the machine.
-int threads_of(const PretrainOptions& options) {
-  if (options.threads > 0) return options.threads;
-  if (const char* given = std::getenv("OMP_NUM_THREADS")) return std::max(1, std::atoi(given));
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / options.layout.ranks());
-}
-
-// Calls and bytes along each axis, of this rank.
-nlohmann::ordered_json traffic(golem::World& world) {
-  nlohmann::ordered_json out = nlohmann::ordered_json::object();
-  for (const golem::AxisCount& axis : world.counts()) {
-    const golem::TransferCount total = axis.total();
-    out[axis.axis] = {{"calls", total.calls}, {"bytes", total.bytes}, {"seconds", total.seconds}};
-  }
-  return out;
-}
-
 // One rank's part of the run. Rank 0 prepares the files, logs and prints.
 template <class M, class P, int Tp>
 void pretrain(const PretrainOptions& options, golem::World& world) {
@@ -104,30 +88,29 @@ void pretrain(const PretrainOptions& options, golem::World& world) {
   const RunFolder run{options.out};
   const golem::BlankRecipe recipe = golem::recipe(M::config.context);
   const std::string fingerprint = golem::describe(M::config);
-  world.count();
-  world.note(0, "preparing the run");
   world.agree("the model", fingerprint);
-  world.agree("the version", golem::sentence(golem::version.major, '.', golem::version.minor, '.', golem::version.patch));
-  world.agree("the seed", golem::sentence(options.seed));
-  world.agree("the options", golem::sentence(options.steps, " steps of ", options.batch, " rows in micro-batches of ", options.micro_batch, ", ", options.schedule, ", ", P::name));
   if (leads) {
+    const auto note = [&](std::string_view activity) { world.note(0, activity); };
     run.create();
-    const golem::Tokenizer made = examples::make_tokenizer(options, run, M::config.vocab);
-    if (!resumes) examples::build_corpora(options, run, made, recipe);
+    const golem::Tokenizer made = examples::make_tokenizer(options, run, M::config.vocab, note);
+    if (!resumes) examples::build_corpora(options, run, made, recipe, note);
   }
   world.all().barrier();
   const golem::Tokenizer tokenizer = golem::Tokenizer::load(run.tokenizer());
   const golem::Corpus training_rows(run.training_rows()), validation_rows(run.validation_rows());
   golem::require(training_rows.header().tokenizer == tokenizer.digest(), "the corpus '", run.training_rows(), "' was made with another tokenizer than '", run.tokenizer(),
                  "': begin the run anew");
-  world.agree("the data", golem::sentence(tokenizer.digest(), ", ", training_rows.rows(), " rows"));
+  world.note(0, "opening the data");
+  world.agree("the data", examples::describe_data(tokenizer, training_rows, validation_rows));
 
-  golem::cpu::Device device({.threads = threads_of(options)});
+  golem::cpu::Device device({.threads = examples::threads_of(options)});
   golem::TrainerCore<M, P, Tp, golem::cpu::Device> trainer(device, examples::training_config(options), world);
   golem::Loader loader(training_rows, recipe, tokenizer.special(), {.seed = options.seed, .rank = world.data_rank(), .ranks = world.layout().dp});
   State<decltype(trainer)> state{trainer, loader, tokenizer.digest()};
+  const golem::LoadOptions loading{.model = fingerprint, .ranks = world.layout().ranks()};
   if (resumes) {
-    golem::load(options.resume == "auto" ? options.out : options.resume, state, {.model = fingerprint});
+    world.note(0, "loading the checkpoint");
+    golem::load(options.resume == "auto" ? options.out : options.resume, state, loading);
     golem::require(state.tokenizer == tokenizer.digest(), "the checkpoint in '", options.out, "' belongs to another tokenizer than '", run.tokenizer(), "'");
   }
   std::optional<golem::MetricsLog> log;
@@ -187,7 +170,7 @@ void pretrain(const PretrainOptions& options, golem::World& world) {
     const std::int64_t position = loader.position();
     saver.wait();
     world.all().barrier();
-    golem::load(options.out, state, {.model = fingerprint});
+    golem::load(options.out, state, loading);
     if (leads) log->write_note(report.step, golem::sentence("rolled back to step ", trainer.steps(), "; rows ", loader.position(), " to ", position - 1, " are skipped: ", report.note));
     loader.seek(position);
   };
@@ -205,7 +188,7 @@ void pretrain(const PretrainOptions& options, golem::World& world) {
   summary["tokens_per_s"] = seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
   summary["loss"] = last.loss;
   summary["validation_loss"] = validation_loss;
-  summary["traffic"] = traffic(world);
+  summary["traffic"] = examples::traffic(world);
   char digest[17];
   std::snprintf(digest, sizeof digest, "%016llx", static_cast<unsigned long long>(trainer.digest()));
   summary["digest"] = digest;
@@ -228,19 +211,30 @@ int main(int argc, char** argv) {
   PretrainOptions options;
   CLI::App app("Pretrains a GLM on a folder of text, with GLM-130B's objective and recipe.");
   examples::add_options(app, options);
-  CLI11_PARSE(app, argc, argv);
   try {
-    golem::require(!options.corpus.empty() || !options.resume.empty(), "give --corpus with a folder of text, or --resume");
-    if (options.precision == "auto") options.precision = golem::cpu::prefers_bf16() ? "bf16" : "fp32";
-    std::signal(SIGINT, [](int) { interrupted = 1; });
-    std::signal(SIGTERM, [](int) { interrupted = 1; });
-    examples::with_model(options.model, [&]<class M>() {
-      examples::with_training_precision(options.precision, [&]<class P>() {
-        examples::with_tensor_degree<M>(options.layout.tp, [&]<int Tp>() {
-          golem::run_world(options.layout, [&](golem::World& world) { pretrain<M, P, Tp>(options, world); }, {.deadline = options.deadline});
+    const examples::CommandLine line = examples::read_command_line(app, argc, argv, options);
+    if (line.ends) return line.status;
+    for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) std::signal(signal, [](int) { interrupted = 1; });
+    const auto body = [&](golem::World& world) {
+      golem::require(line.refused.empty(), line.refused);
+      world.count();
+      world.note(0, "preparing the run");
+      examples::agree_on_options(options, world);
+      void (*job)(const PretrainOptions&, golem::World&) = nullptr;
+      try {
+        examples::check_options(options);
+        examples::with_model(options.model, [&]<class M>() {
+          examples::with_training_precision(options.precision, [&]<class P>() {
+            examples::with_tensor_degree<M>(options.layout.tp, [&]<int Tp>() { job = pretrain<M, P, Tp>; });
+          });
+          golem::stage_of(M::config, options.layout.pp, options.chunks);
         });
-      });
-    });
+      } catch (const golem::Error& error) {
+        world.all().end_run(error.what());  // all ranks find it: it is no one's failure
+      }
+      job(options, world);
+    };
+    golem::run_world(options.layout, body, {.deadline = options.deadline});
   } catch (const std::exception& error) {
     std::fprintf(stderr, "pretrain: %s\n", error.what());
     return 1;
