@@ -16,10 +16,10 @@ namespace {
 using golem::Layout, golem::PipelineSchedule;
 
 struct Model {
-  static constexpr auto config = golem::checked({.layers = 6, .hidden = 512, .heads = 8, .ffn = 1376, .vocab = 4096, .context = 256, .embedding_std = 0.02});
+  static constexpr auto config = golem::checked({.layers = 6, .hidden = 384, .heads = 6, .ffn = 1024, .vocab = 4096, .context = 128, .embedding_std = 0.02});
 };
 
-constexpr int rows = 16, micro_batch = 2, steps = 7;
+constexpr int rows = 8, micro_batch = 1, steps = 7;
 
 struct Case {
   Layout layout;
