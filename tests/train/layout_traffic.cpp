@@ -34,31 +34,19 @@ void check(const std::vector<AxisCount>& counts, const std::string& axis, Transf
 }
 
 /// Changes what the ranks of one axis do with all-reduces.
-class Altered final : public Backend {
+class Altered final : public PassingBackend {
  public:
   using Change = void (*)(Backend&, const Transfer&);
-  Altered(std::shared_ptr<Backend> inner, std::string axis, Change change) : inner_(std::move(inner)), axis_(std::move(axis)), change_(change) {}
-  int rank() const override { return inner_->rank(); }
-  int size() const override { return inner_->size(); }
-  std::string_view axis() const override { return inner_->axis(); }
-  Watch* watch() override { return inner_->watch(); }
-  std::int64_t copied() const override { return inner_->copied(); }
-  void fail_rank(const std::exception& why) override { inner_->fail_rank(why); }
-  [[noreturn]] void end_run(std::string_view why) override {
-    inner_->end_run(why);
-    fail(why);
-  }
+  Altered(const std::shared_ptr<Backend>& inner, std::string axis, Change change) : PassingBackend(inner), axis_(std::move(axis)), change_(change) {}
   void run(const Transfer& transfer) override {
-    if (inner_->axis() == axis_ && transfer.kind == Transfer::Kind::all_reduce && transfer.how == Reduce::sum) change_(*inner_, transfer);
-    else inner_->run(transfer);
+    if (inner().axis() == axis_ && transfer.kind == Transfer::Kind::all_reduce && transfer.how == Reduce::sum) change_(inner(), transfer);
+    else inner().run(transfer);
   }
-  std::unique_ptr<PendingTransfer> start(const Transfer& transfer) override { return inner_->start(transfer); }
   std::shared_ptr<Backend> split(int color, int key, std::string_view axis) override {
-    return std::make_shared<Altered>(inner_->split(color, key, axis), axis_, change_);
+    return std::make_shared<Altered>(inner().split(color, key, axis), axis_, change_);
   }
 
  private:
-  std::shared_ptr<Backend> inner_;
   std::string axis_;
   Change change_;
 };

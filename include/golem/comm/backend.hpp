@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "golem/comm/communicator.hpp"
 #include "golem/core/number.hpp"
@@ -103,6 +104,30 @@ class Backend {
   [[noreturn]] virtual void end_run(std::string_view why) { fail(why); }
   /// The ranks of one colour, ordered by key: a group of their own, called `axis`. All ranks of this group call it.
   virtual std::shared_ptr<Backend> split(int color, int key, std::string_view axis) = 0;
+};
+
+/// Passes everything on to another Backend; one that counts or changes transfers overrides what it must, and split().
+class PassingBackend : public Backend {
+ public:
+  explicit PassingBackend(std::shared_ptr<Backend> inner) : inner_(std::move(inner)) {}
+  int rank() const override { return inner_->rank(); }
+  int size() const override { return inner_->size(); }
+  std::string_view axis() const override { return inner_->axis(); }
+  Watch* watch() override { return inner_->watch(); }
+  std::int64_t copied() const override { return inner_->copied(); }
+  std::unique_ptr<PendingTransfer> start(const Transfer& transfer) override { return inner_->start(transfer); }
+  void run(const Transfer& transfer) override { inner_->run(transfer); }
+  void fail_rank(const std::exception& why) override { inner_->fail_rank(why); }
+  [[noreturn]] void end_run(std::string_view why) override {
+    inner_->end_run(why);
+    fail(why);
+  }
+
+ protected:
+  Backend& inner() const { return *inner_; }
+
+ private:
+  std::shared_ptr<Backend> inner_;
 };
 
 }  // namespace golem

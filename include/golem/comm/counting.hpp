@@ -35,40 +35,29 @@ struct AxisCount {
 };
 
 /// Counts what goes through it. Parts that are split off it are counted with it.
-class CountedGroup final : public Backend {
+class CountedGroup final : public PassingBackend {
  public:
-  explicit CountedGroup(std::shared_ptr<Backend> inner) : CountedGroup(inner, std::make_shared<AxisCount>()) { count_->axis = inner_->axis(); }
-
-  int rank() const override { return inner_->rank(); }
-  int size() const override { return inner_->size(); }
-  std::string_view axis() const override { return inner_->axis(); }
-  Watch* watch() override { return inner_->watch(); }
-  std::int64_t copied() const override { return inner_->copied(); }
-  void fail_rank(const std::exception& why) override { inner_->fail_rank(why); }
-  [[noreturn]] void end_run(std::string_view why) override {
-    inner_->end_run(why);
-    fail(why);
-  }
+  explicit CountedGroup(const std::shared_ptr<Backend>& inner) : CountedGroup(inner, std::make_shared<AxisCount>()) { count_->axis = inner->axis(); }
 
   /// What was counted since this was made.
   AxisCount count() const {
     AxisCount out = *count_;
-    out.copied = inner_->copied() - copied_before_;
+    out.copied = copied() - copied_before_;
     return out;
   }
 
   void run(const Transfer& transfer) override {
     const Timed timed(add(transfer));
-    inner_->run(transfer);
+    inner().run(transfer);
   }
   std::unique_ptr<PendingTransfer> start(const Transfer& transfer) override {
     TransferCount& counted = add(transfer);
-    auto pending = inner_->start(transfer);
+    auto pending = inner().start(transfer);
     if (!pending) return nullptr;
     return std::make_unique<CountedPending>(std::move(pending), count_, counted);
   }
   std::shared_ptr<Backend> split(int color, int key, std::string_view axis) override {
-    return std::shared_ptr<Backend>(new CountedGroup(inner_->split(color, key, axis), count_));
+    return std::shared_ptr<Backend>(new CountedGroup(inner().split(color, key, axis), count_));
   }
 
  private:
@@ -100,8 +89,8 @@ class CountedGroup final : public Backend {
     TransferCount& count_;
   };
 
-  CountedGroup(std::shared_ptr<Backend> inner, std::shared_ptr<AxisCount> count)
-      : inner_(std::move(inner)), count_(std::move(count)), copied_before_(inner_->copied()) {}
+  CountedGroup(const std::shared_ptr<Backend>& inner, std::shared_ptr<AxisCount> count)
+      : PassingBackend(inner), count_(std::move(count)), copied_before_(copied()) {}
 
   TransferCount& add(const Transfer& transfer) {
     TransferCount& count = count_->kinds[static_cast<std::size_t>(transfer.kind)];
@@ -110,7 +99,6 @@ class CountedGroup final : public Backend {
     return count;
   }
 
-  std::shared_ptr<Backend> inner_;
   std::shared_ptr<AxisCount> count_;
   std::int64_t copied_before_;
 };
