@@ -93,7 +93,7 @@ template <class EngineType>
 Answers fill_by_engine(EngineType& engine, const std::vector<golem::Blank>& blanks, const golem::Tokenizer& tokenizer) {
   Answers answers;
   golem::Sampling sampling = golem::greedy;
-  sampling.max_tokens = 12;
+  sampling.max_tokens = 12, sampling.min_tokens = 1;  // a blank that is nothing was never learned (spec 2.5)
   for (const golem::Blank& blank : blanks) {
     std::vector<std::int32_t> text = left_of(blank, tokenizer), after = tokenizer.encode(blank.after);
     const auto room = static_cast<std::size_t>(engine.capacity() - 16);  // for [MASK], sop and the answer
