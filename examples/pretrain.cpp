@@ -146,17 +146,19 @@ void pretrain(const PretrainOptions& options, golem::World& world) {
     if (++steps_here == 3) std::fprintf(stderr, "%lld steps, about %.1f minutes\n", static_cast<long long>(options.steps - report.step), static_cast<double>(options.steps - report.step) * report.seconds / 60);
   };
   const auto validate = [&] {
-    const int dp = world.layout().dp;
-    golem::Loader rows(validation_rows, recipe, tokenizer.special(), {.rank = world.data_rank(), .ranks = dp, .order = golem::LoaderOptions::Order::stored});
+    const std::int64_t all = std::min<std::int64_t>(validation_rows.rows(), 128), dp = world.layout().dp, rank = world.data_rank();
+    if (all == 0) return;
+    golem::Loader rows(validation_rows, recipe, tokenizer.special(), {.order = golem::LoaderOptions::Order::stored});
+    rows.seek(all * rank / dp);  // each data rank scores its part of them
     golem::LossSummary losses;
-    for (std::int64_t left = std::min<std::int64_t>(validation_rows.rows(), 128) / dp; left > 0;) {
+    for (std::int64_t left = all * (rank + 1) / dp - rows.position(); left > 0;) {
       const int count = static_cast<int>(std::min<std::int64_t>(options.micro_batch, left));
       losses += trainer.evaluate(rows.next(count));
       left -= count;
     }
     std::vector<double> sums{losses.row_means, static_cast<double>(losses.rows)};
     trainer.sum(sums, world.data());
-    validation_loss = sums[1] > 0 ? sums[0] / sums[1] : 0;
+    validation_loss = sums[0] / sums[1];
     if (leads) log->write_validation(trainer.steps(), validation_loss);
   };
   const auto barrier = [&] { world.all().barrier(); };

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what is missing (Debian, Ubuntu), builds golem's tests, benchmarks and examples, and runs the tests.
+# Installs what is missing (Debian, Ubuntu), builds golem's tests and examples, and runs the tests.
 # SPDX-License-Identifier: Apache-2.0
-# bash tests/run.sh [--all]     --all: the long tests too (sanitizers, nvcc)
+# bash tests/run.sh [--all]     --all: the long tests too (sanitizers, nvcc, every variant of every layout), and the benchmarks are built
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
@@ -40,7 +40,12 @@ done
 mkdir -p build
 generator=()
 if [ ! -e build/CMakeCache.txt ] && command -v ninja >/dev/null; then generator=(-G Ninja); fi
-cmake -S . -B build "${generator[@]}" -DCMAKE_BUILD_TYPE=Release | tee build/configured
+benches=OFF # they are compiled with the long tests, and by bench/run.sh
+if [ ${#long[@]} = 0 ]; then
+  benches=ON
+  export GOLEM_TEST_ALL=1 # every variant of every layout
+fi
+cmake -S . -B build "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DGOLEM_BUILD_BENCH=$benches | tee build/configured
 grep -q 'left out: most tests' build/configured && { echo "the tests need Catch2"; exit 1; }
 cmake --build build --parallel "$(nproc)"
 

@@ -66,7 +66,7 @@ void block(benchmark::State& state) {
     batch.first_window.push_back(r + 1);
   }
   golem::RowsOnDevice<D> on_device;
-  on_device.upload(device, batch, golem::Mask::prefix);
+  on_device.upload(device, batch, M::config);
   const golem::RotaryTables<M, float, D> rotary(device);
   const auto on_rows = on_device.rows<float>(rotary.cos(), rotary.sin());
   const golem::Block<M, T, 1> layer(0);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -45,15 +46,16 @@ golem::Batch batch_of(int count) {
   return batch;
 }
 
-double waited(golem::World& world, const std::string& axis) {
-  for (const golem::AxisCount& count : world.counts())
-    if (count.axis == axis) return count.total().seconds;
-  return 0;
+/// Seconds that this rank has waited for others, along every axis.
+double waited(golem::World& world) {
+  double seconds = 0;
+  for (const golem::AxisCount& count : world.counts()) seconds += count.total().seconds;
+  return seconds;
 }
 
 struct Times {
-  std::vector<double> alone, layout, waits, reduction;  // seconds: a step of each; of the layout's, waiting for others; its data reduction alone
-  double pipeline = 0;                                  // share of the steps that ranks waited for their neighbours, mean over ranks
+  std::vector<double> alone, layout, reduction;  // seconds: a step of each; the data ranks' all-reduce of all gradients alone
+  double waits = 0;                              // share of the steps that ranks waited for each other, mean over ranks
 };
 
 template <int Tp>
@@ -70,28 +72,27 @@ void run(const Case& c, golem::Group all, Times& times, std::mutex& mutex) {
     return batch;
   };
   golem::Buffer<float, golem::cpu::Device> gradients(device, trainer.gradients().size(), "gradients");
-  double pipeline = 0, whole = 0;
+  double waits = 0, whole = 0;
   for (int step = 0; step < steps + 1; ++step) {  // the first one warms up
     double start = limits::now();
     if (alone) alone->step(source);
     const double one = limits::now() - start;
     world.all().barrier();
-    const double before = waited(world, "pipeline") + waited(world, "data") + waited(world, "tensor"), stages_before = waited(world, "pipeline");
+    const double before = waited(world);
     start = limits::now();
     trainer.step(source);
-    const double many = limits::now() - start;
-    const double waits = waited(world, "pipeline") + waited(world, "data") + waited(world, "tensor") - before, stages = waited(world, "pipeline") - stages_before;
+    const double many = limits::now() - start, waiting = waited(world) - before;
     world.all().barrier();
     start = limits::now();
     world.data().all_reduce(gradients.view(), golem::Reduce::sum);
     const double reduction = limits::now() - start;
     if (step == 0) continue;
-    pipeline += stages, whole += many;
+    waits += waiting, whole += many;
     if (world.rank() > 0) continue;
-    times.alone.push_back(one), times.layout.push_back(many), times.waits.push_back(waits), times.reduction.push_back(reduction);
+    times.alone.push_back(one), times.layout.push_back(many), times.reduction.push_back(reduction);
   }
   const std::lock_guard lock(mutex);
-  times.pipeline += pipeline / whole / c.layout.ranks();
+  times.waits += waits / whole / c.layout.ranks();
 }
 
 void layout(benchmark::State& state, Case c) {
@@ -104,16 +105,13 @@ void layout(benchmark::State& state, Case c) {
     });
     state.SetIterationTime(limits::median(times.layout));
   }
-  const double alone = limits::median(times.alone), step = limits::median(times.layout), waits = limits::median(times.waits);
+  const double alone = limits::median(times.alone), step = limits::median(times.layout);
   state.counters["ms_one_rank"] = 1e3 * alone;
   state.counters["ms"] = 1e3 * step;
   state.counters["efficiency"] = alone / step;
-  state.counters["exposed"] = waits / step;  // share of the step that rank 0 waits for others: transfers, and work that is dealt out unevenly
-  if (c.layout.dp > 1) state.counters["overlapped"] = std::max(0.0, 1 - waits / limits::median(times.reduction));  // of the reduction's own time
-  if (c.layout.pp > 1) {
-    state.counters["bubble"] = times.pipeline;
-    state.counters["formula"] = golem::bubble(c.schedule, c.layout.pp, c.chunks, rows / micro_batch);
-  }
+  state.counters["waits"] = times.waits;  // exposed transfers, bubbles, and work that is dealt out unevenly
+  if (c.layout.dp > 1) state.counters["reduction"] = limits::median(times.reduction) / step;  // what would be exposed if nothing overlapped
+  if (c.layout.pp > 1) state.counters["bubble_formula"] = golem::bubble(c.schedule, c.layout.pp, c.chunks, rows / micro_batch);
 }
 
 void add(const char* name, Case c) { benchmark::RegisterBenchmark(name, layout, c)->UseManualTime()->Iterations(1)->Unit(benchmark::kMillisecond); }

@@ -45,6 +45,8 @@ struct Run {
   Layout layout = {};
   TrainingConfig training = {};
   int steps = 20;
+  int length = 16;                                              // of rows
+  bool gaps = false;                                            // rows without targets
   const FullState* resumed = nullptr;                           // where it goes on from
   function_ref<Group(Group)> wrap = {};                         // changes how ranks communicate, to see a comparison fail
   function_ref<void(World&, View<double, 1>)> after_step = {};  // may change the weights of a double-precision run
@@ -54,16 +56,19 @@ struct Run {
 struct Samples {
   int rank = 0, ranks = 1, length = 16;
   std::int64_t position = 0;
+  bool gaps = false;  // every third row has nothing that is scored
   Batch batch = {};
 
   const Batch& operator()(int rows) {
     batch = {.rows = rows, .length = length, .first_window = {0}};
     for (int r = 0; r < rows; ++r) {
-      const Batch row = models::random_batch(1, length, Model::config.vocab, static_cast<std::uint64_t>(position + std::int64_t{rank} * rows + r));
+      const std::int64_t number = position + std::int64_t{rank} * rows + r;
+      Batch row = models::random_batch(1, length, Model::config.vocab, static_cast<std::uint64_t>(number));
+      if (gaps && number % 3 == 0) row.targets.assign(row.targets.size(), -1);
       const auto append = [](auto& to, const auto& from) { to.insert(to.end(), from.begin(), from.end()); };
       append(batch.tokens, row.tokens), append(batch.positions, row.positions), append(batch.targets, row.targets), append(batch.windows, row.windows);
       batch.first_window.push_back(static_cast<std::int32_t>(batch.windows.size()));
-      batch.tasks.push_back((position + r) % 2 ? Task::generation : Task::blank);
+      batch.tasks.push_back(number % 2 ? Task::generation : Task::blank);
     }
     position += std::int64_t{ranks} * rows;
     return batch;
@@ -148,7 +153,7 @@ void train(const Group& all, const Run& run, Outcome& outcome, std::mutex& mutex
     trainer.visit_state(exchange);
   }
   const std::vector<AxisCount> before = world.counts();
-  Samples samples{.rank = world.data_rank(), .ranks = run.layout.dp, .position = trainer.samples()};
+  Samples samples{.rank = world.data_rank(), .ranks = run.layout.dp, .length = run.length, .position = trainer.samples(), .gaps = run.gaps};
   for (int i = 0; i < run.steps; ++i) {
     const StepReport report = trainer.step(samples);
     const std::lock_guard lock(mutex);
@@ -163,7 +168,7 @@ void train(const Group& all, const Run& run, Outcome& outcome, std::mutex& mutex
   }
   exchange.state = &outcome.state, exchange.loads = false;
   trainer.visit_state(exchange);
-  Samples held_out{.position = 1000};
+  Samples held_out{.length = run.length, .position = 1000};
   const LossSummary evaluated = trainer.evaluate(held_out(run.training.micro_batch));
   const std::lock_guard lock(mutex);
   if (world.rank() == run.layout.ranks() - 1) outcome.evaluated = evaluated;

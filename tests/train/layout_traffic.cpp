@@ -97,7 +97,7 @@ TEST_CASE("tensor ranks exchange four sums a block, or as many scatters and gath
           scattered.add(batches * (4 * blocks + 1), part);
           gathered.add(batches * (2 * blocks + 1), part);      // forward: before qkv and up; before the head
           gathered.add(batches * (4 * blocks + 1), part);      // backward: behind both branches, qkv's and up's inputs again; before the embedding
-          for (const std::int64_t norms : {2 * 2 * blocks + 2}) reduced.add(norms, c.hidden);  // their gradients, once a step
+          reduced.add(2 * 2 * blocks + 2, c.hidden);           // gradients of the norms, once a step
         }
         check(counts, "tensor", Kind::all_reduce, reduced);
         check(counts, "tensor", Kind::reduce_scatter, scattered);
@@ -159,10 +159,10 @@ TEST_CASE("a norm counted twice breaks the equality with one rank") {
         }) > 1e-6);
 }
 
-TEST_CASE("a bias that joins on every rank breaks the equality with one rank") {
+TEST_CASE("a constant that a second rank adds to each sum, as a bias on every rank would, breaks the equality with one rank") {
   CHECK(difference_with({.tp = 2}, "tensor", [](Backend& inner, const Transfer& transfer) {
           if (inner.rank() == 1 && transfer.count == micro_batch * length * Model::config.hidden)
-            for (std::int64_t i = 0; i < transfer.count; ++i) static_cast<double*>(transfer.out)[i] += 1e-3;  // as a bias of this size would
+            for (std::int64_t i = 0; i < transfer.count; ++i) static_cast<double*>(transfer.out)[i] += 1e-3;
           inner.run(transfer);
         }) > 1e-6);
 }
@@ -179,6 +179,18 @@ TEST_CASE("a rank whose weights go astray is found, with the tensor's name") {
   }
 }
 
+TEST_CASE("ranks that were made for different runs are told apart before the first step") {
+  CHECK_THROWS_WITH(run_ranks(2,
+                              [](Group all) {
+                                World world(all, {.dp = 2});
+                                cpu::Device device({.threads = 1});
+                                TrainingConfig config = base;
+                                config.seed += static_cast<std::uint64_t>(world.rank());
+                                TrainerCore<Model, fp64, 1, cpu::Device>(device, config, world);
+                              }),
+                    Catch::Matchers::Contains("the training configuration"));
+}
+
 TEST_CASE("layouts, schedules and batches that do not go together are refused with a sentence") {
   const auto refused = [](Layout layout, auto change, const char* words) {
     Run run{.layout = layout, .training = base, .steps = 1};
@@ -188,10 +200,13 @@ TEST_CASE("layouts, schedules and batches that do not go together are refused wi
   const auto nothing = [](TrainingConfig&) {};
   refused({.pp = 9}, nothing, "lower pp or chunks");
   refused({.dp = 3}, nothing, "cannot be dealt out to 3 data ranks");
+  refused({.dp = 2}, [](TrainingConfig& c) { c.batch = {.full = 8, .start = 2, .increment = 3, .ramp_samples = 100}; }, "every size that its ramp goes through");
+  refused({}, [](TrainingConfig& c) { c.batch = {.full = 8, .start = 2, .increment = 0, .ramp_samples = 100}; }, "increment must be at least 1");
   refused({.pp = 3}, [](TrainingConfig& c) { c.schedule = PipelineSchedule::interleaved, c.chunks = 2; }, "a multiple of the stages");
   refused({.pp = 2}, [](TrainingConfig& c) { c.chunks = 2; }, "set chunks to 1, or the schedule to interleaved");
   refused({}, [](TrainingConfig& c) { c.schedule = PipelineSchedule::interleaved, c.chunks = 2; }, "without a pipeline");
   refused({.dp = 2}, [](TrainingConfig& c) { c.zero = 2; }, "ZeRO stage 2");
   refused({.dp = 2}, [](TrainingConfig& c) { c.add_like.data_ranks = 2; }, "add_like is for a run on one rank");
+  refused({}, [](TrainingConfig& c) { c.add_like.data_ranks = 0; }, "at least 1");
   refused({.dp = 2}, [](TrainingConfig& c) { c.micro_batch = 0; }, "micro_batch must be at least 1");
 }

@@ -40,7 +40,7 @@ struct low_gradients {
   using compute = typename Base::compute;
   using master = typename Base::master;
   using gradient = typename Base::compute;
-  static constexpr const char* name = Base::name;
+  static constexpr const char* name = "low_gradients";
 };
 
 /// Inference in bfloat16.

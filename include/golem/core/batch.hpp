@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -28,5 +29,20 @@ struct Batch {
   std::vector<std::int32_t> first_window = {};  // (B + 1)
   std::vector<Task> tasks = {};                 // (B)
 };
+
+/// The batch with rows as long as the next multiple of `multiple` tokens: what is added is in no window and is not scored.
+inline Batch padded(const Batch& batch, int multiple) {
+  const int length = (batch.length + multiple - 1) / multiple * multiple;
+  if (length == batch.length) return batch;
+  Batch out{.rows = batch.rows, .length = length, .windows = batch.windows, .first_window = batch.first_window, .tasks = batch.tasks};
+  const auto pad = [&](const std::vector<std::int32_t>& from, std::vector<std::int32_t>& to, std::int32_t value) {
+    for (int r = 0; r < batch.rows; ++r) {
+      to.insert(to.end(), from.begin() + r * batch.length, from.begin() + (r + 1) * batch.length);
+      to.insert(to.end(), static_cast<std::size_t>(length - batch.length), value);
+    }
+  };
+  pad(batch.tokens, out.tokens, 0), pad(batch.positions, out.positions, 0), pad(batch.targets, out.targets, -1);
+  return out;
+}
 
 }  // namespace golem

@@ -58,7 +58,7 @@ View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::forw
   }
   batch_.rows = 1, batch_.length = static_cast<int>(batch_.tokens.size());
   batch_.windows.clear(), batch_.first_window.assign(2, 0);
-  rows_.upload(*device_, batch_, M::config.mask);
+  rows_.upload(*device_, batch_, M::config);
   device_->copy_in(sequences_.data(), host_sequences_.data(), host_sequences_.size() * sizeof(CachedSequence));
   device_->copy_in(last_rows_.data(), host_last_.data(), host_last_.size() * sizeof(std::int32_t));
 
@@ -104,7 +104,7 @@ LossSummary EngineCore<M, P, Tp, D>::evaluate(const Batch& batch) {
   require(batch.rows <= options_.sequences && batch.length <= options_.capacity, "an Engine made for ", options_.sequences, " sequences of ", options_.capacity,
           " tokens was asked to evaluate ", batch.rows, " rows of ", batch.length);
   LossSummary losses;
-  rows_.upload(*device_, batch, M::config.mask);
+  rows_.upload(*device_, batch, M::config);
   scoring_.upload(*device_, batch, 0, M::config.vocab);
   const Rows<A> rows = rows_.rows(rotary_.cos(), rotary_.sin());
   transformer_->begin(tp_, 0, rows.rows, rows.length);

@@ -33,17 +33,20 @@ struct Rows {
 template <class D>
 class RowsOnDevice {
  public:
-  /// Copies `batch`, with each window's prefix as `mask` wants it.
-  void upload(D& device, const Batch& batch, Mask mask) {
+  /// Copies `batch`, with each window's prefix as the model's mask wants it. Throws Error where a token is none of its vocabulary.
+  void upload(D& device, const Batch& batch, const ModelConfig& c) {
     require(batch.rows > 0 && batch.length > 0, "a batch of ", batch.rows, " rows of ", batch.length, " tokens has nothing to compute");
     const auto n = static_cast<std::size_t>(batch.rows) * static_cast<std::size_t>(batch.length);
     require(batch.tokens.size() == n && batch.positions.size() == n && batch.first_window.size() == static_cast<std::size_t>(batch.rows) + 1,
             "a batch of ", batch.rows, " x ", batch.length, " tokens came with ", batch.tokens.size(), " tokens, ", batch.positions.size(), " positions and ",
             batch.first_window.size(), " window offsets");
+    for (std::size_t i = 0; i < n; ++i)
+      require(batch.tokens[i] >= 0 && batch.tokens[i] < c.vocab, "row ", i / static_cast<std::size_t>(batch.length), " has token ", batch.tokens[i], ", and the model's vocabulary ends at ",
+              c.vocab - 1, ": the data were made with another tokenizer");
     windows_host_ = batch.windows;
     for (Window& window : windows_host_) {
-      if (mask == Mask::causal) window.prefix = 0;
-      if (mask == Mask::bidirectional) window.prefix = window.end - window.begin;
+      if (c.mask == Mask::causal) window.prefix = 0;
+      if (c.mask == Mask::bidirectional) window.prefix = window.end - window.begin;
     }
     put(device, tokens_, batch.tokens.data(), n);
     put(device, positions_, batch.positions.data(), n);

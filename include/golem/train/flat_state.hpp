@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "golem/comm/world.hpp"
@@ -50,6 +51,12 @@ class FlatState {
     else return weights_.view();
   }
 
+  /// Whether this rank counts its owned elements of a tensor, where each element of the model is to count once.
+  bool speaks_for(const FlatTensor& tensor) const {
+    const bool among_tensor_ranks = tensor.parameter.shard != Shard::replicated || place_.tensor_rank == 0;
+    return among_tensor_ranks && (layout_.shards() > 1 || place_.data_rank == 0) && (tensor.number != 0 || place_.speaks_for_embedding);
+  }
+
   /// The owned elements of a tensor, in the master type.
   View<A, 1> owned_master(const FlatTensor& tensor) const {
     const FlatLayout::Piece piece = layout_.piece(tensor, place_.data_rank);
@@ -86,10 +93,10 @@ class FlatState {
     if (piece.count == 0) return;
     const std::int64_t at = tensor.offset + piece.begin;
     AdamwTensors<A, T, G> tensors{.master = owned_master(tensor),
-                               .moment1 = {moment1_.data() + piece.owned, piece.count},
-                               .moment2 = {moment2_.data() + piece.owned, piece.count},
-                               .compute = {},
-                               .gradient = {gradients_.data() + at, piece.count}};
+                                  .moment1 = {moment1_.data() + piece.owned, piece.count},
+                                  .moment2 = {moment2_.data() + piece.owned, piece.count},
+                                  .compute = {},
+                                  .gradient = {gradients_.data() + at, piece.count}};
     if constexpr (has_master_copy<P>) tensors.compute = {weights_.data() + at, piece.count};
     adamw(*device_, tensors, step);
   }
@@ -146,8 +153,7 @@ class FlatState {
                         .bytes = static_cast<std::size_t>(piece.count) * sizeof(A)};
       if (p.columns) state.shape.push_back(p.columns);
       if (piece.count != p.size()) state.slice = slice_of(p, place_.tp, place_.tensor_rank, piece.begin, piece.count);
-      const bool cut = elements == Elements::owned && layout_.shards() > 1;
-      state.owned = (p.shard != Shard::replicated || place_.tensor_rank == 0) && (cut || place_.data_rank == 0) && (tensor.number != 0 || place_.speaks_for_embedding);
+      state.owned = speaks_for(tensor) && (elements == Elements::owned || place_.data_rank == 0);
       visitor.tensor(state);
     }
     if constexpr (!D::host_memory) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 #include <vector>
 
 #include "golem/train/trainer_core.hpp"
@@ -13,6 +14,11 @@ template <Model M, TrainingPrecision P, int Tp, Device D>
 void TrainerCore<M, P, Tp, D>::check(const Batch& batch) const {
   require(batch.rows <= config_.micro_batch, "a batch of ", batch.rows, " rows does not fit a micro-batch of ", config_.micro_batch, ": see TrainingConfig::micro_batch");
   require(batch.length <= M::config.context, "a batch of rows of ", batch.length, " tokens does not fit the model's context of ", M::config.context);
+}
+
+template <Model M, TrainingPrecision P, int Tp, Device D>
+int TrainerCore<M, P, Tp, D>::cut() const {
+  return tp_.sequence_parallel() || memory_->keep() == Keep::split_inputs ? Tp : 1;
 }
 
 template <Model M, TrainingPrecision P, int Tp, Device D>
@@ -30,7 +36,7 @@ typename TrainerCore<M, P, Tp, D>::Step TrainerCore<M, P, Tp, D>::read_batches(B
     const Batch& batch = next(static_cast<int>(of_this));
     require(batch.rows == of_this, "the batch source returned ", batch.rows, " rows where ", of_this, " were asked for");
     check(batch);
-    step.batches.push_back(batch);
+    step.batches.push_back(padded(batch, cut()));
   }
   exchange_.share(step.batches);
   return step;
@@ -53,7 +59,7 @@ void TrainerCore<M, P, Tp, D>::run(Step& step) {
   const auto count = static_cast<int>(step.batches.size());
   const std::vector<PipelineAction> actions = pipeline_schedule(config_.schedule, layout.pp, config_.chunks, count, world_.stage());
   if (rows_.size() < step.batches.size()) rows_.resize(step.batches.size());
-  for (std::size_t i = 0; i < step.batches.size(); ++i) rows_[i].upload(*device_, step.batches[i], M::config.mask);
+  for (std::size_t i = 0; i < step.batches.size(); ++i) rows_[i].upload(*device_, step.batches[i], M::config);
 
   const std::size_t pairs = static_cast<std::size_t>(config_.chunks) * step.batches.size();
   step.kept.assign(pairs, -1), step.deferred.assign(pairs, -1);
@@ -168,10 +174,10 @@ void TrainerCore<M, P, Tp, D>::backward_weight(Step& step, const PipelineAction&
 
 template <Model M, TrainingPrecision P, int Tp, Device D>
 void TrainerCore<M, P, Tp, D>::accumulate(const Batch& batch, std::int64_t rows_in_step, LossSummary& losses) {
-  require(world_.layout().pp == 1, "accumulate adds the gradients of one batch on one stage, and this layout has ", world_.layout().pp, ": use step");
+  require(world_.layout().ranks() == 1 && config_.add_like.data_ranks == 1, "accumulate adds the gradients of one batch on one rank, and this layout has ", world_.layout().ranks(),
+          ": use step");
   check(batch);
   Step step{.rows = rows_in_step, .batches = {batch}, .samples = {samples_ + losses.rows}, .losses = losses};
-  exchange_.share(step.batches);
   run(step);
   losses = step.losses;
 }
@@ -180,10 +186,10 @@ template <Model M, TrainingPrecision P, int Tp, Device D>
 LossSummary TrainerCore<M, P, Tp, D>::evaluate(const Batch& batch) {
   if (reads()) check(batch);
   std::vector<Batch> batches;
-  if (reads()) batches.push_back(batch);
+  if (reads()) batches.push_back(padded(batch, cut()));
   exchange_.share(batches);
   if (rows_.empty()) rows_.resize(1);
-  rows_[0].upload(*device_, batches[0], M::config.mask);
+  rows_[0].upload(*device_, batches[0], M::config);
   const Rows<A> rows = rows_[0].rows(rotary_.cos(), rotary_.sin());
   for (int chunk = 0; chunk < config_.chunks; ++chunk) forward_through(chunk, 0, rows);
 

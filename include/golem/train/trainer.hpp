@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "golem/config/describe.hpp"
 #include "golem/config/layout.hpp"
 #include "golem/core/own_device.hpp"
 #include "golem/golem_fwd.hpp"
@@ -19,7 +20,7 @@ template <class M, class P, Layout layout, class D>
 class Trainer : private OwnDevice<D>, public TrainerCore<M, P, layout.tp, D> {
   static_assert(Model<M>, "golem: a model is a type with a ModelConfig `config`: struct my_glm { static constexpr auto config = golem::checked({...}); };");
   static_assert(prove_model<M>());
-  static_assert(TrainingPrecision<P>, "golem: Trainer needs fp32, fp64, bf16_mixed or fp16_mixed; bf16, fp16 and quantized are for inference");
+  static_assert(TrainingPrecision<P>, "golem: Trainer needs fp32, fp64, bf16_mixed, fp16_mixed or low_gradients of one of these; bf16, fp16 and quantized are for inference");
   static_assert(Device<D>, "golem: Trainer's last argument must be a device, such as golem::cpu::Device");
   static_assert(layout.tp >= 1 && layout.pp >= 1 && layout.dp >= 1, "golem: Layout::tp, pp and dp must be at least 1");
   static_assert(layout.pp <= M::config.layers + 2, "golem: Layout::pp must be at most ModelConfig::layers + 2, since embedding and head count as a layer each");
@@ -29,8 +30,7 @@ class Trainer : private OwnDevice<D>, public TrainerCore<M, P, layout.tp, D> {
     static_assert(layout.ranks() == 1, "golem: a Trainer of several ranks needs a device and a World of Layout's ranks: Trainer(device, config, world)");
   }
   explicit Trainer(D& device, const TrainingConfig& config = {}, const World& world = {}) : TrainerCore<M, P, layout.tp, D>(device, config, world) {
-    require(world.layout() == layout, "a Trainer for tp ", layout.tp, ", pp ", layout.pp, ", dp ", layout.dp, " was given a world of tp ", world.layout().tp, ", pp ",
-            world.layout().pp, ", dp ", world.layout().dp, ": make the World with the same Layout");
+    require(world.layout() == layout, "a Trainer for ", describe(layout), " was given a world of ", describe(world.layout()), ": make the World with the same Layout");
   }
 };
 

@@ -51,7 +51,7 @@ struct GradientNorm {
 };
 
 /// Members that take part in communication are to be called by all ranks of the world, in the same order: the constructor,
-/// visit_state, step, and evaluate (by the ranks of World::model()).
+/// visit_state, step, any, digest; sum by the ranks of its group, and evaluate by those of World::model().
 template <Model M, TrainingPrecision P, int Tp, Device D>
 class TrainerCore {
   static_assert(M::config.heads % Tp == 0, "golem: Layout::tp must divide ModelConfig::heads");
@@ -78,7 +78,7 @@ class TrainerCore {
   /// counts, and all get its losses.
   LossSummary evaluate(const Batch& batch);
 
-  /// Adds the gradients of `batch` to gradients(), as a micro-batch of a step of `rows_in_step` rows. On one stage.
+  /// Adds the gradients of `batch` to gradients(), as a micro-batch of a step of `rows_in_step` rows. On one rank.
   void accumulate(const Batch& batch, std::int64_t rows_in_step, LossSummary& losses);
 
   /// Adds up numbers over the ranks of a group of world().
@@ -137,6 +137,7 @@ class TrainerCore {
   };
 
   void check(const Batch& batch) const;
+  int cut() const;  // what the length of rows must be a multiple of
   Step read_batches(BatchSource next, std::int64_t rows);
   void run(Step& step);
   void note(const PipelineAction& action);

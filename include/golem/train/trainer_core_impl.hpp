@@ -6,6 +6,7 @@
 #include <cmath>
 #include <vector>
 
+#include "golem/config/describe.hpp"
 #include "golem/config/stages.hpp"
 #include "golem/train/schedules.hpp"
 #include "golem/train/trainer_core.hpp"
@@ -34,17 +35,31 @@ inline std::vector<Stage> stages_of(const ModelConfig& c, const World& world, in
 /// Micro-batches of one data rank in a step of `rows` rows. Throws Error where the rows cannot be dealt out evenly.
 inline int micro_batches_of(const TrainingConfig& config, const Layout& layout, std::int64_t rows) {
   require(config.micro_batch >= 1, "a Trainer was asked for micro-batches of ", config.micro_batch, " rows: TrainingConfig::micro_batch must be at least 1");
-  require(rows >= 1, "a Trainer was asked for steps of ", rows, " rows: TrainingConfig::batch.full must be at least 1");
-  require(rows % layout.dp == 0, "a step of ", rows, " rows cannot be dealt out to ", layout.dp, " data ranks: make TrainingConfig::batch a multiple of Layout::dp");
+  require(rows >= 1, "a Trainer was asked for steps of ", rows, " rows: TrainingConfig::batch must have at least 1");
+  require(rows % layout.dp == 0, "a step of ", rows, " rows cannot be dealt out to ", layout.dp, " data ranks: make TrainingConfig::batch a multiple of Layout::dp, as well as every size that its ramp goes through");
   const auto count = static_cast<int>(ceil_div(rows / layout.dp, std::int64_t{config.micro_batch}));
   require_schedule(config.schedule, layout.pp, config.chunks, count);
   return count;
 }
 
+/// Returns the configuration where a run under this layout can take every step of it. Throws Error where not.
+inline const TrainingConfig& checked(const TrainingConfig& config, const Layout& layout) {
+  require(config.chunks == 1 || layout.pp > 1, "chunks of layers, ", config.chunks, " on each rank, were asked for without a pipeline: set TrainingConfig::chunks to 1, or Layout::pp above 1");
+  require(config.zero == 0 || config.zero == 1, "ZeRO stage ", config.zero, " was asked for: TrainingConfig::zero is 0 or 1");
+  require(config.add_like.data_ranks >= 1, "TrainingConfig::add_like has ", config.add_like.data_ranks, " data ranks: at least 1");
+  require(layout.ranks() == 1 || (config.add_like.data_ranks == 1 && !config.add_like.stages), "TrainingConfig::add_like is for a run on one rank, and this one has ", layout.ranks());
+  micro_batches_of(config, layout, config.batch.full);
+  const BatchSize& ramp = config.batch;
+  if (ramp.start == 0 || ramp.start >= ramp.full) return config;
+  require(ramp.increment >= 1, "a batch that grows from ", ramp.start, " to ", ramp.full, " rows has an increment of ", ramp.increment, ": TrainingConfig::batch.increment must be at least 1");
+  for (std::int64_t rows = ramp.start; rows < ramp.full; rows += ramp.increment) micro_batches_of(config, layout, rows);
+  return config;
+}
+
 template <Model M, TrainingPrecision P, int Tp, Device D>
 TrainerCore<M, P, Tp, D>::TrainerCore(D& device, const TrainingConfig& config, const World& world)
     : device_(&device),
-      config_(config),
+      config_(checked(config, world.layout())),
       world_(world),
       tp_(world_),
       stages_(stages_of(M::config, world_, config.chunks)),
@@ -59,11 +74,7 @@ TrainerCore<M, P, Tp, D>::TrainerCore(D& device, const TrainingConfig& config, c
       sentinel_(config.sentinel) {
   const ModelConfig& c = M::config;
   const Layout& layout = world_.layout();
-  require(config.chunks == 1 || layout.pp > 1, "chunks of layers, ", config.chunks, " on each rank, were asked for without a pipeline: set TrainingConfig::chunks to 1, or Layout::pp above 1");
-  require(config.zero == 0 || config.zero == 1, "ZeRO stage ", config.zero, " was asked for: TrainingConfig::zero is 0 or 1");
-  const bool alone = layout.ranks() == 1;
-  require(config.add_like.data_ranks >= 1 && (alone || config.add_like.data_ranks * (config.add_like.stages ? 2 : 1) == 1),
-          "TrainingConfig::add_like is for a run on one rank, and this one has ", layout.ranks());
+  world_.agree("the training configuration", describe(config));
   const int micro_batches = micro_batches_of(config, layout, config.batch.full);
 
   const TokenCount tokens = Chunk::tokens(tp_, config.micro_batch, c.context);
@@ -124,9 +135,7 @@ double TrainerCore<M, P, Tp, D>::measure_gradients(LossSummary& losses) {
   const Place& place = state_.place();
   std::vector<double> values(tensors, 0.0);  // squares of each tensor of the model, from those who speak for it
   for (const FlatTensor& tensor : state_.layout().tensors()) {
-    const bool speaks = (tensor.parameter.shard != Shard::replicated || place.tensor_rank == 0) && (state_.layout().shards() > 1 || place.data_rank == 0) &&
-                        (tensor.number != 0 || place.speaks_for_embedding);
-    if (speaks) values[static_cast<std::size_t>(tensor.number)] = state_.gradient_squares(tensor) * scale * scale;
+    if (state_.speaks_for(tensor)) values[static_cast<std::size_t>(tensor.number)] = state_.gradient_squares(tensor) * scale * scale;
   }
   const bool scored = head_ && place.tensor_rank == 0;
   losses.visit([&](auto& number) { values.push_back(scored ? static_cast<double>(number) : 0.0); });

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "golem/comm/world.hpp"
@@ -80,10 +81,9 @@ std::uint64_t digest_of(D& device, const FlatState<P, D>& state, World& world) {
   std::vector<A> host;
   for (const FlatTensor& tensor : state.layout().tensors()) {
     const Parameter& p = tensor.parameter;
-    if ((p.shard == Shard::replicated && place.tensor_rank > 0) || (tensor.number == 0 && !place.speaks_for_embedding)) continue;
+    if (!state.speaks_for(tensor)) continue;
     const View<const A, 1> owned = state.owned_master(tensor);
     const FlatLayout::Piece piece = state.layout().piece(tensor, place.data_rank);
-    if (state.layout().shards() == 1 && place.data_rank > 0) continue;
     host.resize(static_cast<std::size_t>(owned.size()));
     device.copy_out(host.data(), owned.data, host.size() * sizeof(A));
     const std::int64_t columns = p.columns ? p.columns : 1;
