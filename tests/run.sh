@@ -18,6 +18,7 @@ esac
 # Each is found, never demanded, but by these tests as many as there are.
 packages=(g++ cmake ninja-build pkg-config catch2 libbenchmark-dev libdnnl-dev libsentencepiece-dev nlohmann-json3-dev libcli11-dev libopenmpi-dev openmpi-bin)
 missing=()
+[ ${#long[@]} -gt 0 ] || packages+=(clang libomp-dev libclang-rt-dev) # ThreadSanitizer
 if command -v apt-get >/dev/null; then
   for package in "${packages[@]}"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q '^install ok installed$' || missing+=("$package")

@@ -172,6 +172,26 @@ TEST_CASE("ranks that wait for each other, or for one that has ended, are told a
              Contains("rank 1 has ended and will not come"));
 }
 
+TEST_CASE("whom a run waits for in vain: a rank that was stopped, else one that works, and nobody while that one gets on") {
+  using State = Doing::State;
+  const auto doing = [](State state, double since) {
+    Doing out;
+    out.state = state, out.since = since, out.step = 9, out.activity = ShortText<64>("saving"), out.axis = ShortText<16>("data");
+    return out;
+  };
+  const std::vector<Doing> ranks{doing(State::waiting, 1), doing(State::stopped, 11), doing(State::working, 10)};
+  CHECK(stalled_rank(ranks, 5, 14).rank == -1);
+  CHECK(stalled_rank(ranks, 5, 15.5).rank == 2);
+  const Stall stall = stalled_rank(ranks, 5, 16.5);
+  CHECK(failure_of(stall.rank, stall.why, ranks) ==
+        "rank 1 of 3 failed in step 9, in saving: it has not been heard of for 5.5 s, with a deadline of 5 s: its process was stopped, or its machine stands still "
+        "(rank 0 waited in barrier on the data axis in step 9, in saving; rank 2 worked in step 9, in saving)");
+  CHECK(others_than(2, ranks) == "rank 1 stood still in step 9, in saving; rank 0 waited in barrier on the data axis in step 9, in saving");
+  CHECK(stalled_rank({doing(State::waiting, 1), doing(State::working, 10)}, 5, 14).rank == -1);
+  CHECK(stalled_rank({doing(State::waiting, 1), doing(State::waiting, 2)}, 5, 14).rank == 0);
+  CHECK(stalled_rank({doing(State::finished, 1), doing(State::waiting, 2)}, 5, 14).rank == 1);
+}
+
 TEST_CASE("a run that goes on is never late") {
   CHECK(failure_of_run(3,
                        [](Group group) {

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <limits>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "golem/comm/launch.hpp"
@@ -178,6 +179,8 @@ void fail_as(const std::string& how, World& world) {
   if (last && how == "crash") raise(SIGSEGV);
   if (last && how == "leave") _exit(3);
   if (last && how == "stall") sleep(60);
+  if (last && how == "stop") std::thread([] { sleep(1), raise(SIGSTOP); }).detach();  // while the rank waits for rank 0
+  if (world.rank() == 0 && how == "stop") sleep(60);
   if (world.rank() == 0 && how == "kill 0") raise(SIGKILL);
   world.all().barrier();
   world.all().barrier();

@@ -29,6 +29,7 @@ ends other "^$in17(, in .*)?: its process was killed, crashed or left without a 
 ends other "^$in17(, in .*)?: its process was killed, crashed or left without a word $waited" 1 1 3 crash
 ends other "^$in17(, in .*)?: its process was killed, crashed or left without a word $waited" 1 1 3 leave
 ends other "^$in17: it has not been heard of for 3.* s, with a deadline of 3 s.* $waited" 1 1 3 stall
+ends other "^$in17: it has not been heard of for 3.* s, with a deadline of 3 s: its process was stopped.*rank 0 worked in .*rank 1 waited in " 1 1 3 stop
 ends other "^rank 0 of 3 failed in step 17, in backward of micro-batch 2.*rank 1 waited in .*; rank 2 waited in " 1 1 3 "kill 0"
 ends other "^the ranks of the world axis made different calls in step 17.*: rank 0 all_reduce \(sum\) of 5 f32, rank 2 all_reduce \(sum\) of 7 f32$" 1 1 3 count
 ends other "^the ranks of the world axis made different calls in step 17.*: rank 0 all_reduce \(sum\) of 1000 f32, rank 2 barrier$" 1 1 3 kind

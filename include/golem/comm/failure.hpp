@@ -51,6 +51,7 @@ inline std::string transfer_of(const Doing& doing) {
 /// What a rank does, behind "rank 3 ".
 inline std::string activity_of(const Doing& doing) {
   if (doing.state == Doing::State::finished) return "had ended";
+  if (doing.state == Doing::State::stopped) return "stood still" + place_of(doing);
   if (doing.state == Doing::State::waiting) return sentence("waited in ", transfer_of(doing), place_of(doing));
   return "worked" + place_of(doing);
 }
@@ -109,26 +110,29 @@ struct Stall {
   std::string why;
 };
 
-/// The stalled rank once some rank has done the same thing for longer than `deadline` seconds. Of the ranks that wait for nobody
-/// it is the one that has worked longest; where all wait, they wait for each other, and the one that waits longest is named.
+/// The rank that the run waits for in vain, once it has done the same thing for longer than `deadline` seconds. It is one that does not run at all,
+/// whatever it did before; else, of the ranks that wait for nobody, the one that has worked longest: while that one gets on, the others may wait.
+/// Where all wait, they wait for each other, and the one that waits longest is named.
 inline Stall stalled_rank(const std::vector<Doing>& ranks, double deadline, double now) {
-  int late = -1, oldest = -1, finished = -1;
+  int stopped = -1, working = -1, waiting = -1, finished = -1;
   const auto since = [&](int rank) { return ranks[static_cast<std::size_t>(rank)].since; };
   const auto older = [&](int rank, int than) { return than < 0 || since(rank) < since(than) ? rank : than; };
   for (int rank = 0; rank < static_cast<int>(ranks.size()); ++rank) {
-    const Doing::State state = ranks[static_cast<std::size_t>(rank)].state;
-    if (state == Doing::State::finished) finished = older(rank, finished);
-    if (state == Doing::State::working) oldest = older(rank, oldest);
-    if (state != Doing::State::finished) late = older(rank, late);
+    switch (ranks[static_cast<std::size_t>(rank)].state) {
+      case Doing::State::stopped: stopped = older(rank, stopped); break;
+      case Doing::State::working: working = older(rank, working); break;
+      case Doing::State::waiting: waiting = older(rank, waiting); break;
+      case Doing::State::finished: finished = older(rank, finished); break;
+    }
   }
-  if (late < 0 || now - since(late) <= deadline) return {};
+  const auto late = [&](int rank) { return rank >= 0 && now - since(rank) > deadline; };
   const auto seconds = [&](int rank) { return static_cast<std::int64_t>((now - since(rank)) * 10) / 10.0; };
-  if (oldest >= 0)
-    return {oldest, sentence("it has not been heard of for ", seconds(oldest), " s, with a deadline of ", deadline,
-                             " s: it is stuck, or the deadline is too short")};
-  if (finished >= 0) return {late, sentence("it has waited ", seconds(late), " s, and ", list_of_ranks({finished}), " has ended and will not come")};
-  return {late,
-          sentence("it has waited ", seconds(late), " s, and all others wait too: the ranks made different calls, or the same in another order")};
+  const auto silent = [&](int rank, const char* why) { return Stall{rank, sentence("it has not been heard of for ", seconds(rank), " s, with a deadline of ", deadline, " s: ", why)}; };
+  if (late(stopped)) return silent(stopped, "its process was stopped, or its machine stands still");
+  if (late(working)) return silent(working, "it is stuck, or the deadline is too short");
+  if (stopped >= 0 || working >= 0 || !late(waiting)) return {};
+  if (finished >= 0) return {waiting, sentence("it has waited ", seconds(waiting), " s, and ", list_of_ranks({finished}), " has ended and will not come")};
+  return {waiting, sentence("it has waited ", seconds(waiting), " s, and all others wait too: the ranks made different calls, or the same in another order")};
 }
 
 }  // namespace golem

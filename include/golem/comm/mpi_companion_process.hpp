@@ -3,6 +3,7 @@
 #pragma once
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
@@ -11,7 +12,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -73,12 +76,23 @@ class CompanionProcess {
     return read(link_, bytes, sizeof bytes) > 0;
   }
 
+  /// By SIGSTOP, a debugger or a batch system: state T or t of the process, behind its name in /proc.
+  bool rank_is_stopped() const {
+    char text[512] = {};
+    const int file = open(sentence("/proc/", process_, "/stat").c_str(), O_RDONLY | O_CLOEXEC);
+    const ssize_t got = file >= 0 ? read(file, text, sizeof text - 1) : -1;
+    if (file >= 0) close(file);
+    const char* const name_ends = got > 0 ? std::strrchr(text, ')') : nullptr;
+    return name_ends && (std::string_view(name_ends).starts_with(") T") || std::string_view(name_ends).starts_with(") t"));
+  }
+
   CompanionReport report() const {
     CompanionReport out;
     out.password = page_.meeting.password, out.rank = page_.meeting.rank;
     out.fate = page_.fate.load(std::memory_order_acquire);
     out.doing = page_.read();
     out.age = steady_seconds() - out.doing.since;
+    if (rank_is_stopped()) out.doing.state = Doing::State::stopped;
     if (settled(out.fate)) out.why = page_.why;
     return out;
   }
@@ -191,6 +205,7 @@ class CompanionProcess {
     for (const Seat& seat : seats_) {
       Doing one = seat.last.doing;
       one.since = seat.heard - seat.last.age;
+      if (page_.meeting.deadline > 0 && steady_seconds() - seat.heard > page_.meeting.deadline / 2) one.state = Doing::State::stopped;  // its companion is silent too
       if (seat.last.fate == Fate::finished) one.state = Doing::State::finished;
       all.push_back(one);
     }

@@ -36,7 +36,7 @@ struct ShortText {
 
 /// What a rank does now; plain bytes, so that it can be sent as it lies.
 struct Doing {
-  enum class State : std::uint8_t { working, waiting, finished };
+  enum class State : std::uint8_t { working, waiting, finished, stopped };  // stopped: said of a rank by others, which see that it does not run
 
   State state = State::working;
   Transfer::Kind kind = Transfer::Kind::barrier;  // of the transfer waited for
