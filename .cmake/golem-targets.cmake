@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 # In:  golem_include     the folder of the headers
-#      golem_components  which of io, tokenizer are wanted
+#      golem_components  which of io, tokenizer, cuda are wanted
 #      golem_scope       GLOBAL or nothing
 # Out: golem_found, golem_not_found: lists, for a summary; the second says why, and what to do.
 list(PREPEND CMAKE_MODULE_PATH ${CMAKE_CURRENT_LIST_DIR})
@@ -59,6 +59,22 @@ if(tokenizer IN_LIST golem_components AND NOT TARGET golem::tokenizer)
     list(APPEND golem_found "golem::tokenizer (SentencePiece)")
   else()
     list(APPEND golem_not_found "golem::tokenizer: no SentencePiece (Debian: libsentencepiece-dev)")
+  endif()
+endif()
+
+if(cuda IN_LIST golem_components AND NOT TARGET golem::cuda)
+  if(DEFINED GOLEM_CUDA AND NOT GOLEM_CUDA)
+    list(APPEND golem_not_found "golem::cuda: GOLEM_CUDA is off")
+  else()
+    find_package(CUDAToolkit 12 QUIET)
+    if(CUDAToolkit_FOUND AND TARGET CUDA::cudart AND TARGET CUDA::cublasLt)
+      add_library(golem::cuda INTERFACE IMPORTED ${golem_scope})
+      target_link_libraries(golem::cuda INTERFACE golem::golem CUDA::cudart CUDA::cublasLt)
+      target_compile_options(golem::cuda INTERFACE $<$<COMPILE_LANG_AND_ID:CUDA,NVIDIA>:-std=c++20>)
+      list(APPEND golem_found "golem::cuda (CUDA ${CUDAToolkit_VERSION})")
+    else()
+      list(APPEND golem_not_found "golem::cuda: no CUDA toolkit of version 12 or later with cuBLASLt")
+    endif()
   endif()
 endif()
 
