@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -39,6 +40,7 @@ class Tensor {
   Tensor(TestDevice& device, const std::vector<T>& values) : device_(&device), buffer_(device, static_cast<std::int64_t>(values.size()), "test") {
     device.copy_in(buffer_.data(), values.data(), buffer_.bytes());
   }
+  Tensor(TestDevice& device, std::initializer_list<T> values) : Tensor(device, std::vector<T>(values)) {}
   Tensor(TestDevice& device, const Numbers<T>& numbers) : Tensor(device, numbers.typed) {}
 
   View<T, 2> matrix(std::int64_t rows) const { return {buffer_.data(), rows, buffer_.size() / rows}; }
