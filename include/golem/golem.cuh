@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "golem/cuda/attention.cuh"
 #include "golem/cuda/dropout.cuh"
 #include "golem/cuda/embedding.cuh"
 #include "golem/cuda/feed_forward.cuh"

@@ -3,6 +3,7 @@
 #include "simt/block.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <deque>
 #include <exception>
@@ -59,6 +60,7 @@ struct Block {
   const Call* call = nullptr;
   std::vector<Thread> threads;
   std::map<int, Barrier> barriers;
+  int acting[most_threads / 32]{};  // lanes of each warp that wait for others
   std::exception_ptr error;
   int live = 0, current = -1;
 };
@@ -150,6 +152,7 @@ void run_block(std::mt19937_64& random) {
   const Call& call = *block.call;
   block.threads.assign(std::size_t{call.block.x} * call.block.y * call.block.z, {});
   block.barriers.clear();
+  std::fill(std::begin(block.acting), std::end(block.acting), 0);
   block.error = nullptr;
   block.live = static_cast<int>(block.threads.size());
   fill_shared(call.shared_bytes);
@@ -228,6 +231,9 @@ void act_together(const char* what, unsigned mask, void* request, Complete compl
   const int lane = block.current % 32, first = block.current - lane;
   if (!(mask >> lane & 1u)) fail("thread " + std::to_string(block.current) + " calls " + what + " for lanes that it is not one of (" + place(where) + ")");
   t.state = State::acting, t.what = what, t.mask = mask, t.request = request, t.where = where;
+  int& acting = block.acting[first / 32];
+  const int needed = std::popcount(mask);
+  if (++acting < needed) return yield();
   void* requests[32]{};
   for (int i = 0; i < 32; ++i) {
     if (!(mask >> i & 1u)) continue;
@@ -238,6 +244,7 @@ void act_together(const char* what, unsigned mask, void* request, Complete compl
     requests[i] = o.request;
   }
   complete(requests, mask);
+  acting -= needed;
   for (int i = 0; i < 32; ++i)
     if (mask >> i & 1u) block.threads[static_cast<std::size_t>(first + i)].state = State::ready;
 }

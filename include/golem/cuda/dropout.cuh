@@ -18,7 +18,10 @@ namespace golem::cuda {
 inline std::uint32_t dropout_threshold(double rate) { return static_cast<std::uint32_t>(std::lround(rate * 65536)); }
 
 /// The i-th of the eight 16-bit halves of a block of random bits.
-GOLEM_HD constexpr std::uint32_t half_word(const Bits4& bits, int i) { return bits.word[i / 2] >> (i % 2 * 16) & 0xffffu; }
+GOLEM_HD constexpr std::uint32_t half_word(const Bits4& bits, int i) {
+  const std::uint32_t word = i < 4 ? (i < 2 ? bits.word[0] : bits.word[1]) : (i < 6 ? bits.word[2] : bits.word[3]);  // no run-time index into registers
+  return word >> (i % 2 * 16) & 0xffffu;
+}
 
 /// Each thread takes eight elements, which one block of random bits is for; Width of them at once.
 template <class T, int Width>

@@ -117,6 +117,13 @@ __device__ void multiply_add(float (&c)[4], const std::uint32_t (&a)[4], const s
 #endif
 }
 
+/// 2 to the power of x, to 2 units in the last place; results below the smallest normal number are 0.
+__device__ inline float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 /// Two floats rounded to T, `low` in the lower half.
 template <class T>
 __device__ std::uint32_t pack(float low, float high) {

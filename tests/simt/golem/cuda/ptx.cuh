@@ -135,6 +135,8 @@ void multiply_add(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_
   simt::act_together("multiply_add", all_lanes, &request, answer_multiply<T>, where);
 }
 
+inline float exp2_fast(float x) { return std::exp2(x); }
+
 template <class T>
 std::uint32_t pack(float low, float high) {
   return std::uint32_t{T(low).bits} | std::uint32_t{T(high).bits} << 16;
