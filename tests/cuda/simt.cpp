@@ -73,6 +73,18 @@ __global__ void missing_second_barrier(float* out) {
   }
 }
 
+/// The same between warps that are many steps of their own away from it.
+__global__ void missing_second_barrier_behind_shuffles(float* out) {
+  float* shared = dynamic_shared<float>();
+  for (int round = 0; round < 4; ++round) {
+    shared[threadIdx.x] = static_cast<float>(round);
+    __syncthreads();
+    float sum = 0;
+    for (int i = 0; i < 8; ++i) sum += ptx::shuffle_xor(static_cast<float>(i), i);
+    if (shared[threadIdx.x ^ 32] != static_cast<float>(round) || sum < 0) out[0] = 1;
+  }
+}
+
 __global__ void named_barriers(float* out) {
   float* shared = dynamic_shared<float>();
   const unsigned half = threadIdx.x / 64;
@@ -127,7 +139,7 @@ namespace {
 using golem::cuda::Device, golem::cuda::Launch;
 using Catch::Matchers::Contains;
 
-constexpr std::uint64_t orders[]{0, 1, 2, 3};
+constexpr std::uint64_t orders[]{0, 1, 2, 3, 4};
 
 struct OrderRestored {
   ~OrderRestored() { simt::set_order(1); }
@@ -176,15 +188,17 @@ TEST_CASE("threads that wait in vain are reported, with kernel, block, threads a
 
 TEST_CASE("a missing barrier shows, whatever it misses") {
   const OrderRestored restored;
-  int wrong = 0, overwritten = 0;
+  int wrong = 0, overwritten = 0, far_away = 0;
   for (const std::uint64_t order : orders) {
     simt::set_order(order);
     const auto out = run(kernels::missing_barrier, 64, {.name = "missing", .threads = 64, .shared_bytes = 256});
     for (std::size_t i = 0; i < out.size(); ++i) wrong += !(out[i] == static_cast<float>(i ^ 32));
+    far_away += run(kernels::missing_second_barrier_behind_shuffles, 1, {.name = "missing", .threads = 64, .shared_bytes = 256})[0] == 1;
     overwritten += run(kernels::missing_second_barrier, 1, {.name = "missing", .threads = 64, .shared_bytes = 256})[0] == 1;
   }
   CHECK(wrong > 0);
   CHECK(overwritten > 0);
+  CHECK(far_away > 0);
 }
 
 TEST_CASE("halves of a block meet at barriers of their own") {

@@ -23,14 +23,15 @@ TEMPLATE_TEST_CASE("attend computes attention's definition, and the log-sum-exp 
 }
 
 TEMPLATE_TEST_CASE("a token outside every window gets a zero output, a zero log-sum-exp and a zero gradient", "", float, bfloat16) {
-  TestDevice device;
-  const auto c = cases()[5];  // tokens 130 .. 139 of row 0
-  const auto result = run(device, c, converted<TestType>(normals(qkv_size(c), 1)), converted<TestType>(normals(qkv_size(c) / 3, 2)));
-  for (int t = 130; t < 140; ++t) {
-    CHECK(result.log_sum[t] == 0);
-    for (int d = 0; d < c.dims; ++d) CHECK(static_cast<float>(result.out[t * c.dims + d]) == 0);
-    for (int d = 0; d < 3 * c.dims; ++d) CHECK(static_cast<float>(result.dqkv[t * 3 * c.dims + d]) == 0);
-  }
+  on_each_device([&](TestDevice& device) {
+    const auto c = cases()[5];  // tokens 130 .. 139 of row 0
+    const auto result = run(device, c, converted<TestType>(normals(qkv_size(c), 1)), converted<TestType>(normals(qkv_size(c) / 3, 2)));
+    for (int t = 130; t < 140; ++t) {
+      CHECK(result.log_sum[t] == 0);
+      for (int d = 0; d < c.dims; ++d) CHECK(static_cast<float>(result.out[t * c.dims + d]) == 0);
+      for (int d = 0; d < 3 * c.dims; ++d) CHECK(static_cast<float>(result.dqkv[t * 3 * c.dims + d]) == 0);
+    }
+  });
 }
 
 TEST_CASE("attend_backward agrees with central differences, with dropout and without") {
@@ -80,32 +81,34 @@ TEMPLATE_TEST_CASE("the gradient of narrower types is that of double, up to roun
 }
 
 TEST_CASE("attend drops the probabilities that their places in the matrix say") {
-  TestDevice device;
-  for (auto c : cases()) {
-    c.dropout = 0.25;
-    c.random = {1130, stream_of("layer 3")};
-    const auto qkv = normals(qkv_size(c), 1);
-    const auto expected = oracle::attend(c, qkv);
-    const auto result = run(device, c, qkv);
-    CHECK(largest_difference(result.out, expected.out) < 1e-13);
-    CHECK(largest_difference(result.log_sum, expected.log_sum) < 1e-13);  // dropout comes after the sum
-  }
+  on_each_device([&](TestDevice& device) {
+    for (auto c : cases()) {
+      c.dropout = 0.25;
+      c.random = {1130, stream_of("layer 3")};
+      const auto qkv = normals(qkv_size(c), 1);
+      const auto expected = oracle::attend(c, qkv);
+      const auto result = run(device, c, qkv);
+      CHECK(largest_difference(result.out, expected.out) < 1e-13);
+      CHECK(largest_difference(result.log_sum, expected.log_sum) < 1e-13);  // dropout comes after the sum
+    }
+  });
 }
 
 TEST_CASE("layer_scale keeps large fp16 queries small before the product, and changes nothing else") {
-  TestDevice device;
-  const auto c = cases()[4];
-  const auto qkv = normals(qkv_size(c), 1), dout = normals(qkv_size(c) / 3, 2);
-  const auto expected = run(device, c, qkv, dout), scaled = run(device, c, qkv, dout, 70);
-  CHECK(largest_difference(scaled.out, expected.out) < 1e-13);
-  CHECK(largest_difference(scaled.log_sum, expected.log_sum) < 1e-13);
-  CHECK(largest_difference(scaled.dqkv, expected.dqkv) < 1e-12);
+  on_each_device([&](TestDevice& device) {
+    const auto c = cases()[4];
+    const auto qkv = normals(qkv_size(c), 1), dout = normals(qkv_size(c) / 3, 2);
+    const auto expected = run(device, c, qkv, dout), scaled = run(device, c, qkv, dout, 70);
+    CHECK(largest_difference(scaled.out, expected.out) < 1e-13);
+    CHECK(largest_difference(scaled.log_sum, expected.log_sum) < 1e-13);
+    CHECK(largest_difference(scaled.dqkv, expected.dqkv) < 1e-12);
 
-  const float16 q(1.0f / 3), k(1.0f);  // one dim in use: the score is k * float16(q * scale / layer_scale) * layer_scale
-  const std::vector<float16> pair{q, float16(0.0f), k, float16(0.0f), float16(0.0f), float16(0.0f)};
-  const oracle::AttentionCase one{.windows = {{{0, 1, 0}}}, .scale = 0.7f};
-  const float rounded = static_cast<float>(float16(static_cast<float>(q) * (0.7f / 7)));
-  CHECK(run(device, one, pair, {}, 7).log_sum[0] == rounded * 7);
+    const float16 q(1.0f / 3), k(1.0f);  // one dim in use: the score is k * float16(q * scale / layer_scale) * layer_scale
+    const std::vector<float16> pair{q, float16(0.0f), k, float16(0.0f), float16(0.0f), float16(0.0f)};
+    const oracle::AttentionCase one{.windows = {{{0, 1, 0}}}, .scale = 0.7f};
+    const float rounded = static_cast<float>(float16(static_cast<float>(q) * (0.7f / 7)));
+    CHECK(run(device, one, pair, {}, 7).log_sum[0] == rounded * 7);
+  });
 }
 
 TEMPLATE_TEST_CASE("attend_cached, fed in any portions, gives what attend gives for the whole sequence", "", double, float, bfloat16, float16) {
@@ -156,12 +159,13 @@ TEMPLATE_TEST_CASE("attend_cached, fed in any portions, gives what attend gives 
 
 TEST_CASE("attention says what does not fit") {
   using Catch::Matchers::Contains;
-  TestDevice device;
-  std::vector<float> memory(4096);
-  const View<const float, 4> qkv(memory.data(), 8, 2, 3, 4);
-  const std::int32_t first[]{0, 0, 0, 0};
-  const WindowList windows{{}, {first, 4}};
-  CHECK_THROWS_WITH(attend(device, View<float, 3>(memory.data(), 8, 2, 4), {}, qkv, 3, windows, {}), Contains("8 tokens in 3 rows"));
-  CHECK_THROWS_WITH(attend(device, View<float, 3>(memory.data(), 8, 2, 4), {}, qkv, 4, windows, {}), Contains("windows for 3"));
-  CHECK_THROWS_WITH(attend(device, View<float, 3>(memory.data(), 8, 2, 2), {}, qkv, 2, {{}, {first, 3}}, {}), Contains("(8, 2, 2)"));
+  on_each_device([&](TestDevice& device) {
+    std::vector<float> memory(4096);
+    const View<const float, 4> qkv(memory.data(), 8, 2, 3, 4);
+    const std::int32_t first[]{0, 0, 0, 0};
+    const WindowList windows{{}, {first, 4}};
+    CHECK_THROWS_WITH(attend(device, View<float, 3>(memory.data(), 8, 2, 4), {}, qkv, 3, windows, {}), Contains("8 tokens in 3 rows"));
+    CHECK_THROWS_WITH(attend(device, View<float, 3>(memory.data(), 8, 2, 4), {}, qkv, 4, windows, {}), Contains("windows for 3"));
+    CHECK_THROWS_WITH(attend(device, View<float, 3>(memory.data(), 8, 2, 2), {}, qkv, 2, {{}, {first, 3}}, {}), Contains("(8, 2, 2)"));
+  });
 }

@@ -1,4 +1,4 @@
-// The engine that the tests of the ops are compiled for: the CPU's, or CUDA's, whose kernels then run on the host.
+// The engine that the tests of the ops are compiled for: the CPU's, or CUDA's, with its kernels on the host or on a GPU.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -7,6 +7,9 @@
 // behind it, what it stands in for
 #include "golem/golem.cuh"
 #include "simt/runtime.hpp"
+#elif defined(GOLEM_TEST_GPU)
+#include "cuda/launchers.hpp"
+#include "golem/golem.hpp"
 #else
 #include "golem/golem.hpp"
 #endif
@@ -30,6 +33,23 @@ void on_each_device(const Body& body) {
     device.synchronize();
   }
   simt::set_order(1);
+}
+
+#elif defined(GOLEM_TEST_GPU)
+
+using TestDevice = golem::cuda::Device;
+
+/// Calls body(device) for the first GPU, where there is one.
+template <class Body>
+void on_each_device(const Body& body) {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
+    WARN("no GPU: left out");
+    return;
+  }
+  TestDevice device;
+  body(device);
+  device.synchronize();
 }
 
 #else

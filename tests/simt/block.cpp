@@ -161,13 +161,20 @@ void run_block(std::mt19937_64& random) {
     block.threads[i].index = {n % call.block.x, n / call.block.x % call.block.y, n / call.block.x / call.block.y};
     fibers().prepare(static_cast<int>(i), &thread_body);
   }
-  std::vector<int> ready;
+  const bool one_warp_ahead = order_seed > 0 && order_seed % 2 == 0;
+  std::vector<int> ready, warps((block.threads.size() + 31) / 32);
+  std::iota(warps.begin(), warps.end(), 0);
+  if (order_seed) std::shuffle(warps.begin(), warps.end(), random);
   while (block.live > 0) {
     ready.clear();
-    for (std::size_t i = 0; i < block.threads.size(); ++i)
-      if (block.threads[i].state == State::ready) ready.push_back(static_cast<int>(i));
+    for (const int warp : warps) {
+      for (std::size_t i = 32 * static_cast<std::size_t>(warp); i < std::min(block.threads.size(), 32 * static_cast<std::size_t>(warp) + 32); ++i)
+        if (block.threads[i].state == State::ready) ready.push_back(static_cast<int>(i));
+      if (one_warp_ahead && !ready.empty()) break;
+    }
     if (ready.empty()) fail("nobody can move: " + everyone());
     if (order_seed) std::shuffle(ready.begin(), ready.end(), random);
+    else std::sort(ready.begin(), ready.end());
     for (const int i : ready) {
       block.current = i;
       threadIdx = self().index;

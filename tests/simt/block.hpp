@@ -12,7 +12,8 @@
 
 namespace simt {
 
-/// The order in which threads and blocks run is drawn from `seed`; 0: ascending.
+/// The order in which threads and blocks run is drawn from `seed`; 0: ascending. With an odd seed all threads move on
+/// together, in a new order each round; with an even one a warp runs as far ahead of the others as barriers let it.
 void set_order(std::uint64_t seed);
 
 struct Call {
