@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 # In:  golem_include     the folder of the headers
-#      golem_components  which of io, tokenizer, mpi are wanted
+#      golem_components  which of io, tokenizer, mpi, cuda are wanted
 #      golem_scope       GLOBAL or nothing
 # Out: golem_found, golem_not_found: lists, for a summary; the second says why, and what to do.
 list(PREPEND CMAKE_MODULE_PATH ${CMAKE_CURRENT_LIST_DIR})
@@ -71,6 +71,22 @@ if(mpi IN_LIST golem_components AND NOT TARGET golem::mpi)
     list(APPEND golem_found "golem::mpi (MPI ${MPI_CXX_VERSION})")
   else()
     list(APPEND golem_not_found "golem::mpi, for ranks that are processes: no MPI (Debian: libopenmpi-dev, openmpi-bin)")
+  endif()
+endif()
+
+if(cuda IN_LIST golem_components AND NOT TARGET golem::cuda)
+  if(DEFINED GOLEM_CUDA AND NOT GOLEM_CUDA)
+    list(APPEND golem_not_found "golem::cuda: GOLEM_CUDA is off")
+  else()
+    find_package(CUDAToolkit 12 QUIET)
+    if(CUDAToolkit_FOUND AND TARGET CUDA::cudart AND TARGET CUDA::cublasLt)
+      add_library(golem::cuda INTERFACE IMPORTED ${golem_scope})
+      target_link_libraries(golem::cuda INTERFACE golem::golem CUDA::cudart CUDA::cublasLt)
+      target_compile_options(golem::cuda INTERFACE $<$<COMPILE_LANG_AND_ID:CUDA,NVIDIA>:-std=c++20>)
+      list(APPEND golem_found "golem::cuda (CUDA ${CUDAToolkit_VERSION})")
+    else()
+      list(APPEND golem_not_found "golem::cuda: no CUDA toolkit of version 12 or later with cuBLASLt")
+    endif()
   endif()
 endif()
 

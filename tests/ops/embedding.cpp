@@ -10,21 +10,28 @@ using namespace ops;
 TEMPLATE_TEST_CASE("embedding rows and their gradient, with tokens of other shards", "", float, double, bfloat16, float16) {
   using T = TestType;
   using A = accumulate_t<T>;
-  Numbers<T> table(7 * columns, 1), dx(rows * columns, 2);
-  const std::vector<std::int32_t> tokens{10, 16, 10, 9, 17};
-  const View<const std::int32_t, 1> t{tokens.data(), rows};
-  on_each_isa([&](cpu::Device& device) {
-    Numbers<T> x(rows * columns);
-    std::vector<A> d(7 * columns, A(1));
-    embed(device, x.matrix(rows), table.matrix(7), t, 10);
-    embed_backward(device, View<A, 2>{d.data(), 7, columns}, dx.matrix(rows), t, 10, 0.5);
-    std::vector<double> want(static_cast<std::size_t>(rows * columns)), want_d(7 * columns, 1.0);
-    for (std::size_t n = 0; n < rows; ++n)
-      for (std::size_t i = 0; i < columns && tokens[n] >= 10 && tokens[n] < 17; ++i) {
-        want[n * columns + i] = table.exact[static_cast<std::size_t>(tokens[n] - 10) * columns + i];
-        want_d[static_cast<std::size_t>(tokens[n] - 10) * columns + i] += 0.5 * dx.exact[n * columns + i];
-      }
-    CHECK(difference(x.typed, want) == "");
-    CHECK(difference(d, want_d) == "");
-  });
+  for (const std::int64_t width : {37, 1096})
+    for (const std::size_t count : {5u, 300u}) {
+      std::vector<std::int32_t> tokens{10, 16, 10, 9, 17};
+      while (tokens.size() < count) tokens.push_back(9 + static_cast<std::int32_t>(tokens.size() * tokens.size() % 9));
+      const auto n = static_cast<std::int64_t>(count);
+      const auto w = static_cast<std::size_t>(width);
+      const Numbers<T> table(7 * width, 1), dx(n * width, 2);
+      if (count > 100 && width > 100) continue;
+      on_each_device([&](TestDevice& device) {
+        const Tensor<T> table_(device, table), dx_(device, dx), x(device, n * width);
+        const Tensor<std::int32_t> t(device, tokens);
+        const Tensor<A> d(device, std::vector<A>(7 * w, A(1)));
+        embed(device, x.matrix(n), table_.matrix(7), t.vector(), 10);
+        embed_backward(device, d.matrix(7), dx_.matrix(n), t.vector(), 10, 0.5);
+        std::vector<double> want(count * w), want_d(7 * w, 1.0);
+        for (std::size_t i = 0; i < count; ++i)
+          for (std::size_t c = 0; c < w && tokens[i] >= 10 && tokens[i] < 17; ++c) {
+            want[i * w + c] = table.exact[static_cast<std::size_t>(tokens[i] - 10) * w + c];
+            want_d[static_cast<std::size_t>(tokens[i] - 10) * w + c] += 0.5 * dx.exact[i * w + c];
+          }
+        CHECK(difference(x, want) == "");
+        CHECK(difference(d, want_d, 8) == "");
+      });
+    }
 }

@@ -1,4 +1,4 @@
-// LayerNorm with its residual against a plain double loop: odd sizes, every element type and instruction set.
+// LayerNorm with its residual against a plain double loop: odd and even widths, every element type, on every device.
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 #include <cstdint>
@@ -8,42 +8,76 @@
 
 using namespace ops;
 
+namespace {
+
+// Odd; then in vectors: a step, four of them, and more than a block of a GPU holds at once.
+std::vector<std::int64_t> widths() { return {1, 37, 64, 1272, 2136, 33000}; }
+
+}  // namespace
+
 TEMPLATE_TEST_CASE("LayerNorm with its residual, forward and backward", "", float, double, bfloat16, float16) {
   using T = TestType;
   using A = accumulate_t<T>;
-  Numbers<T> a(rows * columns, 1), b(rows * columns, 2), gamma(columns, 3, 0.3, 1), beta(columns, 4, 0.3), dy(rows * columns, 5), outside(rows * columns, 6);
-  const double alpha = 2.5, eps = 1e-5;
-  on_each_isa([&](cpu::Device& device) {
-    Numbers<T> y(rows * columns), sum(rows * columns), dx(rows * columns);
-    std::vector<A> mean(rows), rstd(rows), d_gamma(columns, A(0.5)), d_beta(columns);
-    normalize_sum(device, y.matrix(rows), sum.matrix(rows), a.matrix(rows), b.matrix(rows), alpha, gamma.vector(), beta.vector(), eps, View<A, 1>{mean.data(), rows}, View<A, 1>{rstd.data(), rows});
-    normalize_backward(device, dx.matrix(rows), View<A, 1>{d_gamma.data(), columns}, View<A, 1>{d_beta.data(), columns}, dy.matrix(rows), sum.matrix(rows), gamma.vector(),
-                       View<A, 1>{mean.data(), rows}, View<A, 1>{rstd.data(), rows}, ResidualGradient<T>{.inside = a.matrix(rows), .outside = outside.matrix(rows), .alpha = alpha});
-    std::vector<double> want_y, want_sum, want_dx, want_gamma(columns, 0.5), want_beta(columns);
-    for (std::int64_t n = 0; n < rows; ++n) {
-      double m = 0, v = 0, up_mean = 0, up_dot = 0;
-      std::vector<double> x(columns), up(columns);
-      for (std::size_t i = 0; i < columns; ++i) {
-        const std::size_t at = static_cast<std::size_t>(n) * columns + i;
-        want_sum.push_back(alpha * a.exact[at] + b.exact[at]);
-        x[i] = static_cast<double>(sum.typed[at]);  // as stored
-        up[i] = dy.exact[at] + alpha * a.exact[at];
-        m += x[i] / columns;
+  for (const std::int64_t width : widths()) {
+    const std::int64_t count = width > 10000 ? 2 : rows;
+    const auto w = static_cast<std::size_t>(width);
+    const Numbers<T> a(count * width, 1), b(count * width, 2), gamma(width, 3, 0.3, 1), beta(width, 4, 0.3), dy(count * width, 5), outside(count * width, 6);
+    const double alpha = 2.5, eps = 1e-5;
+    INFO("width " << width);
+    on_each_device([&](TestDevice& device) {
+      const Tensor<T> a_(device, a), b_(device, b), gamma_(device, gamma), beta_(device, beta), dy_(device, dy), outside_(device, outside);
+      const Tensor<T> y(device, count * width), sum(device, count * width), dx(device, count * width), alone(device, count * width);
+      const Tensor<A> mean(device, count), rstd(device, count), d_gamma(device, std::vector<A>(w, A(0.5))), d_beta(device, width);
+      normalize_sum(device, y.matrix(count), sum.matrix(count), a_.matrix(count), b_.matrix(count), alpha, gamma_.vector(), beta_.vector(), eps, mean.vector(), rstd.vector());
+      normalize(device, alone.matrix(count), sum.matrix(count), gamma_.vector(), beta_.vector(), eps, View<A, 1>{}, View<A, 1>{});
+      normalize_backward(device, dx.matrix(count), d_gamma.vector(), d_beta.vector(), dy_.matrix(count), sum.matrix(count), gamma_.vector(), mean.vector(), rstd.vector(),
+                         ResidualGradient<T>{.inside = a_.matrix(count), .outside = outside_.matrix(count), .alpha = alpha});
+      const std::vector<T> stored = sum.typed();
+      std::vector<double> want_y, want_sum, want_dx, want_gamma(w, 0.5), want_beta(w);
+      for (std::int64_t n = 0; n < count; ++n) {
+        double m = 0, v = 0, up_mean = 0, up_dot = 0;
+        std::vector<double> x(w), up(w);
+        const double columns = static_cast<double>(width);
+        for (std::size_t i = 0; i < w; ++i) {
+          const std::size_t at = static_cast<std::size_t>(n) * w + i;
+          want_sum.push_back(alpha * a.exact[at] + b.exact[at]);
+          x[i] = static_cast<double>(stored[at]);
+          up[i] = dy.exact[at] + alpha * a.exact[at];
+          m += x[i] / columns;
+        }
+        for (const double value : x) v += (value - m) * (value - m) / columns;
+        const double r = 1 / std::sqrt(v + eps);
+        for (std::size_t i = 0; i < w; ++i) {
+          const double hat = (x[i] - m) * r;
+          want_y.push_back(hat * gamma.exact[i] + beta.exact[i]);
+          want_gamma[i] += up[i] * hat, want_beta[i] += up[i];
+          up_mean += up[i] * gamma.exact[i] / columns, up_dot += up[i] * gamma.exact[i] * hat / columns;
+        }
+        for (std::size_t i = 0; i < w; ++i)
+          want_dx.push_back((width == 1 ? 0 : r * (up[i] * gamma.exact[i] - up_mean - (x[i] - m) * r * up_dot)) + outside.exact[static_cast<std::size_t>(n) * w + i]);
       }
-      for (const double value : x) v += (value - m) * (value - m) / columns;
-      const double r = 1 / std::sqrt(v + eps);
-      for (std::size_t i = 0; i < columns; ++i) {
-        const double hat = (x[i] - m) * r;
-        want_y.push_back(hat * gamma.exact[i] + beta.exact[i]);
-        want_gamma[i] += up[i] * hat, want_beta[i] += up[i];
-        up_mean += up[i] * gamma.exact[i] / columns, up_dot += up[i] * gamma.exact[i] * hat / columns;
-      }
-      for (std::size_t i = 0; i < columns; ++i) want_dx.push_back(r * (up[i] * gamma.exact[i] - up_mean - (x[i] - m) * r * up_dot) + outside.exact[static_cast<std::size_t>(n) * columns + i]);
-    }
-    CHECK(difference(sum.typed, want_sum, 4) == "");
-    CHECK(difference(y.typed, want_y, 4) == "");
-    CHECK(difference(dx.typed, want_dx, 8) == "");
-    CHECK(difference(d_gamma, want_gamma, 40) == "");
-    CHECK(difference(d_beta, want_beta, 40) == "");
-  });
+      CHECK(difference(stored, want_sum, 4) == "");
+      CHECK(difference(y, want_y, 4) == "");
+      CHECK(difference(alone, want_y, 4) == "");
+      if (width > 1) CHECK(difference(dx, want_dx, 8) == "");  // of one column, rounding times 1 / sqrt(eps)
+      CHECK(difference(d_gamma, want_gamma, width > 10000 ? 160 : 40) == "");
+      CHECK(difference(d_beta, want_beta, width > 10000 ? 160 : 40) == "");
+    });
+  }
+}
+
+TEMPLATE_TEST_CASE("add_scaled adds, in place or not, with or without a second summand", "", float, double, bfloat16, float16) {
+  using T = TestType;
+  for (const std::int64_t width : {1, 37, 64}) {
+    const Numbers<T> a(rows * width, 1), b(rows * width, 2);
+    on_each_device([&](TestDevice& device) {
+      const Tensor<T> y(device, rows * width), in_place(device, a), b_(device, b);
+      std::vector<double> want, want_scaled;
+      for (std::size_t i = 0; i < a.exact.size(); ++i) want.push_back(1.5 * a.exact[i] + b.exact[i]), want_scaled.push_back(0.5 * a.exact[i]);
+      add_scaled(device, y.matrix(rows), in_place.matrix(rows), b_.matrix(rows), 1.5);
+      add_scaled(device, in_place.matrix(rows), in_place.matrix(rows), View<T, 2>{}, 0.5);
+      CHECK(difference(y, want, 3) == "");
+      CHECK(difference(in_place, want_scaled, 1) == "");
+    });
+  }
 }

@@ -3,12 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 #include <type_traits>
 #include <vector>
 
 #include "catch.hpp"
-#include "golem/golem.hpp"
+#include "ops/engine.hpp"
 
 namespace ops {
 
@@ -29,8 +30,35 @@ struct Numbers {
       exact[i] = static_cast<double>(typed[i]);
     }
   }
-  View<T, 2> matrix(std::int64_t rows) { return {typed.data(), rows, static_cast<std::int64_t>(typed.size()) / rows}; }
-  View<T, 1> vector() { return {typed.data(), static_cast<std::int64_t>(typed.size())}; }
+};
+
+/// A tensor on the device that is tested; whatever it was made from is copied.
+template <class T>
+class Tensor {
+ public:
+  Tensor(TestDevice& device, std::int64_t count) : Tensor(device, std::vector<T>(static_cast<std::size_t>(count))) {}
+  Tensor(TestDevice& device, const std::vector<T>& values) : device_(&device), buffer_(device, static_cast<std::int64_t>(values.size()), "test") {
+    device.copy_in(buffer_.data(), values.data(), buffer_.bytes());
+  }
+  Tensor(TestDevice& device, std::initializer_list<T> values) : Tensor(device, std::vector<T>(values)) {}
+  Tensor(TestDevice& device, const Numbers<T>& numbers) : Tensor(device, numbers.typed) {}
+
+  View<T, 2> matrix(std::int64_t rows) const { return {buffer_.data(), rows, buffer_.size() / rows}; }
+  View<T, 1> vector() const { return buffer_.view(); }
+  template <class... Extents>
+  View<T, sizeof...(Extents)> view(Extents... extents) const {
+    return buffer_.view_at(0, extents...);
+  }
+
+  std::vector<T> typed() const {
+    std::vector<T> values(static_cast<std::size_t>(buffer_.size()));
+    device_->copy_out(values.data(), buffer_.data(), buffer_.bytes());
+    return values;
+  }
+
+ private:
+  TestDevice* device_;
+  Buffer<T, TestDevice> buffer_;
 };
 
 /// Rounding of one stored value of T, with room for a few float operations before it.
@@ -52,15 +80,9 @@ std::string difference(const std::vector<T>& got, const std::vector<double>& exp
   return "";
 }
 
-/// Calls body(device) for a device of each instruction set that this processor has.
-template <class Body>
-void on_each_isa(const Body& body) {
-  for (const cpu::Isa isa : {cpu::Isa::plain, cpu::Isa::avx2, cpu::Isa::avx512}) {
-    if (isa > cpu::detect_isa()) continue;
-    INFO(cpu::name_of(isa));
-    cpu::Device device({.threads = 2, .isa = isa});
-    body(device);
-  }
+template <class T>
+std::string difference(const Tensor<T>& got, const std::vector<double>& expected, double scale = 1) {
+  return difference(got.typed(), expected, scale);
 }
 
 }  // namespace ops

@@ -49,7 +49,7 @@ class Group {
   }
   template <class T>
   void broadcast(View<T, 1> x, int root) {
-    run({.kind = Transfer::Kind::broadcast, .out = x.data, .count = x.size(), .type = dtype_of<T>(), .peer = root});
+    run(Transfer{.kind = Transfer::Kind::broadcast, .out = x.data, .count = x.size(), .type = dtype_of<T>(), .peer = root});
   }
   template <class T>
   void send(View<T, 1> in, int to) {

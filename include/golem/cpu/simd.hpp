@@ -124,13 +124,32 @@ template <class T, class V>
   }
 }
 
+/// Lanes of two vectors, by their numbers among the 2n. One function for each n: nvcc cannot expand a pack in this builtin.
+template <class V, int i0, int i1>
+[[gnu::always_inline]] inline void pick(V& out, const V& a, const V& b, std::integer_sequence<int, i0, i1>) {
+  out = __builtin_shufflevector(a, b, i0, i1);
+}
+template <class V, int i0, int i1, int i2, int i3>
+[[gnu::always_inline]] inline void pick(V& out, const V& a, const V& b, std::integer_sequence<int, i0, i1, i2, i3>) {
+  out = __builtin_shufflevector(a, b, i0, i1, i2, i3);
+}
+template <class V, int i0, int i1, int i2, int i3, int i4, int i5, int i6, int i7>
+[[gnu::always_inline]] inline void pick(V& out, const V& a, const V& b, std::integer_sequence<int, i0, i1, i2, i3, i4, i5, i6, i7>) {
+  out = __builtin_shufflevector(a, b, i0, i1, i2, i3, i4, i5, i6, i7);
+}
+template <class V, int i0, int i1, int i2, int i3, int i4, int i5, int i6, int i7, int i8, int i9, int i10, int i11, int i12, int i13, int i14, int i15>
+[[gnu::always_inline]] inline void pick(V& out, const V& a, const V& b, std::integer_sequence<int, i0, i1, i2, i3, i4, i5, i6, i7, i8, i9, i10, i11, i12, i13, i14, i15>) {
+  out = __builtin_shufflevector(a, b, i0, i1, i2, i3, i4, i5, i6, i7, i8, i9, i10, i11, i12, i13, i14, i15);
+}
+
 /// Transposes the 2x2 blocks whose sides are `side` lanes, `a` and `b` being rows `side` apart.
-template <int side, class V, std::size_t... lane>
-[[gnu::always_inline]] inline void exchange(V& a, V& b, std::index_sequence<lane...>) {
-  constexpr std::size_t n = sizeof...(lane), s = side;
-  const V upper = __builtin_shufflevector(a, b, ((lane & s) ? n + (lane ^ s) : lane)...);
-  b = __builtin_shufflevector(a, b, ((lane & s) ? n + lane : (lane ^ s))...);
-  a = upper;
+template <int side, class V, int... lane>
+[[gnu::always_inline]] inline void exchange(V& a, V& b, std::integer_sequence<int, lane...>) {
+  constexpr int n = sizeof...(lane);
+  V upper, lower;
+  pick(upper, a, b, std::integer_sequence<int, ((lane & side) ? n + (lane ^ side) : lane)...>{});
+  pick(lower, a, b, std::integer_sequence<int, ((lane & side) ? n + lane : (lane ^ side))...>{});
+  a = upper, b = lower;
 }
 
 /// Transposes a square of as many vectors as each has lanes.
@@ -139,7 +158,7 @@ template <int side = 1, class V>
   constexpr int n = lane_count<V>;
 #pragma GCC unroll 16
   for (int r = 0; r < n; ++r)
-    if (!(r & side)) exchange<side>(square[r], square[r + side], std::make_index_sequence<n>{});
+    if (!(r & side)) exchange<side>(square[r], square[r + side], std::make_integer_sequence<int, n>{});
   if constexpr (side * 2 < n) transpose<side * 2>(square);
 }
 

@@ -68,7 +68,7 @@ class NumpyGenerator {
   }
 
  private:
-  __extension__ using Wide = unsigned __int128;
+  __extension__ typedef unsigned __int128 Wide;
 
   void step() { state_ = state_ * (Wide{0x2360ed051fc65da4} << 64 | 0x4385df649fccf645) + increment_; }
 

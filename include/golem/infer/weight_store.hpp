@@ -69,7 +69,7 @@ class WeightStore {
       return;
     }
     std::vector<float> plain(static_cast<std::size_t>(tensor.rows * tensor.columns));
-    source.read({.name = name, .type = DType::f32, .shape = {tensor.rows, tensor.columns}, .data = plain.data(), .bytes = plain.size() * sizeof(float)});
+    source.read(TensorState{.name = name, .type = DType::f32, .shape = {tensor.rows, tensor.columns}, .data = plain.data(), .bytes = plain.size() * sizeof(float)});
     std::vector<std::uint8_t> host_bytes(static_cast<std::size_t>(tensor.data.size()));
     std::vector<float16> host_scales(static_cast<std::size_t>(tensor.scales.size()));
     quantize(QuantizedView<Q, std::uint8_t>(tensor.rows, tensor.columns, host_bytes.data(), host_scales.data()), View<float, 2>{plain.data(), tensor.rows, tensor.columns});
@@ -82,7 +82,7 @@ class WeightStore {
     std::int64_t count = 1;
     for (const std::int64_t extent : shape) count *= extent;
     std::vector<E> host(static_cast<std::size_t>(count));
-    source.read({.name = name, .type = type, .shape = shape, .data = host.data(), .bytes = host.size() * sizeof(E)});
+    source.read(TensorState{.name = name, .type = type, .shape = shape, .data = host.data(), .bytes = host.size() * sizeof(E)});
     device_->copy_in(to, host.data(), host.size() * sizeof(E));
   }
 

@@ -1,0 +1,120 @@
+// Attention on the GPU: forward, backward, and to a key-value cache, with GLM's prefix masks, and never a T x T matrix.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include "golem/core/buffer.hpp"
+#include "golem/core/math.hpp"
+#include "golem/core/op_arguments.hpp"
+#include "golem/core/tensor.hpp"
+#include "golem/cuda/attention_backward.cuh"
+#include "golem/cuda/attention_cached.cuh"
+#include "golem/cuda/attention_forward.cuh"
+#include "golem/cuda/attention_mask.cuh"
+#include "golem/cuda/attention_plain.cuh"
+#include "golem/cuda/device.hpp"
+
+namespace golem::cuda {
+
+/// Whether the kernels of matrix instructions take heads of `dims` dims of T, with `shared_bytes` of shared memory a block.
+template <class T>
+bool has_matrix_path(const Device& device, std::int64_t dims, std::size_t shared_bytes) {
+  return sizeof(T) == 2 && dims % 16 == 0 && dims <= most_head_dims && device.compute_capability() >= 80 && shared_bytes <= device.shared_bytes();
+}
+
+/// Calls body.operator()<HeadDim>() with the narrowest HeadDim that kernels exist for.
+template <class Body>
+void with_head_dim(std::int64_t dims, const Body& body) {
+  if (dims <= 64) body.template operator()<64>();
+  else if (dims <= 128) body.template operator()<128>();
+  else body.template operator()<256>();
+}
+
+/// The workspace of a call: what each query sees, and in the backward its dot product of dout and out.
+template <class T>
+struct AttentionWorkspace {
+  Visible visible;
+  View<accumulate_t<T>, 1> delta;
+
+  AttentionWorkspace(Arena& arena, std::int64_t rows, std::int64_t length, std::int64_t deltas) : visible(arena, rows, length), delta(arena.take<accumulate_t<T>>(deltas)) {}
+
+  static AttentionWorkspace in(Device& device, std::int64_t rows, std::int64_t length, std::int64_t deltas) {
+    Arena measure;
+    AttentionWorkspace(measure, rows, length, deltas);
+    Arena arena(device.workspace<std::byte>(static_cast<std::int64_t>(measure.used())), measure.used());
+    return AttentionWorkspace(arena, rows, length, deltas);
+  }
+};
+
+/// Each query's softmax-weighted mean of the values of its window: out (N, H, D) from rotated qkv (N, H, 3, D) of `rows` rows
+/// of T = N / rows tokens. log_sum (B, H, T), where given, keeps the log-sum-exp of each query's scores for the backward.
+/// A query outside every window gets zeros (spec 1.5, 2.3, 2.5).
+template <class T>
+void attend(Device& device, View<T, 3> out, std::type_identity_t<View<accumulate_t<T>, 3>> log_sum, std::type_identity_t<View<const T, 4>> qkv, int rows, const WindowList& windows,
+            const AttentionOptions& options) {
+  using A = accumulate_t<T>;
+  const std::int64_t tokens = qkv.extent(0), heads = qkv.extent(1), dims = qkv.extent(3);
+  require(rows > 0 && tokens % rows == 0 && windows.first.extent(0) == rows + 1, "attend was given ", tokens, " tokens in ", rows, " rows, and windows for ", windows.first.extent(0) - 1,
+          ": give rows of equal length, and first[0] .. first[rows]");
+  require(out.size() * 3 == qkv.size(), "attend writes ", shape_of(out), " from qkv of shape ", shape_of(qkv), ": give (N, H, D) and (N, H, 3, D)");
+  require(!log_sum || log_sum.size() == tokens * heads, "attend saves log-sum-exps to ", shape_of(log_sum), ": give (B, H, T), ", tokens * heads, " elements");
+  if (tokens == 0) return;
+  const AttentionShape<T> shape = attention_shape<T>(qkv, rows, options);
+  const auto work = AttentionWorkspace<T>::in(device, rows, shape.length, 0);
+  find_visible_keys(device, work.visible, windows);
+  const KeyRange* ranges = work.visible.ranges.data;
+  bool done = false;
+  if constexpr (sizeof(T) == 2) {
+    if (fits_wide<T>(dims, out.data, qkv.data))
+      with_head_dim(dims, [&]<int HeadDim>() {
+        constexpr std::size_t bytes = forward_bytes<T, HeadDim>;
+        if (!has_matrix_path<T>(device, dims, bytes)) return;
+        const Launch how{.name = "attend", .blocks = work.visible.tiles.extent(1), .threads = 128, .shared_bytes = bytes, .blocks_y = heads, .blocks_z = rows};
+        launch(device, how, attend_kernel<T, HeadDim>, out.data, log_sum.data, qkv.data, ranges, work.visible.tiles.data, shape);
+        done = true;
+      });
+  }
+  if (!done) launch(device, plain_launch<A>("attend_plain", tokens * heads, dims), attend_plain_kernel<T>, out.data, log_sum.data, qkv.data, ranges, shape);
+}
+
+/// dqkv (N, H, 3, D) from dout (N, H, D), what `attend` wrote, and what it was given; overwrites dqkv.
+template <class T>
+void attend_backward(Device& device, View<T, 4> dqkv, std::type_identity_t<View<const T, 3>> dout, std::type_identity_t<View<const T, 3>> out,
+                     std::type_identity_t<View<const accumulate_t<T>, 3>> log_sum, std::type_identity_t<View<const T, 4>> qkv, int rows, const WindowList& windows,
+                     const AttentionOptions& options) {
+  using A = accumulate_t<T>;
+  const std::int64_t tokens = qkv.extent(0), heads = qkv.extent(1), dims = qkv.extent(3);
+  require(rows > 0 && tokens % rows == 0 && windows.first.extent(0) == rows + 1, "attend_backward was given ", tokens, " tokens in ", rows, " rows, and windows for ",
+          windows.first.extent(0) - 1, ": give rows of equal length, and first[0] .. first[rows]");
+  require(dqkv.size() == qkv.size() && out.size() * 3 == qkv.size() && dout.size() == out.size() && log_sum.size() == tokens * heads, "attend_backward was given dqkv ", shape_of(dqkv), ", dout ",
+          shape_of(dout), ", out ", shape_of(out), ", log-sum-exps ", shape_of(log_sum), " and qkv ", shape_of(qkv), ": give (N, H, 3, D), (N, H, D) twice, (B, H, T) and (N, H, 3, D)");
+  if (tokens == 0) return;
+  const AttentionShape<T> shape = attention_shape<T>(qkv, rows, options);
+  const auto work = AttentionWorkspace<T>::in(device, rows, shape.length, tokens * heads);
+  find_visible_keys(device, work.visible, windows);
+  const Launch dots{.name = "output_dots", .blocks = ceil_div(tokens * heads, plain_warps), .threads = 32 * plain_warps};
+  launch(device, dots, output_dots_kernel<T>, work.delta.data, dout.data, out.data, shape);
+  const AttentionGradient<T> gradient{dqkv.data, dout.data, qkv.data, log_sum.data, work.delta.data, work.visible.ranges.data, work.visible.tiles.data, shape};
+  bool done = false;
+  if constexpr (sizeof(T) == 2) {
+    if (fits_wide<T>(dims, dqkv.data, dout.data, qkv.data))
+      with_head_dim(dims, [&]<int HeadDim>() {
+        constexpr std::size_t query_bytes = dquery_bytes<T, HeadDim>, key_bytes = dkey_bytes<T, HeadDim>;
+        if (!has_matrix_path<T>(device, dims, larger(query_bytes, key_bytes))) return;
+        const std::int64_t blocks = work.visible.tiles.extent(1) * (HeadDim / part_dims<HeadDim>);
+        const Launch dquery{.name = "attend_dquery", .blocks = blocks, .threads = 128, .shared_bytes = query_bytes, .blocks_y = heads, .blocks_z = rows};
+        const Launch dkey{.name = "attend_dkey", .blocks = blocks, .threads = 128, .shared_bytes = key_bytes, .blocks_y = heads, .blocks_z = rows};
+        launch(device, dquery, attend_dquery_kernel<T, HeadDim>, gradient);
+        launch(device, dkey, attend_dkey_kernel<T, HeadDim>, gradient);
+        done = true;
+      });
+  }
+  if (done) return;
+  launch(device, plain_launch<A>("attend_plain_dquery", tokens * heads, dims), attend_plain_dquery_kernel<T>, gradient);
+  launch(device, plain_launch<A>("attend_plain_dkey", tokens * heads, 0), attend_plain_dkey_kernel<T>, gradient);
+}
+
+}  // namespace golem::cuda

@@ -1,0 +1,157 @@
+// cuda::Device: one GPU with a stream, pooled memory with an account, staging memory of the host, and workspace for ops.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "golem/core/error.hpp"
+#include "golem/core/math.hpp"
+#include "golem/core/memory.hpp"
+#include "golem/cuda/runtime.hpp"
+#include "golem/version.hpp"
+
+namespace golem::cuda {
+inline namespace GOLEM_ABI {
+
+class Products;  // cuda/products.hpp: planned matrix products
+
+/// The CUDA engine. Ops take it first and start on its stream, in order; `synchronize` and `copy_out` wait for them. Not to
+/// be used by two threads at once.
+class Device {
+ public:
+  struct Options {
+    int index = 0;                                  // which GPU of those that the process sees
+    std::size_t staging_bytes = std::size_t{8} << 20;  // page-locked memory of the host that copies pass through
+  };
+
+  /// Buffers are not for the host: copy_in and copy_out.
+  static constexpr bool host_memory = false;
+
+  Device() : Device(Options{}) {}
+  explicit Device(Options options) : index_(options.index), staging_bytes_(options.staging_bytes) {
+    const int count = runtime::device_count();
+    require(index_ >= 0 && index_ < count, "cuda::Device was asked for GPU ", index_, ", and this process sees ", count, ": choose one of those, see CUDA_VISIBLE_DEVICES, or use cpu::Device");
+    runtime::set_device(index_);
+    name_ = runtime::device_name(index_);
+    major_ = runtime::device_attribute(cudaDevAttrComputeCapabilityMajor, index_);
+    minor_ = runtime::device_attribute(cudaDevAttrComputeCapabilityMinor, index_);
+    require(major_ > 7 || (major_ == 7 && minor_ >= 5), "cuda::Device was asked for GPU ", index_, ", ", std::string_view(name_), ", whose compute capability ", major_, ".", minor_,
+            " is below 7.5: use a newer GPU, or cpu::Device");
+    multiprocessors_ = runtime::device_attribute(cudaDevAttrMultiProcessorCount, index_);
+    shared_bytes_ = static_cast<std::size_t>(runtime::device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, index_));
+    runtime::keep_released_memory(index_);
+    stream_ = runtime::create_stream();
+    staged_ = runtime::create_event();
+    staging_ = static_cast<std::byte*>(runtime::allocate_pinned(staging_bytes_));
+  }
+  ~Device() {  // failures have no one to go to here; what went wrong before was reported where it was noticed
+    if (workspace_) static_cast<void>(cudaFreeAsync(workspace_, stream_));
+    static_cast<void>(cudaStreamSynchronize(stream_));
+    static_cast<void>(cudaFreeHost(staging_));
+    static_cast<void>(cudaEventDestroy(staged_));
+    static_cast<void>(cudaStreamDestroy(stream_));
+  }
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  int index() const { return index_; }
+  const std::string& name() const { return name_; }
+  int compute_capability() const { return 10 * major_ + minor_; }  // 80, 90, ...
+  int multiprocessors() const { return multiprocessors_; }
+  std::size_t shared_bytes() const { return shared_bytes_; }  // the most that one block may use
+  cudaStream_t stream() const { return stream_; }
+  MemoryAccount& memory() { return memory_; }
+
+  /// 256-byte aligned, in the order of the stream. Throws Error that says who holds how much where there is none left.
+  void* allocate(std::size_t bytes, std::string_view label) {
+    void* memory = runtime::allocate(bytes, stream_);
+    if (!memory) {
+      synchronize();  // what was released is the pool's once the stream has come that far
+      runtime::trim_pool(index_);
+      memory = runtime::allocate(bytes, stream_);
+    }
+    if (!memory) {
+      const runtime::MemoryInfo info = runtime::memory_info();
+      fail("out of memory on GPU ", index_, ", ", std::string_view(name_), ": ", bytes >> 20, " MiB were asked for '", label, "' with ", info.free >> 20, " of ", info.total >> 20,
+           " MiB free, while golem holds ", memory_.summary(), "; use a smaller micro-batch, recomputation, more ranks or fewer bits");
+    }
+    memory_.add(label, static_cast<std::int64_t>(bytes));
+    return memory;
+  }
+  void release(void* memory, std::size_t bytes, std::string_view label) {
+    static_cast<void>(cudaFreeAsync(memory, stream_));  // called by destructors: a broken device is reported by the next op
+    memory_.add(label, -static_cast<std::int64_t>(bytes));
+  }
+
+  /// The host may change `from` at once: it was copied to page-locked memory.
+  void copy_in(void* to, const void* from, std::size_t bytes) {
+    for (std::size_t done = 0; done < bytes;) {
+      const std::size_t piece = smaller(bytes - done, staging_bytes_);
+      std::byte* staged = take_staging(piece);
+      std::memcpy(staged, static_cast<const std::byte*>(from) + done, piece);
+      runtime::copy(static_cast<std::byte*>(to) + done, staged, piece, cudaMemcpyHostToDevice, stream_);
+      runtime::record(staged_, stream_);
+      done += piece;
+    }
+  }
+  /// Waits for all ops before it.
+  void copy_out(void* to, const void* from, std::size_t bytes) {
+    for (std::size_t done = 0; done < bytes;) {
+      const std::size_t piece = smaller(bytes - done, staging_bytes_);
+      std::byte* staged = take_staging(piece);
+      runtime::copy(staged, static_cast<const std::byte*>(from) + done, piece, cudaMemcpyDeviceToHost, stream_);
+      synchronize();
+      std::memcpy(static_cast<std::byte*>(to) + done, staged, piece);
+      done += piece;
+    }
+  }
+  void copy(void* to, const void* from, std::size_t bytes) { runtime::copy(to, from, bytes, cudaMemcpyDeviceToDevice, stream_); }
+  void clear(void* memory, std::size_t bytes) { runtime::fill(memory, 0, bytes, stream_); }
+  void synchronize() { runtime::synchronize(stream_); }
+
+  /// Memory for an op between its kernels: what the next call returns may be the same. Grows, never shrinks.
+  template <class T>
+  T* workspace(std::int64_t count) {
+    const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T);
+    if (bytes > workspace_bytes_) {
+      if (workspace_) release(workspace_, workspace_bytes_, "workspace");
+      workspace_ = nullptr, workspace_bytes_ = 0;
+      workspace_ = allocate(bytes, "workspace");
+      workspace_bytes_ = bytes;
+    }
+    return static_cast<T*>(workspace_);
+  }
+
+  /// The planned matrix products of this device, made by the first of them.
+  std::shared_ptr<Products>& products() { return products_; }
+
+ private:
+  /// Page-locked memory that no copy is using any more.
+  std::byte* take_staging(std::size_t bytes) {
+    if (staging_used_ + bytes > staging_bytes_) {
+      runtime::synchronize(staged_);
+      staging_used_ = 0;
+    }
+    std::byte* piece = staging_ + staging_used_;
+    staging_used_ += static_cast<std::size_t>(round_up(static_cast<std::int64_t>(bytes), 64));
+    return piece;
+  }
+
+  int index_, major_ = 0, minor_ = 0, multiprocessors_ = 0;
+  std::size_t shared_bytes_ = 0, staging_bytes_, staging_used_ = 0, workspace_bytes_ = 0;
+  std::string name_;
+  MemoryAccount memory_;
+  cudaStream_t stream_ = nullptr;
+  cudaEvent_t staged_ = nullptr;  // the last copy out of staging memory
+  std::byte* staging_ = nullptr;
+  void* workspace_ = nullptr;
+  std::shared_ptr<Products> products_;  // shared, so that the class may be incomplete here
+};
+
+}  // namespace GOLEM_ABI
+}  // namespace golem::cuda

@@ -1,0 +1,97 @@
+// LayerNorm fused with the residual on the GPU, forward and backward (spec 1.2): a row is read once and written once.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "golem/core/math.hpp"
+#include "golem/core/op_arguments.hpp"
+#include "golem/core/tensor.hpp"
+#include "golem/cuda/device.hpp"
+#include "golem/cuda/norm_kernels.cuh"
+
+namespace golem::cuda {
+
+/// How many vectors of a row each thread holds, so that 512 threads hold it all; 0: they cannot.
+inline int steps_for(std::int64_t vectors) { return vectors <= 256 ? 1 : vectors <= 4 * 512 ? 4 : vectors <= 8 * 512 ? 8 : 0; }
+inline int threads_for(std::int64_t vectors, int steps) { return static_cast<int>(steps ? round_up(ceil_div(vectors, steps), 32) : smaller<std::int64_t>(512, round_up(vectors, 32))); }
+
+/// Calls start(kernel, threads) with the normalize_kernel for a row.
+template <class T, class Start>
+void with_norm_kernel(std::int64_t columns, bool wide_rows, const Start& start) {
+  const std::int64_t vectors = wide_rows ? columns / wide<T> : columns;
+  const int steps = wide_rows ? steps_for(vectors) : 0, threads = threads_for(vectors, steps);
+  if (!wide_rows) start(normalize_kernel<T, 1, 0>, threads);
+  else if (steps == 1) start(normalize_kernel<T, wide<T>, 1>, threads);
+  else if (steps == 4) start(normalize_kernel<T, wide<T>, 4>, threads);
+  else if (steps == 8) start(normalize_kernel<T, wide<T>, 8>, threads);
+  else start(normalize_kernel<T, wide<T>, 0>, threads);
+}
+
+/// The same of normalize_backward_kernel.
+template <class T, class Start>
+void with_norm_backward_kernel(std::int64_t columns, bool wide_rows, const Start& start) {
+  const std::int64_t vectors = wide_rows ? columns / wide<T> : columns;
+  const int steps = wide_rows && steps_for(vectors) < 8 ? steps_for(vectors) : 0, threads = threads_for(vectors, steps);  // 8 would need too many registers
+  if (!wide_rows) start(normalize_backward_kernel<T, 1, 0>, threads);
+  else if (steps == 1) start(normalize_backward_kernel<T, wide<T>, 1>, threads);
+  else if (steps == 4) start(normalize_backward_kernel<T, wide<T>, 4>, threads);
+  else start(normalize_backward_kernel<T, wide<T>, 0>, threads);
+}
+
+template <class T>
+void start_normalize(Device& device, const NormForward<T>& f) {
+  with_norm_kernel<T>(f.columns, fits_wide<T>(f.columns, f.y, f.sum, f.a, f.b, f.gamma, f.beta), [&](auto* kernel, int threads) {
+    launch(device, {.name = "normalize", .blocks = f.rows, .threads = threads, .shared_bytes = 32 * sizeof(accumulate_t<T>)}, kernel, f);
+  });
+}
+
+/// y (N, C) = (x - mean) rstd gamma + beta, rstd = 1 / sqrt(variance + eps); statistics in A, to mean and rstd (N) unless empty.
+template <class T>
+void normalize(Device& device, View<T, 2> y, std::type_identity_t<View<const T, 2>> x, std::type_identity_t<View<const T, 1>> gamma, std::type_identity_t<View<const T, 1>> beta, double eps,
+               std::type_identity_t<View<accumulate_t<T>, 1>> mean, std::type_identity_t<View<accumulate_t<T>, 1>> rstd) {
+  using A = accumulate_t<T>;
+  start_normalize<T>(device, {y.data, nullptr, x.data, nullptr, gamma.data, beta.data, mean.data, rstd.data, A{1}, static_cast<A>(eps), x.extent(0), x.extent(1)});
+}
+
+/// sum = alpha a + b, rounded to T; y = LN(sum).
+template <class T>
+void normalize_sum(Device& device, View<T, 2> y, View<T, 2> sum, std::type_identity_t<View<const T, 2>> a, std::type_identity_t<View<const T, 2>> b, double alpha,
+                   std::type_identity_t<View<const T, 1>> gamma, std::type_identity_t<View<const T, 1>> beta, double eps, std::type_identity_t<View<accumulate_t<T>, 1>> mean,
+                   std::type_identity_t<View<accumulate_t<T>, 1>> rstd) {
+  using A = accumulate_t<T>;
+  start_normalize<T>(device, {y.data, sum.data, a.data, b.data, gamma.data, beta.data, mean.data, rstd.data, static_cast<A>(alpha), static_cast<A>(eps), a.extent(0), a.extent(1)});
+}
+
+/// y = alpha a + b, element by element; b may be empty, y may be a or b.
+template <class T>
+void add_scaled(Device& device, View<T, 2> y, std::type_identity_t<View<const T, 2>> a, std::type_identity_t<View<const T, 2>> b, double alpha) {
+  const bool all_wide = fits_wide<T>(y.size(), y.data, a.data, b.data);
+  const std::int64_t vectors = all_wide ? y.size() / wide<T> : y.size();
+  launch(device, {.name = "add_scaled", .blocks = blocks_for(device, vectors, 256)}, all_wide ? add_scaled_kernel<T, wide<T>> : add_scaled_kernel<T, 1>, y.data, a.data, b.data,
+         static_cast<accumulate_t<T>>(alpha), vectors);
+}
+
+/// dx = LN'(dy + alpha inside) + outside; d_gamma, d_beta (C) grow. dx may be dy's memory. x is the norm's input.
+template <class T>
+void normalize_backward(Device& device, View<T, 2> dx, View<accumulate_t<T>, 1> d_gamma, View<accumulate_t<T>, 1> d_beta, std::type_identity_t<View<const T, 2>> dy,
+                        std::type_identity_t<View<const T, 2>> x, std::type_identity_t<View<const T, 1>> gamma, std::type_identity_t<View<const accumulate_t<T>, 1>> mean,
+                        std::type_identity_t<View<const accumulate_t<T>, 1>> rstd, const std::type_identity_t<ResidualGradient<T>>& residual) {
+  using A = accumulate_t<T>;
+  const std::int64_t rows = x.extent(0), columns = x.extent(1), blocks = smaller<std::int64_t>(rows, device.multiprocessors());
+  if (rows == 0) return;
+  A* partial = device.workspace<A>(2 * blocks * columns);
+  const std::size_t sums = 32 * sizeof(A), gathered = 2 * static_cast<std::size_t>(columns) * sizeof(A);
+  const bool in_shared = sums + gathered <= device.shared_bytes();
+  const NormBackward<T> f{dx.data,     partial,   dy.data,   residual.inside.data, residual.outside.data, x.data,
+                          gamma.data, mean.data, rstd.data, static_cast<A>(residual.alpha), rows, columns, in_shared};
+  with_norm_backward_kernel<T>(columns, fits_wide<T>(columns, f.dx, f.dy, f.inside, f.outside, f.x, f.gamma), [&](auto* kernel, int threads) {
+    launch(device, {.name = "normalize_backward", .blocks = blocks, .threads = threads, .shared_bytes = in_shared ? sums + gathered : sums}, kernel, f);
+  });
+  const Launch add{.name = "add_partials", .blocks = blocks_for(device, columns, 256)};
+  launch(device, add, add_partials_kernel<A>, d_gamma.data, partial, blocks, 2 * columns, columns);
+  launch(device, add, add_partials_kernel<A>, d_beta.data, partial + columns, blocks, 2 * columns, columns);
+}
+
+}  // namespace golem::cuda

@@ -1,0 +1,226 @@
+// The kernels of LayerNorm: a block takes a row, and holds it in registers where it fits.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "golem/core/number.hpp"
+#include "golem/cuda/vectors.cuh"
+
+namespace golem::cuda {
+
+/// What a row is made of, and where it goes. See normalize and normalize_sum.
+template <class T>
+struct NormForward {
+  T *y, *sum;
+  const T *a, *b, *gamma, *beta;
+  accumulate_t<T>*mean, *rstd;
+  accumulate_t<T> alpha, eps;
+  std::int64_t rows, columns;
+};
+
+template <class T>
+struct NormBackward {
+  T* dx;
+  accumulate_t<T>* partial;  // (blocks, 2, C)
+  const T *dy, *inside, *outside, *x, *gamma;
+  const accumulate_t<T>*mean, *rstd;
+  accumulate_t<T> alpha;
+  std::int64_t rows, columns;
+  bool in_shared;  // whether the block's sums fit its shared memory
+};
+
+/// Steps vectors of each thread stay in registers; Steps 0: rows of any length, read again from memory for each pass.
+template <class T, int Width, int Steps>
+__global__ void __launch_bounds__(512) normalize_kernel(NormForward<T> f) {
+  using A = accumulate_t<T>;
+  constexpr int held = Steps ? Steps : 1;
+  A* shared = dynamic_shared<A>();  // 32
+  const std::int64_t vectors = f.columns / Width;
+  for (std::int64_t n = blockIdx.x; n < f.rows; n += gridDim.x) {
+    const T* a = f.a + n * f.columns;
+    const T* b = f.b ? f.b + n * f.columns : nullptr;
+    T* sum = f.b ? f.sum + n * f.columns : nullptr;
+    const T* source = f.b ? sum : a;
+    A x[held][Width];
+
+    const auto first_look = [&](A(&v)[Width], std::int64_t i) {
+      load(v, a + i * Width);
+      if (b) {
+        A branch[Width];
+        load(branch, b + i * Width);
+#pragma unroll
+        for (int w = 0; w < Width; ++w) v[w] = rounded<T>(v[w] * f.alpha + branch[w]);  // as stored
+        store(sum + i * Width, v);
+      }
+    };
+    A total = 0;
+    if constexpr (Steps > 0) {
+#pragma unroll
+      for (int s = 0; s < Steps; ++s) {
+        const std::int64_t i = threadIdx.x + std::int64_t{s} * blockDim.x;
+        if (i >= vectors) continue;
+        first_look(x[s], i);
+#pragma unroll
+        for (int w = 0; w < Width; ++w) total += x[s][w];
+      }
+    } else {
+      for (std::int64_t i = threadIdx.x; i < vectors; i += blockDim.x) {
+        first_look(x[0], i);
+        for (int w = 0; w < Width; ++w) total += x[0][w];
+      }
+    }
+    const A mean = block_sum(total, shared) / static_cast<A>(f.columns);
+
+    A squares = 0;
+    const auto deviate = [&](const A(&v)[Width]) {
+#pragma unroll
+      for (int w = 0; w < Width; ++w) squares += (v[w] - mean) * (v[w] - mean);
+    };
+    if constexpr (Steps > 0) {
+#pragma unroll
+      for (int s = 0; s < Steps; ++s)
+        if (threadIdx.x + std::int64_t{s} * blockDim.x < vectors) deviate(x[s]);
+    } else {
+      for (std::int64_t i = threadIdx.x; i < vectors; i += blockDim.x) {
+        load(x[0], source + i * Width);
+        deviate(x[0]);
+      }
+    }
+    const A rstd = 1 / square_root(block_sum(squares, shared) / static_cast<A>(f.columns) + f.eps);
+
+    const auto finish = [&](A(&v)[Width], std::int64_t i) {
+      A gamma[Width], beta[Width];
+      load(gamma, f.gamma + i * Width);
+      load(beta, f.beta + i * Width);
+#pragma unroll
+      for (int w = 0; w < Width; ++w) v[w] = (v[w] - mean) * rstd * gamma[w] + beta[w];
+      store(f.y + n * f.columns + i * Width, v);
+    };
+    if constexpr (Steps > 0) {
+#pragma unroll
+      for (int s = 0; s < Steps; ++s)
+        if (const std::int64_t i = threadIdx.x + std::int64_t{s} * blockDim.x; i < vectors) finish(x[s], i);
+    } else {
+      for (std::int64_t i = threadIdx.x; i < vectors; i += blockDim.x) {
+        load(x[0], source + i * Width);
+        finish(x[0], i);
+      }
+    }
+    if (f.mean && threadIdx.x == 0) f.mean[n] = mean, f.rstd[n] = rstd;
+  }
+}
+
+/// Each block takes consecutive rows, and adds their part of d gamma and d beta up in shared memory where they fit, else in
+/// its part of `partial`. A thread meets only its own columns there, so that no barrier is needed.
+template <class T, int Width, int Steps>
+__global__ void __launch_bounds__(512) normalize_backward_kernel(NormBackward<T> f) {
+  using A = accumulate_t<T>;
+  constexpr int held = Steps ? Steps : 1;
+  A* shared = dynamic_shared<A>();  // 32, then (2, C) where f.in_shared
+  const std::int64_t vectors = f.columns / Width, rows_each = (f.rows + gridDim.x - 1) / gridDim.x, first = blockIdx.x * rows_each;
+  const std::int64_t last = first + rows_each < f.rows ? first + rows_each : f.rows;
+  A* partial = f.partial + 2 * blockIdx.x * f.columns;
+  A* slope = f.in_shared ? shared + 32 : partial;
+  A* shift = slope + f.columns;
+  // Neighbouring threads on neighbouring banks: element w of vector i lies at w * vectors + i.
+  const auto place = [&](std::int64_t i, int w) { return f.in_shared ? w * vectors + i : i * Width + w; };
+  for (std::int64_t i = threadIdx.x; i < vectors; i += blockDim.x)
+    for (int w = 0; w < Width; ++w) slope[place(i, w)] = shift[place(i, w)] = 0;
+
+  for (std::int64_t n = first; n < last; ++n) {
+    const std::int64_t row = n * f.columns;
+    const A mean = f.mean[n], rstd = f.rstd[n];
+    A hat[held][Width], up[held][Width];
+    const auto look = [&](A(&h)[Width], A(&u)[Width], std::int64_t i) {
+      load(u, f.dy + row + i * Width);
+      load(h, f.x + row + i * Width);
+      if (f.inside) {
+        A residual[Width];
+        load(residual, f.inside + row + i * Width);
+#pragma unroll
+        for (int w = 0; w < Width; ++w) u[w] += f.alpha * residual[w];
+      }
+#pragma unroll
+      for (int w = 0; w < Width; ++w) h[w] = (h[w] - mean) * rstd;
+    };
+    const auto weigh = [&](A(&u)[Width], std::int64_t i) {
+      A gamma[Width];
+      load(gamma, f.gamma + i * Width);
+#pragma unroll
+      for (int w = 0; w < Width; ++w) u[w] *= gamma[w];
+    };
+    A sum = 0, dot = 0;
+    const auto gather = [&](const A(&h)[Width], A(&u)[Width], std::int64_t i) {
+#pragma unroll
+      for (int w = 0; w < Width; ++w) slope[place(i, w)] += u[w] * h[w], shift[place(i, w)] += u[w];
+      weigh(u, i);
+#pragma unroll
+      for (int w = 0; w < Width; ++w) sum += u[w], dot += u[w] * h[w];
+    };
+    if constexpr (Steps > 0) {
+#pragma unroll
+      for (int s = 0; s < Steps; ++s)
+        if (const std::int64_t i = threadIdx.x + std::int64_t{s} * blockDim.x; i < vectors) look(hat[s], up[s], i);  // all loads first
+#pragma unroll
+      for (int s = 0; s < Steps; ++s)
+        if (const std::int64_t i = threadIdx.x + std::int64_t{s} * blockDim.x; i < vectors) gather(hat[s], up[s], i);
+    } else {
+      for (std::int64_t i = threadIdx.x; i < vectors; i += blockDim.x) look(hat[0], up[0], i), gather(hat[0], up[0], i);
+    }
+    const A mean_up = block_sum(sum, shared) / static_cast<A>(f.columns), mean_dot = block_sum(dot, shared) / static_cast<A>(f.columns);
+
+    const auto finish = [&](const A(&h)[Width], A(&u)[Width], std::int64_t i) {
+#pragma unroll
+      for (int w = 0; w < Width; ++w) u[w] = (u[w] - mean_up - h[w] * mean_dot) * rstd;
+      if (f.outside) {
+        A passed[Width];
+        load(passed, f.outside + row + i * Width);
+#pragma unroll
+        for (int w = 0; w < Width; ++w) u[w] += passed[w];
+      }
+      store(f.dx + row + i * Width, u);
+    };
+    if constexpr (Steps > 0) {
+#pragma unroll
+      for (int s = 0; s < Steps; ++s)
+        if (const std::int64_t i = threadIdx.x + std::int64_t{s} * blockDim.x; i < vectors) finish(hat[s], up[s], i);
+    } else {
+      for (std::int64_t i = threadIdx.x; i < vectors; i += blockDim.x) {
+        look(hat[0], up[0], i);
+        weigh(up[0], i);
+        finish(hat[0], up[0], i);
+      }
+    }
+  }
+  if (!f.in_shared) return;
+  for (std::int64_t i = threadIdx.x; i < vectors; i += blockDim.x)
+    for (int w = 0; w < Width; ++w) partial[i * Width + w] = slope[place(i, w)], partial[f.columns + i * Width + w] = shift[place(i, w)];
+}
+
+/// sums[i] += the sum over p of partial[p * step + i], in the order of p.
+template <class A>
+__global__ void __launch_bounds__(256) add_partials_kernel(A* sums, const A* partial, std::int64_t parts, std::int64_t step, std::int64_t count) {
+  for (std::int64_t i = first_item(); i < count; i += item_step()) {
+    A total = 0;
+#pragma unroll 8
+    for (std::int64_t p = 0; p < parts; ++p) total += partial[p * step + i];
+    sums[i] += total;
+  }
+}
+
+/// y = alpha a + b; b may be null.
+template <class T, int Width>
+__global__ void __launch_bounds__(256) add_scaled_kernel(T* y, const T* a, const T* b, accumulate_t<T> alpha, std::int64_t vectors) {
+  using A = accumulate_t<T>;
+  for (std::int64_t i = first_item(); i < vectors; i += item_step()) {
+    A x[Width], other[Width]{};
+    load(x, a + i * Width);
+    if (b) load(other, b + i * Width);
+#pragma unroll
+    for (int w = 0; w < Width; ++w) x[w] = x[w] * alpha + other[w];
+    store(y + i * Width, x);
+  }
+}
+
+}  // namespace golem::cuda

@@ -1,0 +1,146 @@
+// The CUDA runtime as golem calls it: every call of cudart, checked, with an error that says what was attempted.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+#include "golem/core/error.hpp"
+
+namespace golem::cuda::runtime {
+
+/// Throws Error unless `status` is success. `parts`: what was attempted, after "CUDA could not".
+template <class... Parts>
+void check(cudaError_t status, const Parts&... parts) {
+  if (status == cudaSuccess) [[likely]] return;
+  fail("CUDA could not ", parts..., ": ", std::string_view(cudaGetErrorString(status)), " (", std::string_view(cudaGetErrorName(status)), ")");
+}
+
+/// GPUs that this process sees. Throws Error where there is no driver, or one that is too old.
+inline int device_count() {
+  int count = 0, driver = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaErrorNoDevice) return 0;
+  if (status == cudaErrorInsufficientDriver) {
+    check(cudaDriverGetVersion(&driver), "read the driver's version");
+    fail("CUDA found ", driver == 0 ? "no driver" : "a driver for CUDA ", driver == 0 ? "" : sentence(driver / 1000, ".", driver % 1000 / 10), ", and this program was built with CUDA ",
+         CUDART_VERSION / 1000, ".", CUDART_VERSION % 1000 / 10, ": install a newer driver, or use cpu::Device");
+  }
+  check(status, "count devices");
+  return count;
+}
+
+inline void set_device(int index) { check(cudaSetDevice(index), "use device ", index); }
+
+inline int device_attribute(cudaDeviceAttr attribute, int index) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, attribute, index), "read attribute ", static_cast<int>(attribute), " of device ", index);
+  return value;
+}
+
+inline std::string device_name(int index) {
+  cudaDeviceProp properties;
+  check(cudaGetDeviceProperties(&properties, index), "read the properties of device ", index);
+  return properties.name;
+}
+
+struct MemoryInfo {
+  std::size_t free = 0, total = 0;  // bytes
+};
+inline MemoryInfo memory_info() {
+  MemoryInfo info;
+  check(cudaMemGetInfo(&info.free, &info.total), "ask how much memory is free");
+  return info;
+}
+
+/// What the device's pool keeps of released memory instead of returning it to the driver.
+inline void keep_released_memory(int index) {
+  cudaMemPool_t pool = nullptr;
+  check(cudaDeviceGetDefaultMemPool(&pool, index), "find the memory pool of device ", index);
+  std::size_t threshold = ~std::size_t{0};
+  check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &threshold), "set the memory pool of device ", index);
+}
+
+/// Returns the memory that the pool keeps and nobody uses to the driver.
+inline void trim_pool(int index) {
+  cudaMemPool_t pool = nullptr;
+  check(cudaDeviceGetDefaultMemPool(&pool, index), "find the memory pool of device ", index);
+  check(cudaMemPoolTrimTo(pool, 0), "trim the memory pool of device ", index);
+}
+
+/// Null where memory ran out: the caller knows who holds what.
+inline void* allocate(std::size_t bytes, cudaStream_t stream) {
+  void* memory = nullptr;
+  const cudaError_t status = cudaMallocAsync(&memory, bytes, stream);
+  if (status == cudaErrorMemoryAllocation) {
+    static_cast<void>(cudaGetLastError());  // handled here: it must not surface at the next launch
+    return nullptr;
+  }
+  check(status, "allocate ", bytes, " bytes");
+  return memory;
+}
+inline void release(void* memory, cudaStream_t stream) { check(cudaFreeAsync(memory, stream), "release memory"); }
+
+/// Page-locked memory of the host, which copies can run beside the host with.
+inline void* allocate_pinned(std::size_t bytes) {
+  void* memory = nullptr;
+  check(cudaMallocHost(&memory, bytes), "lock ", bytes, " bytes of the host's memory");
+  return memory;
+}
+inline void release_pinned(void* memory) { check(cudaFreeHost(memory), "release locked memory"); }
+
+inline void copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  check(cudaMemcpyAsync(to, from, bytes, kind, stream), "copy ", bytes, " bytes");
+}
+inline void fill(void* memory, int byte, std::size_t bytes, cudaStream_t stream) { check(cudaMemsetAsync(memory, byte, bytes, stream), "fill ", bytes, " bytes"); }
+
+inline cudaStream_t create_stream() {
+  cudaStream_t stream = nullptr;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "create a stream");
+  return stream;
+}
+inline void destroy(cudaStream_t stream) { check(cudaStreamDestroy(stream), "destroy a stream"); }
+inline void synchronize(cudaStream_t stream) { check(cudaStreamSynchronize(stream), "finish what was started before"); }
+inline void wait(cudaStream_t stream, cudaEvent_t event) { check(cudaStreamWaitEvent(stream, event, 0), "let a stream wait for an event"); }
+
+enum class Timing { off, on };
+inline cudaEvent_t create_event(Timing timing = Timing::off) {
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreateWithFlags(&event, timing == Timing::on ? cudaEventDefault : cudaEventDisableTiming), "create an event");
+  return event;
+}
+inline void destroy(cudaEvent_t event) { check(cudaEventDestroy(event), "destroy an event"); }
+inline void record(cudaEvent_t event, cudaStream_t stream) { check(cudaEventRecord(event, stream), "record an event"); }
+inline void synchronize(cudaEvent_t event) { check(cudaEventSynchronize(event), "finish what was started before an event"); }
+inline bool happened(cudaEvent_t event) {
+  const cudaError_t status = cudaEventQuery(event);
+  if (status == cudaErrorNotReady) return false;
+  check(status, "ask whether an event has happened");
+  return true;
+}
+inline float milliseconds_between(cudaEvent_t start, cudaEvent_t end) {
+  float milliseconds = 0;
+  check(cudaEventElapsedTime(&milliseconds, start, end), "measure the time between two events");
+  return milliseconds;
+}
+
+/// What runs on `stream` from here on is written down instead of run.
+inline void begin_capture(cudaStream_t stream) { check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "begin to capture a graph"); }
+
+/// What was written down since `begin_capture`, ready to be run as a whole.
+inline cudaGraphExec_t end_capture(cudaStream_t stream) {
+  cudaGraph_t graph = nullptr;
+  check(cudaStreamEndCapture(stream, &graph), "capture a graph");
+  cudaGraphExec_t ready = nullptr;
+  const cudaError_t status = cudaGraphInstantiate(&ready, graph, 0);
+  check(cudaGraphDestroy(graph), "destroy a captured graph");
+  check(status, "make a captured graph ready to run");
+  return ready;
+}
+inline void run(cudaGraphExec_t graph, cudaStream_t stream) { check(cudaGraphLaunch(graph, stream), "run a graph"); }
+inline void destroy(cudaGraphExec_t graph) { check(cudaGraphExecDestroy(graph), "destroy a graph"); }
+
+}  // namespace golem::cuda::runtime

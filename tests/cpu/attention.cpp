@@ -1,0 +1,35 @@
+// What is the CPU's own of attention: threads do not change it, and the cache is checked where it is read.
+// SPDX-License-Identifier: Apache-2.0
+#include "golem/cpu/attention.hpp"
+
+#include <vector>
+
+#include "catch.hpp"
+#include "ops/attending.hpp"
+
+using namespace ops;
+
+TEMPLATE_TEST_CASE("results do not depend on the number of threads", "", float, bfloat16) {
+  for (auto c : cases()) {
+    c.dropout = 0.1;
+    const auto qkv = converted<TestType>(normals(qkv_size(c), 1)), dout = converted<TestType>(normals(qkv_size(c) / 3, 2));
+    cpu::Device one({.threads = 1});
+    const auto expected = run(one, c, qkv, dout);
+    for (const int threads : {2, 3}) {
+      cpu::Device device({.threads = threads});
+      const auto result = run(device, c, qkv, dout);
+      CHECK(result.out == expected.out);
+      CHECK(result.log_sum == expected.log_sum);
+      CHECK(result.dqkv == expected.dqkv);
+    }
+  }
+}
+
+TEST_CASE("tokens that do not fit the cache are refused") {
+  cpu::Device device({.threads = 1});
+  std::vector<float> memory(4096);
+  const View<const float, 4> qkv(memory.data(), 8, 2, 3, 4);
+  const CachedSequence sequence{.row = 0, .count = 8, .first = 10, .slot = 0};
+  const View<float, 4> cache(memory.data(), 1, 2, 16, 4);
+  CHECK_THROWS_WITH(append_cache(device, cache, cache, qkv, {&sequence, 1}), Catch::Matchers::Contains("tokens 10 to 18"));
+}

@@ -1,0 +1,25 @@
+// Attention, built for the GPU that runs the tests.
+// SPDX-License-Identifier: Apache-2.0
+#include "golem/cuda/attention.cuh"
+
+namespace golem::cuda {
+
+// An address makes the compiler emit the function, for the tests to link.
+template <class Function>
+const void* emitted(Function* function) {
+  return reinterpret_cast<const void*>(function);
+}
+
+template <class T>
+const void* const attention_ops[]{
+    emitted(attend<T>),
+    emitted(attend_backward<T>),
+    emitted(append_cache<T>),
+    emitted(attend_cached<T>),
+};
+const void* const all_of_attention_ops[]{attention_ops<float>, attention_ops<double>, attention_ops<float16>, attention_ops<bfloat16>};
+
+/// So that the tables count as used.
+const void* const* attention_ops_of_tests() { return all_of_attention_ops; }
+
+}  // namespace golem::cuda

@@ -1,0 +1,32 @@
+// Products: planned once for each shape and alignment, with an epilogue where the library has one, and by a kernel where not.
+// SPDX-License-Identifier: Apache-2.0
+#include "ops/linear.hpp"
+#include "simt/runtime.hpp"
+
+using namespace ops;
+
+TEST_CASE("a product is planned once for each shape and alignment") {
+  TestDevice device;
+  const Tensor<float> x(device, 3 * 8 + 4), w(device, 5 * 8), y(device, 3 * 5);
+  const std::size_t heuristics = simt::counts().heuristics, products = simt::counts().products;
+  for (int i = 0; i < 5; ++i) project(device, y.view(3, 5), x.view(3, 8), w.view(5, 8), {});
+  project(device, y.view(2, 5), x.view(2, 8), w.view(5, 8), {});
+  CHECK(simt::counts().heuristics == heuristics + 2);
+  project(device, y.view(2, 5), View<float, 2>(x.view(3, 8).data + 1, 2, 8), w.view(5, 8), {});
+  CHECK(simt::counts().heuristics == heuristics + 3);
+  CHECK(simt::counts().products == products + 7);
+  device.synchronize();
+}
+
+TEMPLATE_TEST_CASE("without the library's bias epilogue a kernel adds the bias", "", float, bfloat16) {
+  const simt::MachineRestored restored;
+  simt::machine().lt_epilogues = false;
+  TestDevice device;
+  for (const Shape s : {Shape{3, 130, 21}, Shape{5, 64, 48}}) {
+    const auto x = draw<TestType>(s.n * s.i, 1), w = draw<TestType>(s.o * s.i, 2), bias = draw<TestType>(s.o, 3);
+    const Tensor<TestType> x_(device, x), w_(device, w), bias_(device, bias);
+    const Tensor<float> y(device, s.n * s.o);
+    project(device, y.matrix(s.n), x_.matrix(s.n), w_.matrix(s.o), bias_.vector());
+    require_close<TestType>(y.typed(), ::oracle::project(widened(x), widened(w), widened(bias), static_cast<std::size_t>(s.n), static_cast<std::size_t>(s.i), static_cast<std::size_t>(s.o)), s.i);
+  }
+}

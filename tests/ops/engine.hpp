@@ -1,0 +1,72 @@
+// The engine that the tests of the ops are compiled for: the CPU's, or CUDA's, with its kernels on the host or on a GPU.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#if defined(GOLEM_TEST_CUDA)
+#include "simt/simt.hpp"
+// behind it, what it stands in for
+#include "golem/golem.cuh"
+#include "simt/runtime.hpp"
+#elif defined(GOLEM_TEST_GPU)
+#include "cuda/launchers.hpp"
+#include "golem/golem.hpp"
+#else
+#include "golem/golem.hpp"
+#endif
+
+#include "catch.hpp"
+
+namespace ops {
+
+#if defined(GOLEM_TEST_CUDA)
+
+using TestDevice = golem::cuda::Device;
+
+/// Calls body(device) under two orders of threads and blocks.
+template <class Body>
+void on_each_device(const Body& body) {
+  for (const std::uint64_t order : {1, 2}) {
+    simt::set_order(order);
+    INFO("order " << order);
+    TestDevice device;
+    body(device);
+    device.synchronize();
+  }
+  simt::set_order(1);
+}
+
+#elif defined(GOLEM_TEST_GPU)
+
+using TestDevice = golem::cuda::Device;
+
+/// Calls body(device) for the first GPU, where there is one.
+template <class Body>
+void on_each_device(const Body& body) {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
+    WARN("no GPU: left out");
+    return;
+  }
+  TestDevice device;
+  body(device);
+  device.synchronize();
+}
+
+#else
+
+using TestDevice = golem::cpu::Device;
+
+/// Calls body(device) for a device of each instruction set that this processor has.
+template <class Body>
+void on_each_device(const Body& body) {
+  for (const golem::cpu::Isa isa : {golem::cpu::Isa::plain, golem::cpu::Isa::avx2, golem::cpu::Isa::avx512}) {
+    if (isa > golem::cpu::detect_isa()) continue;
+    INFO(golem::cpu::name_of(isa));
+    TestDevice device({.threads = 2, .isa = isa});
+    body(device);
+  }
+}
+
+#endif
+
+}  // namespace ops

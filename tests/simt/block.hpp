@@ -1,0 +1,49 @@
+// Runs a kernel block by block, each of its threads a fiber, with barriers that count arrivals and warps that act together.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <source_location>
+#include <string>
+
+namespace simt {
+
+/// The order in which threads and blocks run is drawn from `seed`; 0: ascending. With an odd seed all threads move on
+/// together, in a new order each round; with an even one a warp runs as far ahead of the others as barriers let it.
+void set_order(std::uint64_t seed);
+
+struct Call {
+  std::string name;
+  dim3 grid, block;
+  std::size_t shared_bytes = 0;
+  std::function<void()> thread;  // the kernel with its arguments
+};
+
+/// Runs all blocks. Throws std::runtime_error where threads wait for each other in vain, and the like: which kernel, block,
+/// threads and barriers.
+void run_kernel(const Call& call);
+
+// What follows is called by the threads of a running kernel.
+
+int current_thread();
+void* shared_memory();
+
+/// Waits at barrier `number` until `count` threads have come; 0: all threads that have not ended. Returns whether any of them
+/// gave `vote`.
+bool meet(int number, int count, bool vote, const std::source_location& where);
+
+/// Waits until every lane of `mask` calls with the same `what` and mask. The last one runs `complete(requests)`, where
+/// requests[i] is what lane i gave.
+using Complete = void (*)(void* const (&requests)[32], unsigned mask);
+void act_together(const char* what, unsigned mask, void* request, Complete complete, const std::source_location& where);
+
+/// A copy to shared memory that happens only when it is waited for; until then its destination is poison.
+void defer_copy(void* to, const void* from, std::size_t bytes);
+void commit_copies();
+void wait_for_copies(int pending_groups);
+
+}  // namespace simt

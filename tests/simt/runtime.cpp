@@ -1,0 +1,296 @@
+// The CUDA runtime on the host: streams that run late and in any legal order, events, memory that begins as NaN, graphs.
+// SPDX-License-Identifier: Apache-2.0
+#include "simt/runtime.hpp"
+
+#include <cxxabi.h>
+#include <dlfcn.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <stdexcept>
+#include <vector>
+
+#include "simt/block.hpp"
+#include "simt/simt.hpp"
+
+struct CUstream_st {
+  struct Step {
+    std::function<void()> work;
+    std::shared_ptr<bool> wait_for;  // an event that must have happened
+  };
+  std::deque<Step> steps;
+  std::vector<std::function<void()>>* captured = nullptr;
+};
+
+struct CUevent_st {
+  std::shared_ptr<bool> happened = std::make_shared<bool>(true);
+};
+
+struct CUgraph_st {
+  std::vector<std::function<void()>> work;
+};
+struct CUgraphExec_st {
+  std::vector<std::function<void()>> work;
+};
+
+namespace simt {
+namespace {
+
+constexpr std::size_t canary_bytes = 64;
+
+std::vector<CUstream_st*> streams;
+std::map<void*, std::size_t> allocations;
+std::size_t in_use = 0;
+int current_device = 0;
+
+/// Whether the test wants this call to fail.
+bool fails(const char* call) {
+  if (machine().fail_call != call) return false;
+  machine().fail_call.clear();
+  return true;
+}
+
+std::mt19937_64& turns() {
+  static std::mt19937_64 random(machine().stream_seed);
+  return random;
+}
+
+/// Runs steps of all streams in turns until `done()`.
+template <class Done>
+void run_until(const Done& done) {
+  while (!done()) {
+    std::vector<CUstream_st*> able;
+    for (CUstream_st* stream : streams)
+      if (!stream->steps.empty() && (!stream->steps.front().wait_for || *stream->steps.front().wait_for)) able.push_back(stream);
+    if (able.empty()) throw std::runtime_error("the streams wait for each other in a circle");
+    CUstream_st* stream = able[turns()() % able.size()];
+    const CUstream_st::Step step = std::move(stream->steps.front());
+    stream->steps.pop_front();
+    try {
+      if (step.work) step.work();
+    } catch (...) {
+      for (CUstream_st* other : streams) other->steps.clear();  // as after any error of a device: nothing runs any more
+      throw;
+    }
+  }
+}
+
+void release(void* memory) {
+  const auto found = allocations.find(memory);
+  if (found == allocations.end()) throw std::runtime_error("memory was released that was not allocated");
+  const auto* end = static_cast<const unsigned char*>(memory) + found->second;
+  for (std::size_t i = 0; i < canary_bytes; ++i)
+    if (end[i] != 0xa5) throw std::runtime_error("device memory was written beyond the " + std::to_string(found->second) + " bytes of an allocation");
+  std::free(memory);
+  in_use -= found->second;
+  allocations.erase(found);
+}
+
+}  // namespace
+
+Machine& machine() {
+  static Machine all;
+  return all;
+}
+Counts& counts() {
+  static Counts all;
+  return all;
+}
+std::size_t bytes_in_use() { return in_use; }
+
+cudaError_t enqueue(std::function<void()> work, cudaStream_t stream) {
+  if (stream->captured) stream->captured->push_back(std::move(work));
+  else stream->steps.push_back({std::move(work), nullptr});
+  return cudaSuccess;
+}
+
+cudaError_t enqueue(Call call, cudaStream_t stream) {
+  if (fails("cudaLaunchKernel")) return machine().fail_status;
+  ++counts().kernels;
+  return enqueue([call = std::move(call)] { run_kernel(call); }, stream);
+}
+
+std::string name_of(const void* function) {
+  Dl_info info{};
+  if (!dladdr(function, &info) || !info.dli_sname) return "(unnamed)";
+  int status = 0;
+  char* readable = abi::__cxa_demangle(info.dli_sname, nullptr, nullptr, &status);
+  std::string name = status == 0 ? readable : info.dli_sname;
+  std::free(readable);
+  name = name.substr(name.rfind(' ', name.find('<')) + 1);
+  const auto parameters = name.rfind('(');
+  return parameters == std::string::npos ? name : name.substr(0, parameters);
+}
+
+}  // namespace simt
+
+using namespace simt;
+
+#define FAIL_IF_ASKED(call) \
+  if (fails(#call)) return machine().fail_status
+
+extern "C" {
+
+const char* cudaGetErrorName(cudaError_t status) {
+  switch (status) {
+    case cudaSuccess: return "cudaSuccess";
+    case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
+    case cudaErrorNoDevice: return "cudaErrorNoDevice";
+    case cudaErrorInsufficientDriver: return "cudaErrorInsufficientDriver";
+    case cudaErrorNoKernelImageForDevice: return "cudaErrorNoKernelImageForDevice";
+    case cudaErrorLaunchOutOfResources: return "cudaErrorLaunchOutOfResources";
+    default: return "cudaError";
+  }
+}
+const char* cudaGetErrorString(cudaError_t) { return "the host's runtime was told to fail"; }
+cudaError_t cudaGetLastError() { return cudaSuccess; }
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = machine().devices;
+  return machine().count_status;
+}
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = machine().driver;
+  return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int index) {
+  FAIL_IF_ASKED(cudaSetDevice);
+  current_device = index;
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  switch (attribute) {
+    case cudaDevAttrComputeCapabilityMajor: *value = machine().major; break;
+    case cudaDevAttrComputeCapabilityMinor: *value = machine().minor; break;
+    case cudaDevAttrMultiProcessorCount: *value = 4; break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = 163 << 10; break;
+    default: return cudaErrorInvalidValue;
+  }
+  return cudaSuccess;
+}
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+  *properties = {};
+  std::snprintf(properties->name, sizeof properties->name, "the host");
+  return cudaSuccess;
+}
+cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
+  *total = machine().memory_bytes, *free = *total - in_use;
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int) {
+  *pool = nullptr;
+  return cudaSuccess;
+}
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
+cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, std::size_t) { return cudaSuccess; }
+
+cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, cudaStream_t) {
+  FAIL_IF_ASKED(cudaMallocAsync);
+  if (in_use + bytes > machine().memory_bytes) return cudaErrorMemoryAllocation;
+  *memory = std::aligned_alloc(256, (bytes + canary_bytes + 255) / 256 * 256);
+  std::memset(*memory, 0xff, bytes);
+  std::memset(static_cast<char*>(*memory) + bytes, 0xa5, canary_bytes);
+  allocations[*memory] = bytes;
+  in_use += bytes;
+  ++counts().allocations;
+  return cudaSuccess;
+}
+cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream) {
+  return enqueue([memory] { release(memory); }, stream);
+}
+cudaError_t cudaMallocHost(void** memory, std::size_t bytes) {
+  FAIL_IF_ASKED(cudaMallocHost);
+  *memory = std::malloc(bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaFreeHost(void* memory) {
+  std::free(memory);
+  return cudaSuccess;
+}
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+  FAIL_IF_ASKED(cudaMemcpyAsync);
+  return enqueue([=] { if (bytes) std::memcpy(to, from, bytes); }, stream);
+}
+cudaError_t cudaMemsetAsync(void* memory, int byte, std::size_t bytes, cudaStream_t stream) {
+  return enqueue([=] { if (bytes) std::memset(memory, byte, bytes); }, stream);
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  FAIL_IF_ASKED(cudaStreamCreateWithFlags);
+  *stream = new CUstream_st;
+  streams.push_back(*stream);
+  return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  FAIL_IF_ASKED(cudaStreamSynchronize);
+  run_until([stream] { return stream->steps.empty(); });
+  return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  run_until([stream] { return stream->steps.empty(); });
+  std::erase(streams, stream);
+  delete stream;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  stream->steps.push_back({nullptr, event->happened});
+  return cudaSuccess;
+}
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  stream->captured = new std::vector<std::function<void()>>;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  *graph = new CUgraph_st{std::move(*stream->captured)};
+  delete std::exchange(stream->captured, nullptr);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* ready, cudaGraph_t graph, unsigned long long) {
+  FAIL_IF_ASKED(cudaGraphInstantiate);
+  *ready = new CUgraphExec_st{graph->work};
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
+  for (const auto& work : graph->work) enqueue(work, stream);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  FAIL_IF_ASKED(cudaEventCreateWithFlags);
+  *event = new CUevent_st;
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  event->happened = std::make_shared<bool>(false);
+  return enqueue([happened = event->happened] { *happened = true; }, stream);
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  run_until([happened = event->happened] { return *happened; });
+  return cudaSuccess;
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) { return *event->happened ? cudaSuccess : cudaErrorNotReady; }
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent_t) {
+  *milliseconds = 1;
+  return cudaSuccess;
+}
+cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }
+
+}  // extern "C"

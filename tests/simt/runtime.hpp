@@ -1,0 +1,43 @@
+// A CUDA runtime on the host: what tests set and ask of it.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cuda_runtime_api.h>
+#include <cublasLt.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+
+namespace simt {
+
+/// The machine that the runtime pretends to be, and the failures that it pretends to have. Tests change it and put it back.
+struct Machine {
+  cudaError_t count_status = cudaSuccess;  // of cudaGetDeviceCount
+  int devices = 2, driver = 13000, major = 8, minor = 0;
+  std::size_t memory_bytes = std::size_t{1} << 30;
+  std::string fail_call;  // the next call of this name fails with `fail_status`
+  cudaError_t fail_status = cudaErrorUnknown;
+  bool lt_epilogues = true;  // whether cuBLASLt has algorithms with an epilogue
+  std::uint64_t stream_seed = 1;  // the order in which streams take turns
+};
+Machine& machine();
+
+/// Puts the machine back as it was made, when the test ends.
+struct MachineRestored {
+  ~MachineRestored() { machine() = {}; }
+};
+
+struct Counts {
+  std::size_t kernels = 0, heuristics = 0, products = 0, allocations = 0;
+};
+Counts& counts();
+
+/// Puts any work of the device at the end of a stream, or into the graph that is captured from it.
+cudaError_t enqueue(std::function<void()> work, cudaStream_t stream);
+
+/// Bytes that are allocated on the device and not released.
+std::size_t bytes_in_use();
+
+}  // namespace simt
