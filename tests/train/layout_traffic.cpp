@@ -186,7 +186,7 @@ TEST_CASE("ranks that were made for different runs are told apart before the fir
                                 cpu::Device device({.threads = 1});
                                 TrainingConfig config = base;
                                 config.seed += static_cast<std::uint64_t>(world.rank());
-                                TrainerCore<Model, fp64, 1, cpu::Device>(device, config, world);
+                                TrainerCore<layouts::Model, fp64, 1, cpu::Device> trainer(device, config, world);
                               }),
                     Catch::Matchers::Contains("the training configuration"));
 }
