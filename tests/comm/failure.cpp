@@ -186,7 +186,7 @@ TEST_CASE("whom a run waits for in vain: a rank that was stopped, else one that 
   CHECK(failure_of(stall.rank, stall.why, ranks) ==
         "rank 1 of 3 failed in step 9, in saving: it has not been heard of for 5.5 s, with a deadline of 5 s: its process was stopped, or its machine stands still "
         "(rank 0 waited in barrier on the data axis in step 9, in saving; rank 2 worked in step 9, in saving)");
-  CHECK(others_than(2, ranks) == "rank 1 stood still in step 9, in saving; rank 0 waited in barrier on the data axis in step 9, in saving");
+  CHECK(others_than(2, ranks) == "rank 0 waited in barrier on the data axis in step 9, in saving; rank 1 stood still in step 9, in saving");
   CHECK(stalled_rank({doing(State::waiting, 1), doing(State::working, 10)}, 5, 14).rank == -1);
   CHECK(stalled_rank({doing(State::waiting, 1), doing(State::waiting, 2)}, 5, 14).rank == 0);
   CHECK(stalled_rank({doing(State::finished, 1), doing(State::waiting, 2)}, 5, 14).rank == 1);
