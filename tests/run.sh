@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing (Debian, Ubuntu), builds golem's tests and examples, and runs the tests.
 # SPDX-License-Identifier: Apache-2.0
-# bash tests/run.sh [--all]     --all: the long tests too (sanitizers, nvcc, every variant of every layout), and the benchmarks are built
+# bash tests/run.sh [--all]     --all: the long tests too (sanitizers, nvcc, headers under clang, every variant of every layout), and the benchmarks are built
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
