@@ -103,9 +103,10 @@ void pretrain(const PretrainOptions& options, golem::World& world) {
   world.note(0, "opening the data");
   world.agree("the data", examples::describe_data(tokenizer, training_rows, validation_rows));
 
+  const golem::Words words = options.whole_words ? tokenizer.words() : golem::Words();
   golem::cpu::Device device({.threads = examples::threads_of(options)});
   golem::TrainerCore<M, P, Tp, golem::cpu::Device> trainer(device, examples::training_config(options), world);
-  golem::Loader loader(training_rows, recipe, tokenizer.special(), {.seed = options.seed, .rank = world.data_rank(), .ranks = world.layout().dp});
+  golem::Loader loader(training_rows, recipe, tokenizer.special(), {.seed = options.seed, .rank = world.data_rank(), .ranks = world.layout().dp, .words = words});
   State<decltype(trainer)> state{trainer, loader, tokenizer.digest()};
   const golem::LoadOptions loading{.model = fingerprint, .ranks = world.layout().ranks()};
   if (resumes) {
@@ -148,7 +149,7 @@ void pretrain(const PretrainOptions& options, golem::World& world) {
   const auto validate = [&] {
     const std::int64_t all = std::min<std::int64_t>(validation_rows.rows(), 128), dp = world.layout().dp, rank = world.data_rank();
     if (all == 0) return;
-    golem::Loader rows(validation_rows, recipe, tokenizer.special(), {.order = golem::LoaderOptions::Order::stored});
+    golem::Loader rows(validation_rows, recipe, tokenizer.special(), {.order = golem::LoaderOptions::Order::stored, .words = words});
     rows.seek(all * rank / dp);  // each data rank scores its part of them
     golem::LossSummary losses;
     for (std::int64_t left = all * (rank + 1) / dp - rows.position(); left > 0;) {

@@ -17,6 +17,7 @@ struct PretrainOptions {
   std::string corpus, held_out, out = "run", model = "small", precision = "auto", tokenizer, resume;
   std::int64_t steps = 4000, batch = 4, warmup = 200, save_every = 0, validate_every = 250, keep = 2, keep_every = 0;
   int micro_batch = 4, threads = 0;
+  bool whole_words = false;
   double peak = 1.5e-3, min = 1e-5, beta2 = 0.999, weight_decay = 0.1, clip = 1.0, shrink = 1.0;
   std::uint64_t seed = 1234;
   std::string sentinel = "report", recompute = "none";
@@ -73,6 +74,7 @@ inline void add_options(CLI::App& app, PretrainOptions& o) {
   app.add_option("--model", o.model, "tiny (2 x 64) or small (4 x 192)")->capture_default_str();
   app.add_option("--precision", o.precision, "fp32, bf16 (with fp32 master weights), or auto: what this processor is faster in")->capture_default_str();
   app.add_option("--tokenizer", o.tokenizer, "a SentencePiece model for GLM, instead of training one");
+  app.add_flag("--whole-words", o.whole_words, "blanks are stretched to whole words; without it they are of any tokens, as GLM-130B's");
   app.add_option("--steps", o.steps, "optimizer steps in all")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--batch", o.batch, "rows of a step")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--micro-batch", o.micro_batch, "rows computed at once")->capture_default_str()->check(CLI::PositiveNumber);

@@ -103,6 +103,7 @@
 #include "golem/data/loader.hpp"
 #include "golem/data/mersenne.hpp"
 #include "golem/data/training_lines.hpp"
+#include "golem/data/words.hpp"
 #include "golem/doctor.hpp"
 #include "golem/eval/bits_per_byte.hpp"
 #include "golem/eval/blanks.hpp"

@@ -10,6 +10,7 @@
 #include "golem/core/stateful.hpp"
 #include "golem/data/blank_infilling.hpp"
 #include "golem/data/corpus.hpp"
+#include "golem/data/words.hpp"
 
 namespace golem {
 
@@ -38,6 +39,7 @@ struct LoaderOptions {
     shuffled,  // a new order each epoch
     stored,    // for validation: the order of the file, and a row's blanks are always the same
   } order = Order::shuffled;
+  Words words = {};  // given: blanks are of whole words
 };
 
 /// Endless batches from a corpus. Sample s is row s % rows of the shuffle of epoch s / rows, with blanks drawn from the
@@ -45,7 +47,7 @@ struct LoaderOptions {
 class Loader {
  public:
   Loader(const Corpus& corpus, const BlankRecipe& recipe, const SpecialTokens& special, const LoaderOptions& options = {})
-      : corpus_(&corpus), infilling_(recipe, special), options_(options), seed_(static_cast<std::int64_t>(options.seed)) {
+      : corpus_(&corpus), infilling_(recipe, special, options.words), options_(options), seed_(static_cast<std::int64_t>(options.seed)) {
     require(corpus.header().row == recipe.row, "a corpus with rows of ", corpus.header().row, " tokens was given to a recipe for rows of ",
             recipe.row, ": build the corpus for this context");
     require(options.ranks >= 1 && options.rank >= 0 && options.rank < options.ranks, "data rank ", options.rank, " of ", options.ranks,
@@ -81,12 +83,15 @@ class Loader {
 
   /// Throws Error where a state of another corpus, or of none, is loaded.
   void visit_state(StateVisitor& visitor) {
-    std::int64_t position = position_, seed = seed_, rows = corpus_->rows();
+    const std::int64_t here = options_.words.empty() ? 0 : 1;
+    std::int64_t position = position_, seed = seed_, rows = corpus_->rows(), whole_words = here;
     visitor.integer("loader.position", position);
     visitor.integer("loader.seed", seed);
     visitor.integer("loader.rows", rows);
+    visitor.integer("loader.whole_words", whole_words);
     require(rows == corpus_->rows(), "the saved run read a corpus of ", rows, " rows, and this one has ", corpus_->rows(),
             ": go on with the corpus that it began with");
+    require(whole_words == here, "the saved run made blanks of ", whole_words ? "whole words" : "any tokens", ", and this one makes them of ", here ? "whole words" : "any tokens", ": go on as it began");
     seek(position);
     seed_ = seed;
   }
