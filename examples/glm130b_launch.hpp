@@ -42,16 +42,16 @@ static_assert(glm_130b_launch.layout.ranks() == 768);
 static_assert(golem::micro_batches_of(glm_130b_launch.training, glm_130b_launch.layout) == 176);
 static_assert(golem::fits<golem::glm_130b, LaunchPrecision, glm_130b_launch.layout>(golem::a100_40gb, glm_130b_launch.training));
 
-/// The same launch for the sibling: eight ranks, a sixteenth of the row, a few hundred rows. Everything that is a part of the whole
-/// stays the same part of it; only the rate is that of a small model.
+/// The same launch for the sibling: eight ranks, a sixteenth of the row (short windows stay long enough for spans), a few hundred rows
+/// with warm-up, ramp and decay over the same parts of them, and the rate of a small model.
 inline constexpr Launch tiny_launch = [] {
   Launch launch = glm_130b_launch;
   launch.layout = {.tp = 2, .pp = 2, .dp = 2};
-  launch.rows = 800;
-  launch.training.learning_rate = {.peak = 2e-3, .min = 2e-4, .warmup_samples = 4, .decay_samples = 720};
-  launch.training.batch = {.full = 16, .start = 4, .increment = 2, .ramp_samples = 20};
-  launch.recipe.context = 128, launch.recipe.row = 125, launch.recipe.piece = 31, launch.recipe.shortest_window = 2;
-  launch.save_every = 25, launch.validate_every = 25, launch.validation_rows = 3 * 16;
+  launch.rows = 480;
+  launch.training.learning_rate = {.peak = 2e-3, .min = 2e-4, .warmup_samples = 4, .decay_samples = 432};
+  launch.training.batch = {.full = 16, .start = 4, .increment = 2, .ramp_samples = 12};
+  launch.recipe.context = 128, launch.recipe.row = 125, launch.recipe.piece = 31, launch.recipe.shortest_window = 16;
+  launch.save_every = 16, launch.validate_every = 16, launch.validation_rows = 3 * 16;
   return launch;
 }();
 
