@@ -101,7 +101,9 @@ void pretrain(const PretrainOptions& options, golem::World& world) {
   golem::require(training_rows.header().tokenizer == tokenizer.digest(), "the corpus '", run.training_rows(), "' was made with another tokenizer than '", run.tokenizer(),
                  "': begin the run anew");
   world.note(0, "opening the data");
-  world.agree("the data", examples::describe_data(tokenizer, training_rows, validation_rows));
+  std::optional<examples::HeldOut> held_out;
+  if (!options.held_out.empty()) held_out.emplace(options.held_out, tokenizer);
+  world.agree("the data", examples::describe_data(tokenizer, training_rows, validation_rows) + (held_out ? ", held-out text " + held_out->digest() : ""));
 
   const golem::Words words = options.whole_words ? tokenizer.words() : golem::Words();
   golem::cpu::Device device({.threads = examples::threads_of(options)});
@@ -123,10 +125,12 @@ void pretrain(const PretrainOptions& options, golem::World& world) {
         std::fprintf(stderr, "%s\n", note.c_str());
       }
 
-  std::optional<examples::HeldOut> held_out;
-  if (!options.held_out.empty()) held_out.emplace(options.held_out, tokenizer);
   const auto bits_per_byte = [&] {
-    return held_out->bits_per_byte(M::config.context, tokenizer.special(), [&](const golem::Batch& batch) { return trainer.evaluate(batch).nats; });
+    std::int64_t window = 0;  // each data rank scores its part of them
+    const auto nats = [&](const golem::Batch& batch) { return window++ % world.layout().dp == world.data_rank() ? trainer.evaluate(batch).nats : 0.0; };
+    std::vector<double> sum{held_out->bits_per_byte(M::config.context, tokenizer.special(), nats)};
+    trainer.sum(sum, world.data());
+    return sum[0];
   };
   nlohmann::ordered_json summary{{"job", "pretrain"}, {"model", options.model}, {"precision", P::name}, {"isa", golem::cpu::name_of(device.isa())}, {"threads", device.threads()},
                                  {"layout", {{"tp", world.layout().tp}, {"pp", world.layout().pp}, {"dp", world.layout().dp}, {"sequence_parallel", world.layout().sequence_parallel},

@@ -64,7 +64,7 @@ inline void agree_on_options(const PretrainOptions& options, golem::World& world
 // Throws Error where options contradict each other, before anything is made of the text.
 inline void check_options(const PretrainOptions& options) {
   golem::require(!options.corpus.empty() || !options.resume.empty(), "give --corpus with a folder of text, or --resume");
-  golem::micro_batches_of(training_config(options), options.layout, options.batch);
+  golem::checked_micro_batches(training_config(options), options.layout, options.batch);
 }
 
 // Threads of one rank: what was asked for, else OMP_NUM_THREADS, else its share of the machine.
