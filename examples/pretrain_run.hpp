@@ -98,7 +98,9 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
   golem::require(training_rows.header().tokenizer == tokenizer.digest(), "the corpus '", run.training_rows(), "' was made with another tokenizer than '", run.tokenizer(),
                  "': begin the run anew");
   world.note(0, "opening the data");
-  world.agree("the data", describe_data(tokenizer, training_rows, validation_rows));
+  std::optional<HeldOut> held_out;
+  if (!options.held_out.empty()) held_out.emplace(options.held_out, tokenizer);
+  world.agree("the data", describe_data(tokenizer, training_rows, validation_rows) + (held_out ? ", held-out text " + held_out->digest() : ""));
 
   const golem::Words words = options.whole_words ? tokenizer.words() : golem::Words();
   golem::cpu::Device device({.threads = threads_of(options.threads, options.layout.ranks())});
@@ -120,10 +122,12 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
         std::fprintf(stderr, "%s\n", note.c_str());
       }
 
-  std::optional<HeldOut> held_out;
-  if (!options.held_out.empty()) held_out.emplace(options.held_out, tokenizer);
   const auto bits_per_byte = [&] {
-    return held_out->bits_per_byte(M::config.context, tokenizer.special(), [&](const golem::Batch& batch) { return trainer.evaluate(batch).nats; });
+    std::int64_t window = 0;  // each data rank scores its part of them
+    const auto nats = [&](const golem::Batch& batch) { return window++ % world.layout().dp == world.data_rank() ? trainer.evaluate(batch).nats : 0.0; };
+    std::vector<double> sum{held_out->bits_per_byte(M::config.context, tokenizer.special(), nats)};
+    trainer.sum(sum, world.data());
+    return sum[0];
   };
   nlohmann::ordered_json summary{{"job", options.job}, {"model", options.model}, {"precision", P::name}, {"isa", golem::cpu::name_of(device.isa())}, {"threads", device.threads()},
                                  {"layout", {{"tp", world.layout().tp}, {"pp", world.layout().pp}, {"dp", world.layout().dp}, {"sequence_parallel", world.layout().sequence_parallel},
@@ -217,7 +221,7 @@ int run_pretraining(const CommandLine& line, const PretrainOptions& options, Cho
   return run_program(options.job.c_str(), line, options.layout, options.deadline, agree, [&] {
     check_options(options);
     const PretrainJob job = choose();
-    golem::micro_batches_of(job.training, options.layout, options.batch);
+    golem::checked_micro_batches(job.training, options.layout, options.batch);
     return [&options, job](golem::World& world) { job.run(options, job, world); };
   });
 }

@@ -41,10 +41,12 @@ constexpr TrainingTypes types_of() {
   return {dtype_of<typename P::compute>(), dtype_of<typename P::master>(), dtype_of<typename P::gradient>(), !std::same_as<typename P::gradient, typename P::master>};
 }
 
-/// Micro-batches of a full step on each data rank, rounded up.
-constexpr int micro_batches_of(const TrainingConfig& training, const Layout& layout) {
-  return static_cast<int>(larger<std::int64_t>(1, ceil_div(training.batch.full, std::int64_t{training.micro_batch} * layout.dp)));
+/// Micro-batches of a step of `rows` rows on each data rank, rounded up.
+constexpr int micro_batches_of(const TrainingConfig& training, const Layout& layout, std::int64_t rows) {
+  return static_cast<int>(larger<std::int64_t>(1, ceil_div(rows, std::int64_t{training.micro_batch} * layout.dp)));
 }
+/// The same of a full step.
+constexpr int micro_batches_of(const TrainingConfig& training, const Layout& layout) { return micro_batches_of(training, layout, training.batch.full); }
 
 /// Scored tokens in a chunk of the head: 16 MiB of float logits, 16 to 512 tokens; the same for every layout.
 constexpr std::int64_t head_chunk(const ModelConfig& c) {
@@ -126,12 +128,8 @@ constexpr TrainingMemory plan_training(const ModelConfig& c, const TrainingTypes
   const Recompute recompute = recompute_of(layout, training.recompute);
   const int micro_batches = micro_batches_of(training, layout), shards = training.zero > 0 ? layout.dp : 1;
   std::int64_t parameters = 0;
-  Stage largest{0, 0, false, false};  // what a slot for a micro-batch is made for
-  for (int chunk = 0; chunk < training.chunks; ++chunk) {
-    const Stage part = stage_of(c, layout.pp, training.chunks, stage, chunk);
-    parameters += parameter_count(c, part, layout.tp);
-    largest = {0, larger(largest.last, part.last - part.first), largest.embedding || part.embedding, largest.head || part.head};
-  }
+  for (int chunk = 0; chunk < training.chunks; ++chunk) parameters += parameter_count(c, stage_of(c, layout.pp, training.chunks, stage, chunk), layout.tp);
+  const Stage largest = largest_chunk(c, layout.pp, training.chunks, stage);  // what a slot for a micro-batch is made for
   const std::int64_t compute = size_of(types.compute), master = size_of(types.master);
   TrainingMemory plan;
   plan.weights = (types.has_master_copy() ? parameters * compute : 0) + std::int64_t{c.context} * c.head_dim() * master;
