@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "golem/config/parameters.hpp"
+#include "golem/core/digest.hpp"
 #include "golem/core/error.hpp"
 #include "golem/core/mapped_file.hpp"
 #include "golem/io/atomic_folder.hpp"
@@ -89,6 +90,17 @@ class SatCheckpoint {
   std::string folder_;
   std::deque<SatShard> shards_;
 };
+
+/// Names the content of a checkpoint, by the CRCs of all entries of its shards.
+inline std::string content_of(const SatCheckpoint& checkpoint) {
+  Sha256 digest;
+  for (int rank = 0; rank < checkpoint.tp(); ++rank)
+    for (const ZipEntry& entry : checkpoint.shard(rank).archive().entries()) {
+      const std::string line = sentence(entry.name, " ", entry.bytes, " ", entry.crc, "\n");
+      digest.update(line.data(), line.size());
+    }
+  return digest.hex();
+}
 
 /// What is in a checkpoint, by the shapes of its tensors.
 struct SatModel {
