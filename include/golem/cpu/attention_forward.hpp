@@ -106,7 +106,8 @@ void meet_keys(Isa isa, const ForwardTiles<accumulate_t<T>>& tiles, const QueryG
     run_on<MultiplyTile>(isa, TileProduct<A>{s.from(j, lane), k.from(j, 0), q.from(0, lane), rows, tile_queries - lane, group.dims});
   }
   run_on<SoftmaxTile>(isa,
-                      ScoreTile<A>{s.data, keys, tile_queries, key, all ? nullptr : visible.first, visible.last, static_cast<A>(options.layer_scale)},
+                      ScoreTile<A>{s.data, keys, tile_queries, key, all ? nullptr : visible.first, visible.last, static_cast<A>(options.layer_scale),
+                                   visible.contexts_first(), visible.contexts_last()},
                       tiles.maximum.row(b), tiles.sum.row(b), tiles.rescale.data);
   if (const ProbabilityDropout<A> dropout(options); dropout) {
     const std::uint64_t first = group.first_element + static_cast<std::uint64_t>(b) * tile_queries * group.element_step;
