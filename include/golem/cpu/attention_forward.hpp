@@ -48,7 +48,7 @@ struct QueryGroup {
   A* log_sum = nullptr;            // (count) or null
   HeadRows<const T> queries;       // (count, D)
   HeadRows<const T> keys, values;  // (T, D)
-  std::int64_t dims = 0, count = 0;
+  std::int64_t dims = 0, count = 0, key_count = 0;  // key_count: of the row, seen or not
   std::uint64_t first_element = 0, element_step = 0;       // of probability (first query, key 0), and from query to query, for dropout
   VisibleKeys<lane_integer_t<A>> visible[group_blocks]{};  // of each block
 };
