@@ -63,8 +63,8 @@ struct Windows {
   WindowList list() const { return {all.view(), first.view()}; }
 };
 
-inline AttentionOptions options_of(const oracle::AttentionCase& c, float layer_scale = 1) {
-  return {.scale = static_cast<float>(c.scale), .layer_scale = layer_scale, .dropout = c.dropout, .random = c.random};
+inline AttentionOptions options_of(const oracle::AttentionCase& c, float layer_scale = 1, Rounding rounding = Rounding::once) {
+  return {.scale = static_cast<float>(c.scale), .layer_scale = layer_scale, .dropout = c.dropout, .random = c.random, .rounding = rounding};
 }
 
 template <class T>
@@ -75,7 +75,8 @@ struct Result {
 };
 
 template <class T, class D>
-Result<T> run(D& device, const oracle::AttentionCase& c, const std::vector<T>& qkv, const std::vector<T>& dout = {}, float layer_scale = 1) {
+Result<T> run(D& device, const oracle::AttentionCase& c, const std::vector<T>& qkv, const std::vector<T>& dout = {}, float layer_scale = 1,
+              Rounding rounding = Rounding::once) {
   using A = accumulate_t<T>;
   const std::int64_t tokens = c.rows * c.length, heads = c.heads, dims = c.dims;
   const auto x = upload(device, qkv);
@@ -85,7 +86,7 @@ Result<T> run(D& device, const oracle::AttentionCase& c, const std::vector<T>& q
   const auto x4 = x.view_at(0, tokens, heads, 3, dims);
   const auto y3 = y.view_at(0, tokens, heads, dims);
   const auto l3 = log_sum.view_at(0, c.rows, heads, c.length);
-  attend(device, y3, l3, x4, c.rows, windows.list(), options_of(c, layer_scale));
+  attend(device, y3, l3, x4, c.rows, windows.list(), options_of(c, layer_scale, rounding));
   Result<T> result{download(device, y), download(device, log_sum), {}};
   if (dout.empty()) return result;
   const auto dy = upload(device, dout);
