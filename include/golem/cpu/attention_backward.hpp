@@ -98,7 +98,9 @@ void attend_tile_backward(Isa isa, const BackwardTiles<accumulate_t<T>>& tiles, 
     dropout.fill(tiles.kept.data, element, length, padded, tile_queries);
   }
   run_on<SoftmaxGradientTile>(
-      isa, ScoreTile<A>{p.data, padded, tile_queries, key, all ? nullptr : visible.first, visible.last, static_cast<A>(options.layer_scale)}, ds.data,
+      isa, ScoreTile<A>{p.data, padded, tile_queries, key, all ? nullptr : visible.first, visible.last, static_cast<A>(options.layer_scale),
+                         visible.contexts_first(), visible.contexts_last()},
+      ds.data,
       tiles.log_sum.data, tiles.delta.data, dropout ? tiles.kept.data : nullptr);
   for (std::int64_t j = 0; j < keys; j += part) {
     const std::int64_t lane = visible.first_lane(key + j), rows = smaller(part, padded - j), lanes = larger<std::int64_t>(queries - lane, 0);

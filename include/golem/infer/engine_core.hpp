@@ -50,11 +50,14 @@ class EngineCore {
   void load_weights(const TensorSource& source);
 
   /// The logits (V) after the last token of each step, one row a step; valid until the next call.
-  View<const A, 2> forward(std::span<const SequenceStep> steps);
+  View<const A, 2> forward(std::span<const SequenceStep> steps, LayerObserver<T> observe = {});
 
   /// Generates behind the prompt until an end token, `sampling.max_tokens`, the end of the cache, or on_token(token) returns
   /// false. Returns the tokens without the end token.
   std::vector<std::int32_t> generate(const Prompt& prompt, const Sampling& sampling, const SpecialTokens& special, function_ref<bool(std::int32_t)> on_token = {});
+
+  /// The logits (n, V) of the n scored tokens of whole rows, in the order of the batch, without the cache; valid until the next call.
+  View<const A, 2> logits(const Batch& batch, LayerObserver<T> observe = {});
 
   /// Losses of whole rows, without the cache.
   LossSummary evaluate(const Batch& batch);
@@ -65,6 +68,9 @@ class EngineCore {
   D& device() { return *device_; }
 
  private:
+  /// The final norm's output of whole rows (N, C).
+  View<T, 2> run_rows(const Batch& batch, LayerObserver<T> observe);
+
   D* device_;
   EngineOptions options_;
   Stage stage_ = whole(M::config);
@@ -81,7 +87,7 @@ class EngineCore {
   Buffer<CachedSequence, D> sequences_;
   Buffer<std::int32_t, D> last_rows_;
   Buffer<A, D> logits_;
-  std::vector<A> host_logits_;
+  std::vector<A> host_logits_, batch_logits_;
   Batch batch_;
   std::vector<CachedSequence> host_sequences_;
   std::vector<std::int32_t> host_last_;

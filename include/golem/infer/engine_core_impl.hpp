@@ -17,7 +17,7 @@ EngineCore<M, P, Tp, D>::EngineCore(D& device, const EngineOptions& options)
           options_.capacity, " tokens: at least one, of 1 to ", c.context, " tokens, the model's context");
   memory_.emplace(device, Keep::nothing, stage_, Transformer<M, P, Tp, D>::tokens(tp_, options_.sequences, options_.capacity));
   transformer_.emplace(device, *memory_, stage_);
-  head_.emplace(device, false, std::int64_t{options_.sequences} * options_.capacity);
+  head_.emplace(device, false, std::int64_t{options_.sequences} * options_.capacity, rounding_of<P>());
 
   const std::int64_t heads = c.heads / Tp, dim = c.head_dim(), half = options_.sequences * heads * options_.capacity * dim;
   cache_ = Buffer<T, D>(device, 2 * half * c.layers, "key-value cache");
@@ -38,7 +38,7 @@ void EngineCore<M, P, Tp, D>::load_weights(const TensorSource& source) {
 }
 
 template <Model M, Precision P, int Tp, Device D>
-View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::forward(std::span<const SequenceStep> steps) {
+View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::forward(std::span<const SequenceStep> steps, LayerObserver<T> observe) {
   require(!steps.empty() && steps.size() <= static_cast<std::size_t>(options_.sequences), "a forward pass over ", steps.size(), " sequences was asked of an Engine made for ",
           options_.sequences, ": EngineOptions::sequences must be at least that");
   batch_.tokens.clear(), batch_.positions.clear(), host_sequences_.clear(), host_last_.clear();
@@ -63,8 +63,8 @@ View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::forw
   device_->copy_in(last_rows_.data(), host_last_.data(), host_last_.size() * sizeof(std::int32_t));
 
   const auto count = static_cast<std::int64_t>(steps.size());
-  const View<T, 2> output =
-      transformer_->infer(tp_, weights_.tensors(), rows_.rows(rotary_.cos(), rotary_.sin()), keys_, values_, View<const CachedSequence, 1>{sequences_.data(), count});
+  const View<T, 2> output = transformer_->infer(tp_, weights_.tensors(), rows_.rows(rotary_.cos(), rotary_.sin()), keys_, values_,
+                                                View<const CachedSequence, 1>{sequences_.data(), count}, observe);
   const View<T, 2> hidden = last_hidden_.view_at(0, count, M::config.hidden);
   gather_rows(*device_, hidden, output, View<const std::int32_t, 1>{last_rows_.data(), count});
   const View<A, 2> logits = logits_.view_at(0, count, M::config.vocab / Tp);
@@ -100,16 +100,35 @@ std::vector<std::int32_t> EngineCore<M, P, Tp, D>::generate(const Prompt& prompt
 }
 
 template <Model M, Precision P, int Tp, Device D>
-LossSummary EngineCore<M, P, Tp, D>::evaluate(const Batch& batch) {
+View<typename EngineCore<M, P, Tp, D>::T, 2> EngineCore<M, P, Tp, D>::run_rows(const Batch& batch, LayerObserver<T> observe) {
   require(batch.rows <= options_.sequences && batch.length <= options_.capacity, "an Engine made for ", options_.sequences, " sequences of ", options_.capacity,
           " tokens was asked to evaluate ", batch.rows, " rows of ", batch.length);
-  LossSummary losses;
   rows_.upload(*device_, batch, M::config);
   scoring_.upload(*device_, batch, 0, M::config.vocab);
   const Rows<A> rows = rows_.rows(rotary_.cos(), rotary_.sin());
   transformer_->begin(tp_, 0, rows.rows, rows.length);
-  transformer_->forward(tp_, weights_.tensors(), rows, 0, {});
-  head_->forward(tp_, scoring_.losses(), transformer_->normalize_output(tp_, weights_.tensors(), rows, 0), weights_.tensors().embedding, scoring_.scored());
+  transformer_->forward(tp_, weights_.tensors(), rows, 0, {}, observe);
+  return transformer_->normalize_output(tp_, weights_.tensors(), rows, 0);
+}
+
+template <Model M, Precision P, int Tp, Device D>
+View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::logits(const Batch& batch, LayerObserver<T> observe) {
+  const View<T, 2> output = run_rows(batch, observe);
+  const std::int64_t count = scoring_.count(), vocab = M::config.vocab / Tp;
+  const Buffer<T, D> hidden(*device_, count * M::config.hidden, "head");
+  const Buffer<A, D> logits(*device_, count * vocab, "head");
+  gather_rows(*device_, hidden.view_at(0, count, M::config.hidden), output, scoring_.scored().rows);
+  head_->logits(logits.view_at(0, count, vocab), hidden.view_at(0, count, M::config.hidden), weights_.tensors().embedding);
+  batch_logits_.resize(static_cast<std::size_t>(count * vocab));
+  device_->copy_out(batch_logits_.data(), logits.data(), batch_logits_.size() * sizeof(A));
+  return {batch_logits_.data(), count, vocab};
+}
+
+template <Model M, Precision P, int Tp, Device D>
+LossSummary EngineCore<M, P, Tp, D>::evaluate(const Batch& batch) {
+  LossSummary losses;
+  const View<T, 2> output = run_rows(batch, {});
+  head_->forward(tp_, scoring_.losses(), output, weights_.tensors().embedding, scoring_.scored());
   scoring_.collect(*device_, losses);
   return losses;
 }
