@@ -102,6 +102,7 @@
 #include "golem/data/glm_130b_order.hpp"
 #include "golem/data/loader.hpp"
 #include "golem/data/mersenne.hpp"
+#include "golem/data/sample.hpp"
 #include "golem/data/training_lines.hpp"
 #include "golem/doctor.hpp"
 #include "golem/eval/bits_per_byte.hpp"

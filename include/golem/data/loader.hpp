@@ -111,7 +111,7 @@ class Loader {
   BlankInfilling infilling_;
   LoaderOptions options_;
   std::int64_t position_ = 0, seed_ = 0;
-  BlankSample sample_;
+  Sample sample_;
   Batch batch_;
 };
 
