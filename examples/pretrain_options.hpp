@@ -10,6 +10,8 @@
 #include "golem/config/layout.hpp"
 #include "golem/config/training.hpp"
 #include "golem/core/error.hpp"
+#include "golem/data/blank_recipe.hpp"
+#include "golem/data/sample_order.hpp"
 
 namespace examples {
 
@@ -21,6 +23,10 @@ struct PretrainOptions {
   double peak = 1.5e-3, min = 1e-5, beta2 = 0.999, weight_decay = 0.1, clip = 1.0, shrink = 1.0;
   std::uint64_t seed = 1234;
   std::string sentinel = "report", recompute = "none";
+  // What rows are made of.
+  std::string order = "golem", instructions, former_instructions;
+  double instruction_part = 0.05;
+  std::int64_t instruction_from = 0, instruction_ramp = 0;
   // Many ranks.
   golem::Layout layout;
   std::string schedule = "1f1b";
@@ -48,6 +54,22 @@ inline golem::Recompute recompute_named(const std::string& name) {
   if (name == "block") return Recompute::block;
   if (name == "block-split") return Recompute::block_split;
   golem::fail("--recompute takes none, attention, block or block-split, not '", name, "'");
+}
+
+inline golem::RowOrder row_order(const std::string& name) {
+  if (name == "golem") return golem::RowOrder::shuffled;
+  if (name == "original") return golem::RowOrder::glm_130b;
+  golem::fail("--order takes golem or original, not '", name, "'");
+}
+
+// The original's own recipe where the model has its context; else one that fits.
+inline golem::BlankRecipe recipe_of(const PretrainOptions& o, int context) {
+  const bool is_original = row_order(o.order) == golem::RowOrder::glm_130b && context == golem::glm_130b_recipe.context;
+  return is_original ? golem::glm_130b_recipe : golem::recipe(context);
+}
+
+inline golem::InstructionMix instruction_mix(const PretrainOptions& o) {
+  return {.part = o.instruction_part, .from = o.instruction_from * o.batch, .ramp = o.instruction_ramp * o.batch};
 }
 
 inline golem::TrainingConfig training_config(const PretrainOptions& o) {
@@ -94,6 +116,13 @@ inline void add_options(CLI::App& app, PretrainOptions& o) {
   app.add_option("--sentinel", o.sentinel, "at a spike of the gradient: report, skip or roll-back")->capture_default_str();
   app.add_option("--recompute", o.recompute, "what the backward pass computes again instead of keeping: none, attention, block, or block-split (block inputs cut over tensor ranks)")->capture_default_str();
   app.add_option("--resume", o.resume, "go on from a checkpoint's folder, or auto: the latest in --out");
+  auto* rows = app.add_option_group("rows", "what samples are made of");
+  rows->add_option("--order", o.order, "golem: every row once an epoch, in a new order each; original: GLM-130B's draws, blanks and split of the corpus")->capture_default_str();
+  rows->add_option("--instructions", o.instructions, "JSONL file of {\"text\": ..., \"target\": ...} lines that are mixed among the rows; a resumed run that had none begins with them");
+  rows->add_option("--instruction-part", o.instruction_part, "of the rows")->capture_default_str();
+  rows->add_option("--instruction-from", o.instruction_from, "step that they begin after")->capture_default_str()->check(CLI::NonNegativeNumber);
+  rows->add_option("--instruction-ramp", o.instruction_ramp, "steps over which their part grows from 0")->capture_default_str()->check(CLI::NonNegativeNumber);
+  rows->add_option("--former-instructions", o.former_instructions, "with --order original: the set that --instructions replaces along the ramp");
   auto* ranks = app.add_option_group("ranks", "tp x pp x dp ranks: threads of this process, or the processes that a launcher started (examples/launch.sh)");
   ranks->add_option("--tp", o.layout.tp, "tensor parallel: ranks that share each layer")->capture_default_str()->check(CLI::PositiveNumber);
   ranks->add_option("--pp", o.layout.pp, "pipeline parallel: stages that the layers are cut in")->capture_default_str()->check(CLI::PositiveNumber);

@@ -64,7 +64,12 @@ class EngineCore {
   /// Nats of each scored token of the last evaluate(), in the order of the batch.
   const std::vector<A>& token_losses() const { return scoring_.token_losses(); }
 
+  /// Makes tokens [first, first + count) of the cached sequence in slot `to` those of slot `from`.
+  void copy_sequence(std::int32_t from, std::int32_t to, std::int32_t first, std::int32_t count);
+
+  int sequences() const { return options_.sequences; }
   int capacity() const { return options_.capacity; }
+  int context() const { return M::config.context; }
   D& device() { return *device_; }
 
  private:

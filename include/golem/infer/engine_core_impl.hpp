@@ -74,6 +74,17 @@ View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::forw
 }
 
 template <Model M, Precision P, int Tp, Device D>
+void EngineCore<M, P, Tp, D>::copy_sequence(std::int32_t from, std::int32_t to, std::int32_t first, std::int32_t count) {
+  require(from >= 0 && from < options_.sequences && to >= 0 && to < options_.sequences && from != to, "slot ", from, " was to be copied to slot ", to, " in a cache of ",
+          options_.sequences, " sequences: they must be two of them");
+  require(first >= 0 && count >= 0 && first + count <= options_.capacity, "tokens ", first, " to ", first + count, " were to be copied in a cache of ", options_.capacity);
+  for (auto* layers : {&keys_, &values_})
+    for (View<T, 4>& layer : *layers)  // (sequences, heads/tp, capacity, head dim)
+      for (std::int64_t head = 0; head < layer.extent(1); ++head)
+        device_->copy(&layer(to, head, first, 0), &layer(from, head, first, 0), static_cast<std::size_t>(count * layer.extent(3)) * sizeof(T));
+}
+
+template <Model M, Precision P, int Tp, Device D>
 std::vector<std::int32_t> EngineCore<M, P, Tp, D>::generate(const Prompt& prompt, const Sampling& sampling, const SpecialTokens& special, function_ref<bool(std::int32_t)> on_token) {
   const auto length = static_cast<std::int32_t>(prompt.tokens.size());
   require(length < options_.capacity, "a prompt of ", length, " tokens leaves no room to generate in ", options_.capacity, " (the model's context is ", M::config.context,
