@@ -1,45 +1,25 @@
-// How pretrain's ranks start: each with its command line, which they compare, so that what is wrong with it is told once.
+// What the ranks of a training run compare before they begin, what they do, and what they count.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <CLI/CLI.hpp>
-#include <algorithm>
-#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <thread>
 
-#include "golem/comm/environment.hpp"
 #include "golem/comm/world.hpp"
-#include "golem/cpu/device.hpp"
+#include "golem/config/training.hpp"
+#include "golem/data/blank_recipe.hpp"
 #include "golem/train/trainer_core.hpp"
 #include "golem/version.hpp"
 #include "pretrain_options.hpp"
 
 namespace examples {
 
-struct CommandLine {
-  bool ends = false;  // the program, at once, with this status
-  int status = 0;
-  std::string refused = {};  // why this rank cannot take it; to be thrown where the other ranks learn of it
+/// What the ranks of a run do.
+struct PretrainJob {
+  golem::TrainingConfig training;
+  golem::BlankRecipe recipe = {};
+  void (*run)(const PretrainOptions&, const PretrainJob&, golem::World&) = nullptr;
 };
-
-// Reads the options. A rank that a launcher started says nothing by itself: the others may have been given other words.
-inline CommandLine read_command_line(CLI::App& app, int argc, char** argv, PretrainOptions& options) {
-  const golem::Environment here = golem::read_environment();
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    const bool is_wrong = error.get_exit_code() != 0;  // else it asks for help
-    if (here.ranks > 1 && is_wrong) {
-      options.layout = {.dp = here.ranks};
-      return {.refused = golem::sentence(error.what(), "; --help lists the options")};
-    }
-    return {.ends = true, .status = here.rank == 0 ? app.exit(error) : 0};
-  }
-  if (options.precision == "auto") options.precision = golem::cpu::prefers_bf16() ? "bf16" : "fp32";
-  return {};
-}
 
 // All that the ranks must have in common, but for paths, which may differ from machine to machine.
 inline std::string describe_run(const PretrainOptions& o) {
@@ -69,14 +49,6 @@ inline void check_options(const PretrainOptions& options) {
   golem::require(options.former_instructions.empty() || (options.order == "original" && !options.instructions.empty()),
                  "--former-instructions goes with --order original and the --instructions that replace it: give both, or leave it out");
   golem::require(!options.corpus.empty() || !options.resume.empty(), "give --corpus with a folder of text, or --resume");
-  golem::checked_micro_batches(training_config(options), options.layout, options.batch);
-}
-
-// Threads of one rank: what was asked for, else OMP_NUM_THREADS, else its share of the machine.
-inline int threads_of(const PretrainOptions& options) {
-  if (options.threads > 0) return options.threads;
-  if (const char* given = std::getenv("OMP_NUM_THREADS")) return std::max(1, std::atoi(given));
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / options.layout.ranks());
 }
 
 // Calls and bytes along each axis, of this rank.

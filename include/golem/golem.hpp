@@ -21,6 +21,7 @@
 #include "golem/config/better_layout.hpp"
 #include "golem/config/describe.hpp"
 #include "golem/config/flops.hpp"
+#include "golem/config/generation_time.hpp"
 #include "golem/config/hardware.hpp"
 #include "golem/config/layout.hpp"
 #include "golem/config/model.hpp"

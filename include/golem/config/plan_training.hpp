@@ -5,6 +5,7 @@
 #include <concepts>
 #include <cstdint>
 
+#include "golem/config/hardware.hpp"
 #include "golem/config/layout.hpp"
 #include "golem/config/precision.hpp"
 #include "golem/config/schedule.hpp"
@@ -15,7 +16,7 @@
 
 namespace golem {
 
-/// What a training run on one rank holds, in bytes, apart from the batch's integers and the engine's workspace.
+/// What a training run on one rank holds, in bytes, apart from the batch's integers.
 struct TrainingMemory {
   std::int64_t weights = 0;  // in the compute type, where it is not the master's; rotary tables
   std::int64_t master_weights = 0;
@@ -24,7 +25,8 @@ struct TrainingMemory {
   std::int64_t activations = 0;    // kept by micro-batches in flight, and the space that passes share
   std::int64_t head = 0;           // one chunk of logits, and the scored tokens' hidden gradients
   std::int64_t communication = 0;  // messages of the pipeline: two on their way each way, and one that came
-  constexpr std::int64_t total() const { return weights + master_weights + gradients + moments + activations + head + communication; }
+  std::int64_t workspace = workspace_bytes;  // of the device's ops
+  constexpr std::int64_t total() const { return weights + master_weights + gradients + moments + activations + head + communication + workspace; }
 };
 
 /// The types of a precision policy, as values.
