@@ -28,6 +28,7 @@ struct AttentionOptions {
   Random random{};         // where its masks come from
   Rounding rounding = Rounding::once;
   std::int64_t first_head = 0, heads = 0;  // head 0 here is head first_head of `heads`: masks do not depend on who has which; 0: all are here
+  std::int64_t tokens = 0;                 // that masks are drawn for in each row: they do not depend on how far rows are padded; 0: T
 };
 
 /// What the original's masks put in the place of a score (spec 1.5). A query that sees no key then attends to all alike.

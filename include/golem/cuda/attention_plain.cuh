@@ -30,12 +30,13 @@ struct AttentionShape {
   A scale;                        // scale
   ProbabilityDropout<A> dropout;
   std::int64_t first_head, all_heads;  // head 0 here is head first_head of all ranks' heads: masks do not depend on who has which
+  std::int64_t mask_tokens;            // in each row: nor on how far rows are padded
 
   __device__ std::int64_t token_step() const { return std::int64_t{3} * heads * dims; }  // of qkv
   /// Element (token, head, part, 0) of qkv (N, H, 3, D).
   __device__ std::int64_t at(std::int64_t token, int head, int part) const { return ((token * heads + head) * 3 + part) * dims; }
   __device__ std::uint64_t element(int row, int head, int query, int key) const {
-    return (static_cast<std::uint64_t>(row * all_heads + first_head + head) * length + query) * length + key;
+    return (static_cast<std::uint64_t>(row * all_heads + first_head + head) * mask_tokens + query) * mask_tokens + key;
   }
 };
 
@@ -52,7 +53,8 @@ AttentionShape<T> attention_shape(const View<const T, 4>& qkv, int rows, const A
           static_cast<A>(options.scale),
           probability_dropout<A>(options),
           options.first_head,
-          options.heads ? options.heads : qkv.extent(1)};
+          options.heads ? options.heads : qkv.extent(1),
+          options.tokens ? options.tokens : qkv.extent(0) / rows};
 }
 
 /// A warp for each of `count` queries or keys.

@@ -150,7 +150,8 @@ class Block {
             .random = stream(Site::probabilities, rows.first_sample + row, rows),
             .rounding = rounding_,
             .first_head = std::int64_t{tp.rank()} * local_heads,
-            .heads = M::config.heads};
+            .heads = M::config.heads,
+            .tokens = M::config.context};
   }
 
   template <class D>
