@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "golem/golem.hpp"
+#include "golem/comm/tcp.hpp"
 #ifdef GOLEM_EXAMPLES_MPI
 #include "golem/comm/mpi.hpp"
 #endif

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "golem/config/describe.hpp"
+#include "golem/comm/tcp.hpp"
 #ifdef GOLEM_EXAMPLES_MPI
 #include "golem/comm/mpi.hpp"
 #endif

@@ -4,6 +4,7 @@
 
 #include "golem/config/stages.hpp"
 #include "golem/cpu/device.hpp"
+#include "golem/comm/tcp.hpp"
 #ifdef GOLEM_EXAMPLES_MPI
 #include "golem/comm/mpi.hpp"
 #endif
