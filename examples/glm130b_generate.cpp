@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include "golem/golem.hpp"
 #include "golem/comm/tcp.hpp"
+#include "golem/golem.hpp"
 #ifdef GOLEM_EXAMPLES_MPI
 #include "golem/comm/mpi.hpp"
 #endif

@@ -5,8 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "golem/config/describe.hpp"
 #include "golem/comm/tcp.hpp"
+#include "golem/config/describe.hpp"
 #ifdef GOLEM_EXAMPLES_MPI
 #include "golem/comm/mpi.hpp"
 #endif

@@ -2,9 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <CLI/CLI.hpp>
 
+#include "golem/comm/tcp.hpp"
 #include "golem/config/stages.hpp"
 #include "golem/cpu/device.hpp"
-#include "golem/comm/tcp.hpp"
 #ifdef GOLEM_EXAMPLES_MPI
 #include "golem/comm/mpi.hpp"
 #endif
