@@ -1,4 +1,4 @@
-// checkpoint: looks at released GLM-130B checkpoints and golem's own, proves them sound, cuts them for other numbers of ranks, quantises and converts them.
+// checkpoint: looks at released GLM-130B checkpoints and golem's own, proves them sound, cuts them for other ranks, quantises and converts them.
 // SPDX-License-Identifier: Apache-2.0
 #include "golem/io/reshard.hpp"
 
@@ -40,8 +40,10 @@ class Progress {
     const bool terminal = ::isatty(2) != 0, last = done == total;
     if (now - shown_ >= (terminal ? std::chrono::milliseconds(200) : std::chrono::milliseconds(10000)) || (last && terminal)) {
       const double seconds = seconds_since_start(), gigabytes = static_cast<double>(done) / 1e9;
-      std::fprintf(stderr, "%s%5.1f%%  %.2f of %.2f GB  %.2f GB/s  %.0f s left%s", terminal ? "\r" : "", 100.0 * static_cast<double>(done) / static_cast<double>(std::max<std::uint64_t>(total, 1)),
-                   gigabytes, static_cast<double>(total) / 1e9, gigabytes / std::max(seconds, 1e-3), seconds / std::max(gigabytes, 1e-9) * static_cast<double>(total - done) / 1e9, terminal && !last ? "   " : "\n");
+      std::fprintf(stderr, "%s%5.1f%%  %.2f of %.2f GB  %.2f GB/s  %.0f s left%s", terminal ? "\r" : "",
+                   100.0 * static_cast<double>(done) / static_cast<double>(std::max<std::uint64_t>(total, 1)), gigabytes,
+                   static_cast<double>(total) / 1e9, gigabytes / std::max(seconds, 1e-3),
+                   seconds / std::max(gigabytes, 1e-9) * static_cast<double>(total - done) / 1e9, terminal && !last ? "   " : "\n");
       shown_ = now;
     }
     return stop == 0;
@@ -60,7 +62,8 @@ std::int64_t peak_memory() {
 }
 
 nlohmann::json json_of(const golem::ModelConfig& c) {
-  return {{"layers", c.layers}, {"hidden", c.hidden}, {"heads", c.heads}, {"ffn", c.ffn}, {"vocab", c.vocab}, {"parameters", golem::parameter_count(c)}};
+  return {{"layers", c.layers}, {"hidden", c.hidden}, {"heads", c.heads},
+          {"ffn", c.ffn},       {"vocab", c.vocab},   {"parameters", golem::parameter_count(c)}};
 }
 
 void end_with(nlohmann::json line, const Progress& progress) {
@@ -88,11 +91,13 @@ struct Quantizer {
   }
   template <golem::Quant Q>
   void run(const golem::float16* weights, std::int64_t rows, std::int64_t columns, std::uint8_t* bytes, golem::float16* scales) {
-    report += golem::quantize(golem::QuantizedView<Q, std::uint8_t>(rows, columns, bytes, scales), golem::View<const golem::float16, 2>(weights, rows, columns));
+    report += golem::quantize(golem::QuantizedView<Q, std::uint8_t>(rows, columns, bytes, scales),
+                              golem::View<const golem::float16, 2>(weights, rows, columns));
   }
 };
 
-std::unique_ptr<golem::ReshardTarget> target_of(const std::string& layout, const std::string& to, const std::string& step, const golem::ReshardPlan& plan, const std::string& content) {
+std::unique_ptr<golem::ReshardTarget> target_of(const std::string& layout, const std::string& to, const std::string& step,
+                                                const golem::ReshardPlan& plan, const std::string& content) {
   if (layout == "sat") return std::make_unique<golem::SatTarget>(to, step, plan, content);
   golem::require(layout == "golem", "--layout takes sat, the released layout, or golem, not '", layout, "'");
   std::int64_t number = 0;
@@ -103,9 +108,14 @@ std::unique_ptr<golem::ReshardTarget> target_of(const std::string& layout, const
 void convert(const char* job, const Options& o) {
   Progress progress;
   const examples::CheckpointSource source = examples::open_checkpoint(o.from, o.model, o.heads);
-  golem::require(source.bits == 0, "'", source.folder, "' is quantised, and its scales are of each rank's rows: start from the checkpoint that it was made from");
+  golem::require(source.bits == 0, "'", source.folder,
+                 "' is quantised, and its scales are of each rank's rows: start from the checkpoint that it was made from");
   const std::string layout = !o.layout.empty() ? o.layout : source.sat ? "sat" : "golem";
-  golem::ReshardPlan plan{.config = source.model, .tp = o.tp > 0 ? o.tp : layout == "sat" ? source.tp : 1, .type = layout == "sat" ? golem::DType::f16 : source.type};
+  golem::ReshardPlan plan{.config = source.model,
+                          .tp = o.tp > 0          ? o.tp
+                                : layout == "sat" ? source.tp
+                                                  : 1,
+                          .type = layout == "sat" ? golem::DType::f16 : source.type};
   if (!o.type.empty()) plan.type = type_named(o.type);
   golem::require_divisible(plan.config, plan.tp, golem::sentence("cannot cut '", source.folder, "'"));
   Quantizer quantizer{o.bits};
@@ -114,8 +124,8 @@ void convert(const char* job, const Options& o) {
   const std::size_t resumed = target->completed();
   if (resumed > 0) std::fprintf(stderr, "goes on with what an earlier attempt left: %zu tensors are complete\n", resumed);
   const std::uint64_t bytes = golem::reshard(source.weights(), plan, *target, {.on_progress = progress});
-  nlohmann::json line{{"job", job},        {"from", source.folder}, {"to", o.to},         {"layout", layout},          {"ranks_before", source.tp},
-                      {"ranks", plan.tp}, {"bits", o.bits},         {"bytes", bytes}, {"resumed_tensors", resumed}, {"model", json_of(plan.config)}};
+  nlohmann::json line{{"job", job},       {"from", source.folder}, {"to", o.to},     {"layout", layout},           {"ranks_before", source.tp},
+                      {"ranks", plan.tp}, {"bits", o.bits},        {"bytes", bytes}, {"resumed_tensors", resumed}, {"model", json_of(plan.config)}};
   if (o.bits > 0) {  // of what this attempt quantised
     line["weights"] = quantizer.report.weights, line["signal_to_noise_db"] = quantizer.report.signal_to_noise();
     line["clamped"] = quantizer.report.clamped, line["zero_scales"] = quantizer.report.zero_scales;
@@ -127,22 +137,35 @@ void inspect(const Options& o) {
   const Progress progress;
   const examples::CheckpointSource source = examples::open_checkpoint(o.from, o.model, o.heads);
   const golem::ModelConfig& c = source.model;
-  std::printf("%s: %s, step %s, %d rank%s, %s\n", source.folder.c_str(), source.sat ? "released layout" : "golem checkpoint", source.step.c_str(), source.tp, source.tp > 1 ? "s" : "",
-              source.bits > 0 ? golem::sentence("int", source.bits).c_str() : golem::name_of(source.type));
-  std::printf("layers %d, hidden %d, heads %d, ffn %d, vocab %d: %lld parameters\n", c.layers, c.hidden, c.heads, c.ffn, c.vocab, static_cast<long long>(golem::parameter_count(c)));
+  std::printf("%s: %s, step %s, %d rank%s, %s\n", source.folder.c_str(), source.sat ? "released layout" : "golem checkpoint", source.step.c_str(),
+              source.tp, source.tp > 1 ? "s" : "", source.bits > 0 ? golem::sentence("int", source.bits).c_str() : golem::name_of(source.type));
+  std::printf("layers %d, hidden %d, heads %d, ffn %d, vocab %d: %lld parameters\n", c.layers, c.hidden, c.heads, c.ffn, c.vocab,
+              static_cast<long long>(golem::parameter_count(c)));
   std::uint64_t bytes = 0, count = 0;
   const auto tell = [&](const std::string& name, golem::DType type, const std::vector<std::int64_t>& shape) {
     std::uint64_t size = static_cast<std::uint64_t>(golem::size_of(type));
     for (const std::int64_t dim : shape) size *= static_cast<std::uint64_t>(dim);
     bytes += size, ++count;
-    if (o.tensors) std::printf("  %-70s %s %s\n", golem::printable(name).c_str(), golem::name_of(type), golem::safetensors::shape_text(shape).c_str());
+    if (o.tensors)
+      std::printf("  %-70s %s %s\n", golem::printable(name).c_str(), golem::name_of(type), golem::safetensors::shape_text(shape).c_str());
   };
   if (source.sat)
     for (const auto& [name, tensor] : source.sat->shard(0).tensors()) tell(name, tensor.type, tensor.shape);
   else
-    for (const std::string& name : source.own->reader().names()) tell(name, source.own->reader().find(name)->type, source.own->reader().find(name)->shape);
-  std::printf("%llu tensors, %.2f GB%s\n", static_cast<unsigned long long>(count), static_cast<double>(bytes) / 1e9, source.sat ? " on each rank" : "");
-  end_with({{"job", "inspect"}, {"from", source.folder}, {"layout", source.sat ? "sat" : "golem"}, {"step", source.step}, {"ranks", source.tp}, {"bits", source.bits}, {"tensors", count}, {"bytes", bytes}, {"model", json_of(c)}}, progress);
+    for (const std::string& name : source.own->reader().names())
+      tell(name, source.own->reader().find(name)->type, source.own->reader().find(name)->shape);
+  std::printf("%llu tensors, %.2f GB%s\n", static_cast<unsigned long long>(count), static_cast<double>(bytes) / 1e9,
+              source.sat ? " on each rank" : "");
+  end_with({{"job", "inspect"},
+            {"from", source.folder},
+            {"layout", source.sat ? "sat" : "golem"},
+            {"step", source.step},
+            {"ranks", source.tp},
+            {"bits", source.bits},
+            {"tensors", count},
+            {"bytes", bytes},
+            {"model", json_of(c)}},
+           progress);
 }
 
 // golem's own: digests, then every number, in slices.
@@ -156,7 +179,8 @@ std::vector<std::string> examine_own(const Options& o, Progress& progress) {
       const golem::StoredTensor& tensor = *reader.find(name);
       const std::int64_t all = golem::matrix_extent(tensor.shape, name).size(), most = (std::int64_t{64} << 20) / golem::size_of(tensor.type);
       for (std::int64_t at = 0; at < all; at += most) {
-        golem::TensorState part{.name = name, .type = tensor.type, .shape = tensor.shape, .slice = golem::whole_slice(golem::matrix_extent(tensor.shape, name))};
+        golem::TensorState part{
+            .name = name, .type = tensor.type, .shape = tensor.shape, .slice = golem::whole_slice(golem::matrix_extent(tensor.shape, name))};
         part.slice->elements = {at, std::min(most, all - at)};
         part.bytes = static_cast<std::size_t>(part.slice->size() * golem::size_of(tensor.type));
         try {
@@ -171,7 +195,8 @@ std::vector<std::string> examine_own(const Options& o, Progress& progress) {
     }
     const golem::ModelConfig model = o.model.empty() ? examples::model_of(reader, o.heads) : examples::preset_named(o.model);
     golem::for_each_parameter(model, golem::whole(model), [&](const golem::Parameter& p, int layer) {
-      if (!reader.find(golem::full_name(p, layer))) findings.push_back(golem::sentence("'", reader.folder(), "' has no tensor '", golem::full_name(p, layer), "'"));
+      if (!reader.find(golem::full_name(p, layer)))
+        findings.push_back(golem::sentence("'", reader.folder(), "' has no tensor '", golem::full_name(p, layer), "'"));
     });
   } catch (const golem::Error& error) {
     findings.push_back(error.what());
@@ -189,7 +214,9 @@ int verify(const Options& o) {
   }
   const auto show = [&](std::uint64_t done, std::uint64_t total) { progress(done, total); };
   const bool own = !sat && golem::files::is_folder(o.from);
-  const auto findings = own ? examine_own(o, progress) : golem::examine_sat_checkpoint(o.from, {.model = o.model.empty() ? nullptr : &model, .heads = o.heads, .on_progress = show});
+  const auto findings =
+      own ? examine_own(o, progress)
+          : golem::examine_sat_checkpoint(o.from, {.model = o.model.empty() ? nullptr : &model, .heads = o.heads, .on_progress = show});
   for (const std::string& finding : findings) std::fprintf(stderr, "%s\n", finding.c_str());
   end_with({{"job", "verify"}, {"from", o.from}, {"layout", own ? "golem" : "sat"}, {"sound", findings.empty()}, {"findings", findings}}, progress);
   return findings.empty() ? 0 : 1;
@@ -206,7 +233,8 @@ class RandomWeights : public golem::TensorSource {
     for (const auto& block : golem::SliceBlocks(*wanted.slice))
       for (std::int64_t r = 0; r < block.rows.count; ++r)
         for (std::int64_t c = 0; c < block.columns.count; ++c) {
-          std::uint64_t x = (static_cast<std::uint64_t>((block.rows.begin + r) * columns + block.columns.begin + c) + seed) * 0x9e3779b97f4a7c15u;  // a step of SplitMix64
+          std::uint64_t x = (static_cast<std::uint64_t>((block.rows.begin + r) * columns + block.columns.begin + c) + seed) *
+                            0x9e3779b97f4a7c15u;  // a step of SplitMix64
           x = (x ^ x >> 29) * 0xbf58476d1ce4e5b9u;
           to[block.offset + r * block.stride + c] = golem::float16(static_cast<float>(static_cast<std::int64_t>(x >> 53) - 1024) / 32768);
         }
@@ -228,7 +256,9 @@ void synthesize(const Options& o) {
 
 int main(int argc, char** argv) {
   Options o;
-  CLI::App app("Released GLM-130B checkpoints (latest, N/mp_rank_0X_model_states.pt) and golem's own: looks at them, proves them, cuts, quantises and converts them. A line of JSON ends it.");
+  CLI::App app(
+      "Released GLM-130B checkpoints (latest, N/mp_rank_0X_model_states.pt) and golem's own: looks at them, proves them, cuts, quantises and "
+      "converts them. A line of JSON ends it.");
   app.require_subcommand(1);
   const auto add = [&](const char* name, const char* what) {
     CLI::App* const command = app.add_subcommand(name, what);
@@ -251,9 +281,14 @@ int main(int argc, char** argv) {
   add_reader("inspect", "what is in a checkpoint")->add_flag("--tensors", o.tensors, "list every tensor");
   add_reader("verify", "the doctor: looks at every byte, and tells all that is wrong");
   add_converter("reshard", "the same model for another number of ranks")->get_option("--tp")->required();
-  add_converter("quantize", "linear weights to INT8 or INT4, with a scale for each row of each rank, as the original stores them")->add_option("--bits", o.bits, "8 or 4")->required()->check(CLI::IsMember({4, 8}));
-  add_converter("convert", "from one layout into the other, or into another type")->add_option("--type", o.type, "f16, bf16 or f32; else f16 for sat, and as before for golem");
-  CLI::App* const synthesis = add("synthesize", "random weights in the shapes of a model, in the released layout: to try all this without the real ones");
+  add_converter("quantize", "linear weights to INT8 or INT4, with a scale for each row of each rank, as the original stores them")
+      ->add_option("--bits", o.bits, "8 or 4")
+      ->required()
+      ->check(CLI::IsMember({4, 8}));
+  add_converter("convert", "from one layout into the other, or into another type")
+      ->add_option("--type", o.type, "f16, bf16 or f32; else f16 for sat, and as before for golem");
+  CLI::App* const synthesis =
+      add("synthesize", "random weights in the shapes of a model, in the released layout: to try all this without the real ones");
   synthesis->add_option("--out", o.to, "folder to make")->required();
   synthesis->add_option("--tp", o.tp, "tensor-parallel ranks; else 8");
   synthesis->add_option("--layers", o.layers, "how many of the model's layers; else all");

@@ -24,7 +24,9 @@ inline golem::ModelConfig preset_named(std::string_view name) {
   if (name == "glm_base") return golem::glm_base::config;
   if (name == "glm_small") return golem::glm_small::config;
   if (name == "glm_tiny") return golem::glm_tiny::config;
-  golem::fail("there is no model '", name, "' in this program: it knows glm_130b, glm_10b, glm_1b, glm_base, glm_small and glm_tiny; leave --model out to go by the shapes of the tensors");
+  golem::fail("there is no model '", name,
+              "' in this program: it knows glm_130b, glm_10b, glm_1b, glm_base, glm_small and glm_tiny; leave --model out to go by the shapes of the "
+              "tensors");
 }
 
 /// The model of a golem checkpoint, by its shapes and by what it says of itself.
@@ -41,19 +43,21 @@ inline golem::ModelConfig model_of(const golem::CheckpointReader& reader, int he
   for (c.layers = 0; reader.find(golem::sentence("transformer.layers.", c.layers, ".input_layernorm.weight")); ++c.layers) {
   }
   const std::string& text = reader.state().model;
-  if (const auto at = text.find("heads "); heads == 0 && at != std::string::npos) std::from_chars(text.data() + at + 6, text.data() + text.size(), heads);
+  if (const auto at = text.find("heads "); heads == 0 && at != std::string::npos)
+    std::from_chars(text.data() + at + 6, text.data() + text.size(), heads);
   c.heads = heads > 0 ? heads : c.hidden / 128;
-  golem::require(c.heads > 0 && c.hidden % c.heads == 0, "'", reader.folder(), "': a hidden size of ", c.hidden, " cannot be cut into ", c.heads, " heads: say how many the model has, --heads");
+  golem::require(c.heads > 0 && c.hidden % c.heads == 0, "'", reader.folder(), "': a hidden size of ", c.hidden, " cannot be cut into ", c.heads,
+                 " heads: say how many the model has, --heads");
   return c;
 }
 
 /// An opened checkpoint.
 struct CheckpointSource {
-  std::string folder, step;       // of the files; what names it
-  int tp = 1, bits = 0;           // that it was saved or quantised for
+  std::string folder, step;  // of the files; what names it
+  int tp = 1, bits = 0;      // that it was saved or quantised for
   golem::DType type = golem::DType::f16;
   golem::ModelConfig model;
-  std::string content;            // changes when a file does
+  std::string content;  // changes when a file does
   std::unique_ptr<golem::SatCheckpoint> sat;
   std::unique_ptr<golem::CheckpointWeights> own;
   std::unique_ptr<golem::TensorSource> weights_of_sat;
@@ -73,20 +77,23 @@ inline CheckpointSource open_checkpoint(const std::string& path, const std::stri
     source.type = source.sat->shard(0).find("transformer.word_embeddings.weight")->type;
     source.weights_of_sat = std::make_unique<golem::SatWeights>(*source.sat, model, model.bits > 0 ? source.tp : 1);
   } else {
-    source.own = std::make_unique<golem::CheckpointWeights>(path, golem::LoadOptions{.digests = false});  // each byte is read once; `verify` compares digests
+    source.own =
+        std::make_unique<golem::CheckpointWeights>(path, golem::LoadOptions{.digests = false});  // each byte is read once; `verify` compares digests
     const golem::CheckpointReader& reader = source.own->reader();
     source.folder = reader.folder(), source.step = golem::sentence(reader.state().step);
     source.model = model_of(reader, heads);
     source.type = reader.find("transformer.word_embeddings.weight")->type;
-    if (const auto bits = reader.state().integers.find("quantized.bits"); bits != reader.state().integers.end()) source.bits = static_cast<int>(bits->second);
+    if (const auto bits = reader.state().integers.find("quantized.bits"); bits != reader.state().integers.end())
+      source.bits = static_cast<int>(bits->second);
     golem::Sha256 files;
     for (const auto& [name, file] : reader.state().files) files.update(file.sha256.data(), file.sha256.size());
     source.content = files.hex();
   }
   if (!preset.empty()) {
     const golem::ModelConfig wanted = preset_named(preset), &found = source.model;
-    golem::require(wanted.layers == found.layers && wanted.hidden == found.hidden && wanted.ffn == found.ffn && wanted.vocab == found.vocab, "'", source.folder, "' has ", found.layers, " layers, hidden ",
-                   found.hidden, ", ffn ", found.ffn, ", vocab ", found.vocab, ", and ", preset, " has ", wanted.layers, ", ", wanted.hidden, ", ", wanted.ffn, ", ", wanted.vocab);
+    golem::require(wanted.layers == found.layers && wanted.hidden == found.hidden && wanted.ffn == found.ffn && wanted.vocab == found.vocab, "'",
+                   source.folder, "' has ", found.layers, " layers, hidden ", found.hidden, ", ffn ", found.ffn, ", vocab ", found.vocab, ", and ",
+                   preset, " has ", wanted.layers, ", ", wanted.hidden, ", ", wanted.ffn, ", ", wanted.vocab);
     source.model = wanted;
   }
   return source;
