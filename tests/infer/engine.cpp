@@ -8,7 +8,7 @@
 
 #include "catch.hpp"
 #include "golem/golem.hpp"
-#include "oracle/transformer.hpp"
+#include "infer/random_weights.hpp"
 #include "train/memory_state.hpp"
 #include "train/models.hpp"
 
@@ -16,42 +16,7 @@ using namespace golem;
 
 namespace {
 
-constexpr SpecialTokens special{.mask = 30, .gmask = 31, .smask = 32, .sop = 33, .eop = 34, .eos = 35, .newline = 36, .pad = 0};
-
-// Random weights by name; biases and norms random too, so that every term counts.
-template <class M>
-struct RandomWeights : TensorSource {
-  oracle::Glm model{.config = M::config, .weights = {}};
-  RandomWeights() {
-    for_each_parameter(M::config, whole(M::config), [&](const Parameter& parameter, int layer) {
-      const std::string name = full_name(parameter, layer);
-      auto& values = model.weights[name];
-      for (std::int64_t i = 0; i < parameter.size(); ++i) {
-        const double shake = 0.3 * Random{3, stream_of(name)}.normal(static_cast<std::uint64_t>(i));
-        values.push_back(static_cast<float>(parameter.init == Init::ones ? 1 + shake : shake));
-      }
-    });
-  }
-  bool has(const std::string& name) const override { return model.weights.contains(name); }
-  void read(const TensorState& tensor) const override {
-    const auto& values = model.weights.at(tensor.name);
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      if (tensor.type == DType::f64) static_cast<double*>(tensor.data)[i] = values[i];
-      else if (tensor.type == DType::f32) static_cast<float*>(tensor.data)[i] = static_cast<float>(values[i]);
-      else static_cast<bfloat16*>(tensor.data)[i] = bfloat16(values[i]);
-    }
-  }
-};
-
-// The row of a prompt with what was generated behind it, as one whole row without a cache.
-Batch whole_row(const Prompt& prompt, const std::vector<std::int32_t>& generated) {
-  Batch batch{.rows = 1, .length = static_cast<int>(prompt.tokens.size() + generated.size())};
-  batch.tokens = prompt.tokens, batch.positions = prompt.positions;
-  for (std::size_t i = 0; i < generated.size(); ++i) batch.tokens.push_back(generated[i]), batch.positions.push_back(prompt.position(static_cast<std::int64_t>(i)));
-  batch.targets.assign(batch.tokens.size(), -1);
-  batch.windows = {{0, batch.length, prompt.prefix()}}, batch.first_window = {0, 1}, batch.tasks = {Task::blank};
-  return batch;
-}
+using tests::RandomWeights, tests::special, tests::whole_row;
 
 }  // namespace
 
@@ -99,6 +64,37 @@ TEST_CASE("several sequences in one pass get the logits that each gets alone") {
   const auto after = engine.forward({&next, 1});
   const auto expected = weights.model.logits(weights.model.hidden(whole_row(a, {token}), 0).back());
   for (std::size_t v = 0; v < expected.size(); ++v) CHECK(after(0, v) == Approx(expected[v]).epsilon(1e-10).margin(1e-10));
+}
+
+TEST_CASE("beams that take over each other's cache find what a search over whole rows finds") {
+  using M = models::Small<Norm::deep>;
+  const RandomWeights<M> weights;
+  cpu::Device device({.threads = 2});
+  Engine<M, fp64> engine(device, {.sequences = 4});
+  engine.load_weights(weights);
+  const std::int32_t ends[]{special.eop, special.eos};
+  for (const auto& text : {std::vector<std::int32_t>{3, 4, special.mask, 6, 7}, std::vector<std::int32_t>{9, 2, 5}}) {
+    const Prompt prompt = make_prompt(text, special);
+    const BeamSearchOptions options{.beams = 3, .no_repeat_ngram = 2, .min_tokens = 3, .max_tokens = 6, .choice = BeamSearchOptions::Choice::sampled};
+    const std::vector<Beam> found = generate_beams(engine, prompt, options, special);
+    BeamSearch search(options, prompt.tokens, ends);
+    for (int step = 0; step < 6 && !search.done(); ++step) {
+      std::vector<double> rows;
+      for (const auto& beam : search.live()) {
+        const std::vector<std::int32_t> generated(beam.tokens.begin() + static_cast<std::ptrdiff_t>(prompt.tokens.size()), beam.tokens.end());
+        for (const double logit : weights.model.logits(weights.model.hidden(whole_row(prompt, generated), 0).back())) rows.push_back(logit);
+      }
+      search.advance(View<const double, 2>(rows.data(), static_cast<std::int64_t>(search.live().size()), M::config.vocab));
+    }
+    const std::vector<Beam> expected = search.finish();
+    REQUIRE(found.size() == expected.size());
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      CHECK(found[i].tokens == expected[i].tokens);
+      CHECK(found[i].score == Approx(expected[i].score).epsilon(1e-9));
+    }
+  }
+  CHECK_THROWS_WITH(engine.copy_sequence(1, 1, 0, 1), Catch::Matchers::Contains("two of them"));
+  CHECK_THROWS_WITH(engine.copy_sequence(0, 1, 20, 5), Catch::Matchers::Contains("in a cache of 24"));
 }
 
 TEST_CASE("whole rows score the same in the engine, the oracle and the trainer") {

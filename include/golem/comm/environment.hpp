@@ -69,6 +69,23 @@ inline Environment read_environment() {
   return read_environment([](const char* name) -> const char* { return std::getenv(name); });
 }
 
+/// Which of the ranks on its own machine a launcher started this process as: the number of its GPU. -1 where none says.
+inline int local_rank(function_ref<const char*(const char*)> get) {
+  for (const char* name : {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "LOCAL_RANK", "SLURM_LOCALID"}) {
+    const char* const text = get(name);
+    if (!text) continue;
+    const std::string_view digits = text;
+    int value = -1;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    require(error == std::errc() && end == digits.data() + digits.size() && value >= 0, "the environment's ", name, " is '", digits, "', which is no rank on this machine");
+    return value;
+  }
+  return -1;
+}
+inline int local_rank() {
+  return local_rank([](const char* name) -> const char* { return std::getenv(name); });
+}
+
 struct LaunchOptions {
   double deadline = 600;  // seconds that a rank may do one thing, waiting included, before the run counts as stalled; 0: for ever
 };
