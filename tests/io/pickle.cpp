@@ -30,19 +30,33 @@ std::string tensor(std::int64_t elements, std::int64_t offset, const std::vector
     for (const std::int64_t value : values) out += integer(value);
     return out + "t";
   };
-  return "ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") + "ctorch\nHalfStorage\n" + text("0") + text("cpu") + integer(elements) + "tQ" + integer(offset) +
-         tuple(shape) + tuple(strides) + "\x89" + "}tR";
+  return "ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") + "ctorch\nHalfStorage\n" + text("0") + text("cpu") + integer(elements) + "tQ" +
+         integer(offset) + tuple(shape) + tuple(strides) + "\x89" + "}tR";
 }
 
-std::string error_of_tensor(std::int64_t elements, std::int64_t offset, const std::vector<std::int64_t>& shape, const std::vector<std::int64_t>& strides) {
+std::string error_of_tensor(std::int64_t elements, std::int64_t offset, const std::vector<std::int64_t>& shape,
+                            const std::vector<std::int64_t>& strides) {
   return error_in("\x80\2" + tensor(elements, offset, shape, strides) + ".");
 }
 
 }  // namespace
 
 TEST_CASE("a pickle's values are read, whatever instruction makes them") {
-  const Pickle p = parse("\x80\2(" "K\xff" "M\xff\xff" "J\xfe\xff\xff\xff" "\x8a\1\xfe" "\x8a\0" "\x8a\x09\1\2\3\4\5\6\7\1\1" "G\x3f\xf8\0\0\0\0\0\0" "N\x88\x89" "U\2ab"
-                         "]q\0(K\1K\2eK\3a" ")K\1\x85K\1K\2\x86K\1K\2K\3\x87" "}h\0N0" "t."s);
+  const Pickle p = parse(
+      "\x80\2("
+      "K\xff"
+      "M\xff\xff"
+      "J\xfe\xff\xff\xff"
+      "\x8a\1\xfe"
+      "\x8a\0"
+      "\x8a\x09\1\2\3\4\5\6\7\1\1"
+      "G\x3f\xf8\0\0\0\0\0\0"
+      "N\x88\x89"
+      "U\2ab"
+      "]q\0(K\1K\2eK\3a"
+      ")K\1\x85K\1K\2\x86K\1K\2K\3\x87"
+      "}h\0N0"
+      "t."s);
   const auto& items = p.top().items;
   REQUIRE(items.size() == 18);
   const auto value = [&](std::size_t i) -> const golem::PickleValue& { return p.values[items[i]]; };
@@ -58,8 +72,9 @@ TEST_CASE("a pickle's values are read, whatever instruction makes them") {
 }
 
 TEST_CASE("dicts of tensors, options and states of generators are read; what is harmless does nothing") {
-  const Pickle p = parse("\x80\2}(" + text("module") + "ccollections\nOrderedDict\n)R(" + text("w") + tensor(12, 2, {2, 3}, {4, 1}) + "u" + "}" + text("_metadata") + "Nsb" +
-                         text("args") + "cargparse\nNamespace\n)\x81}" + text("lr") + "G" + std::string(8, '\0') + "sb" + text("size") + "ctorch\nSize\nK\2\x85\x85R" + "u.");
+  const Pickle p = parse("\x80\2}(" + text("module") + "ccollections\nOrderedDict\n)R(" + text("w") + tensor(12, 2, {2, 3}, {4, 1}) + "u" + "}" +
+                         text("_metadata") + "Nsb" + text("args") + "cargparse\nNamespace\n)\x81}" + text("lr") + "G" + std::string(8, '\0') + "sb" +
+                         text("size") + "ctorch\nSize\nK\2\x85\x85R" + "u.");
   const golem::PickleValue* const module = p.find(p.top(), "module");
   REQUIRE(module);
   const golem::PickleValue* const w = p.find(*module, "w");
@@ -87,7 +102,8 @@ TEST_CASE("what golem writes, golem reads") {
 
 TEST_CASE("a pickle that names a function is refused by its name") {
   CHECK(error_in("\x80\2cos\nsystem\n(" + text("rm -rf /") + "tR.") ==
-        "'x.pt', pickle at offset 102: the pickle names 'os.system', which no checkpoint needs, and which Python would run; do not load this file anywhere");
+        "'x.pt', pickle at offset 102: the pickle names 'os.system', which no checkpoint needs, and which Python would run; do not load this file "
+        "anywhere");
   CHECK(has(error_in("\x80\2cposix\nsystem\n."), "names 'posix.system'"));
   CHECK(has(error_in("\x80\2c__builtin__\neval\n."), "names '__builtin__.eval'"));
   CHECK(has(error_in("\x80\2ctorch\nload\n."), "names 'torch.load'"));
@@ -117,8 +133,9 @@ TEST_CASE("a tensor outside its storage is refused") {
   CHECK(has(error_of_tensor(12, 0, {1, 1}, {1}), "2 dims and 1 strides"));
   CHECK(has(error_of_tensor(12, 0, std::vector<std::int64_t>(9, 1), std::vector<std::int64_t>(9, 1)), "expected a tuple of at most 8"));
   const std::string large = "\x8a\x09\0\0\0\0\0\0\0\x80\0"s;  // 2^63
-  CHECK(has(error_in("\x80\2ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") + "ctorch\nHalfStorage\n" + text("0") + text("cpu") + large + "tQ"),
-            "the length of a storage is an int beyond 64 bits"));
+  CHECK(has(
+      error_in("\x80\2ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") + "ctorch\nHalfStorage\n" + text("0") + text("cpu") + large + "tQ"),
+      "the length of a storage is an int beyond 64 bits"));
 }
 
 TEST_CASE("each fault of a pickle has its sentence") {

@@ -1,5 +1,4 @@
-// Resharding: any degree to any other, into either layout and back, is the same model bit for bit; stopped at any moment, it goes on; scales are those
-// of each rank's rows.
+// Resharding: any degree to any other, both layouts and back, bit for bit; stopped anywhere, it goes on; scales are those of each rank's rows.
 // SPDX-License-Identifier: Apache-2.0
 #include "golem/io/reshard.hpp"
 
@@ -26,13 +25,15 @@ using test::error_of, test::has;
 namespace {
 
 /// Divisible by 1, 2, 3, 4, 6, 8 and 12.
-constexpr golem::ModelConfig config = golem::glm_130b::config.with([](auto& c) { c.layers = 2, c.hidden = 48, c.heads = 24, c.ffn = 72, c.vocab = 96; });
+constexpr golem::ModelConfig config =
+    golem::glm_130b::config.with([](auto& c) { c.layers = 2, c.hidden = 48, c.heads = 24, c.ffn = 72, c.vocab = 96; });
 
 /// A model without files: element i of each tensor by its name; counts how often each element is read.
 class Formula : public golem::TensorSource {
  public:
   static float16 element(const std::string& name, std::int64_t i) {
-    return float16((static_cast<float>(golem::Random{.seed = 3, .stream = golem::stream_of(name)}.below(static_cast<std::uint64_t>(i), 2001)) - 1000.0f) / 8192);
+    return float16(
+        (static_cast<float>(golem::Random{.seed = 3, .stream = golem::stream_of(name)}.below(static_cast<std::uint64_t>(i), 2001)) - 1000.0f) / 8192);
   }
   bool has(const std::string&) const override { return true; }
   void read(const golem::TensorState& wanted) const override {
@@ -53,7 +54,8 @@ class Formula : public golem::TensorSource {
   mutable std::size_t largest = 0;
 };
 
-void convert(const golem::TensorSource& source, const ReshardPlan& plan, const std::string& to, const golem::ReshardOptions& options = {.block = 1000}) {
+void convert(const golem::TensorSource& source, const ReshardPlan& plan, const std::string& to,
+             const golem::ReshardOptions& options = {.block = 1000}) {
   golem::SatTarget target(to, "49300", plan, "a test", {}, 3000);
   golem::reshard(source, plan, target, options);
 }
@@ -112,7 +114,8 @@ TEST_CASE("from any degree to any other a model stays what it is, element by ele
     std::filesystem::remove_all(folder / "again");
   }
   const SatCheckpoint source(folder / "8");
-  CHECK(has(error_of([&] { golem::require_divisible(config, 5, "no"); }), "5 ranks do not divide this model's 24 heads, feed-forward of 72 and vocabulary of 96"));
+  CHECK(has(error_of([&] { golem::require_divisible(config, 5, "no"); }),
+            "5 ranks do not divide this model's 24 heads, feed-forward of 72 and vocabulary of 96"));
   CHECK(has(error_of([&] { convert(formula, {config, 3}, folder / "3"); }), "exists already"));
 }
 
@@ -120,7 +123,8 @@ TEST_CASE("the GLU's halves are cut each by itself") {
   const test::Folder folder;
   convert(Formula(), {config, 3}, folder / "three");
   const SatCheckpoint three(folder / "three");
-  const std::string name = "transformer.layers.1.mlp.dense_h_to_4h.bias";  // 144 rows: on rank 1, 24 .. 47 of the linear half and 96 .. 119 of the gate
+  const std::string name =
+      "transformer.layers.1.mlp.dense_h_to_4h.bias";  // 144 rows: on rank 1, 24 .. 47 of the linear half and 96 .. 119 of the gate
   const golem::SatTensor& part = *three.shard(1).find(name);
   REQUIRE(part.extent.rows == 48);
   for (std::int64_t i = 0; i < 48; ++i) {
@@ -180,8 +184,8 @@ TEST_CASE("a conversion that stops goes on, and what it leaves is what an uninte
   attempt(folder / "other", 25000);
   const std::string journal = folder / ".other.unfinished/journal", noted = test::read(journal);
   REQUIRE(std::count(noted.begin(), noted.end(), '\n') > 1);
-  for (const std::string& text : {"golem conversion of something else\n" + noted.substr(noted.find('\n') + 1), noted.substr(0, noted.size() - 2), noted + "nonsense\n",
-                                  noted + "1 2", std::string(), std::string("x")}) {
+  for (const std::string& text : {"golem conversion of something else\n" + noted.substr(noted.find('\n') + 1), noted.substr(0, noted.size() - 2),
+                                  noted + "nonsense\n", noted + "1 2", std::string(), std::string("x")}) {
     std::filesystem::remove_all(folder / ".again.unfinished");
     std::filesystem::copy(folder / ".other.unfinished", folder / ".again.unfinished", std::filesystem::copy_options::recursive);
     test::write(folder / ".again.unfinished/journal", text);
@@ -203,7 +207,8 @@ TEST_CASE("quantised while converting: each rank's rows have their own scales, a
   const std::string name = "transformer.layers.1.mlp.dense_4h_to_h.weight";  // (48, 24) on a rank
   for (int rank = 0; rank < tp; ++rank) {
     const golem::SatTensor &packed = *checkpoint.shard(rank).find(name), &scales = *checkpoint.shard(rank).find(name + "_scale");
-    REQUIRE((packed.type == DType::i8 && packed.extent.rows == 48 && packed.extent.columns == 12 && scales.type == DType::f16 && scales.shape == std::vector<std::int64_t>{48}));
+    REQUIRE((packed.type == DType::i8 && packed.extent.rows == 48 && packed.extent.columns == 12 && scales.type == DType::f16 &&
+             scales.shape == std::vector<std::int64_t>{48}));
     for (std::int64_t row = 0; row < 48; ++row) {
       std::vector<float16> weights;
       for (std::int64_t column = 0; column < 24; ++column) weights.push_back(Formula::element(name, row * 72 + rank * 24 + column));
@@ -219,7 +224,10 @@ TEST_CASE("quantised while converting: each rank's rows have their own scales, a
     std::vector<std::uint8_t> bytes(48 * 12);
     weights.read({.name = name, .type = DType::i8, .shape = {48, 12}, .data = bytes.data(), .bytes = bytes.size()});
     CHECK(std::memcmp(packed.data, bytes.data(), bytes.size()) == 0);
-    CHECK(has(error_of([&] { weights.read({.name = name, .type = DType::i8, .shape = {48, 24}, .data = bytes.data(), .bytes = 48 * 24}); }), "it was quantised to 4 bits"));
+    CHECK(has(error_of([&] {
+                weights.read({.name = name, .type = DType::i8, .shape = {48, 24}, .data = bytes.data(), .bytes = 48 * 24});
+              }),
+              "it was quantised to 4 bits"));
   }
   CHECK(has(error_of([&] { SatWeights(checkpoint, model, 1); }), "was quantised for 3 ranks, and cannot be loaded by 1"));
 }

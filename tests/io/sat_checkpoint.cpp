@@ -99,7 +99,8 @@ TEST_CASE("what is missing or damaged is named") {
     Copy copy;
     std::filesystem::remove(copy.shard(1));
     const SatCheckpoint one(copy.path);
-    CHECK(has(error_of([&] { golem::sat_model(one, 2); }), "and 1 shards of it do not make the 48 of a hidden size of 16: parts of the checkpoint are missing"));
+    CHECK(has(error_of([&] { golem::sat_model(one, 2); }),
+              "and 1 shards of it do not make the 48 of a hidden size of 16: parts of the checkpoint are missing"));
   }
   {
     Copy copy;
@@ -126,9 +127,12 @@ TEST_CASE("what is missing or damaged is named") {
     const SatCheckpoint damaged(copy.path);
     std::vector<float> values(16);
     const std::string error = error_of([&] {
-      golem::SatWeights(damaged, golem::sat_model(damaged, 2)).read({.name = "transformer.layers.1.mlp.dense_4h_to_h.bias", .type = DType::f32, .shape = {16}, .data = values.data(), .bytes = 64});
+      golem::SatWeights(damaged, golem::sat_model(damaged, 2))
+          .read({.name = "transformer.layers.1.mlp.dense_4h_to_h.bias", .type = DType::f32, .shape = {16}, .data = values.data(), .bytes = 64});
     });
-    CHECK(has(error, golem::sentence("mp_rank_00_model_states.pt': tensor 'transformer.layers.1.mlp.dense_4h_to_h.bias' has NaN or infinity, at offset ", at + 4)));
+    CHECK(
+        has(error, golem::sentence(
+                       "mp_rank_00_model_states.pt': tensor 'transformer.layers.1.mlp.dense_4h_to_h.bias' has NaN or infinity, at offset ", at + 4)));
   }
 }
 
@@ -145,10 +149,12 @@ TEST_CASE("a hostile shard is refused") {
   const std::string pickle = golem::format_pickle({{"w", DType::f16, {2, 2}}}, "a test");
   CHECK(refused({test::zip_part("r/data.pkl", pickle), test::zip_part("r/data/0", "12345678")}) == "no error");
   CHECK(has(refused({test::zip_part("r/data.pkl", pickle)}), "the pickle speaks of a storage '0', and there is no entry 'r/data/0'"));
-  CHECK(has(refused({test::zip_part("r/data.pkl", pickle), test::zip_part("r/data/0", "1234567")}), "it has 7 bytes, and the pickle speaks of 4 elements of f16"));
+  CHECK(has(refused({test::zip_part("r/data.pkl", pickle), test::zip_part("r/data/0", "1234567")}),
+            "it has 7 bytes, and the pickle speaks of 4 elements of f16"));
   CHECK(has(refused({test::zip_part("r/data.pkl", pickle), test::zip_part("r/data/0", "123456789a")}), "it has 10 bytes"));
   CHECK(has(refused({test::zip_part("r/data.pkl", pickle), test::zip_part("s/data.pkl", pickle)}), "two pickles"));
   CHECK(has(refused({test::zip_part("r/other", pickle)}), "it has no entry data.pkl"));
   CHECK(has(refused({test::zip_part("r/data.pkl", "\x80\2}.")}), "no dict 'module'"));
-  CHECK(has(refused({test::zip_part("r/data.pkl", pickle), test::zip_part("r/data/0", "12345678"), test::zip_part("r/byteorder", "big")}), "the byte order is 'big'"));
+  CHECK(has(refused({test::zip_part("r/data.pkl", pickle), test::zip_part("r/data/0", "12345678"), test::zip_part("r/byteorder", "big")}),
+            "the byte order is 'big'"));
 }

@@ -94,7 +94,8 @@ TEST_CASE("missing parts, cut files and damaged bytes are found, all of them in 
     damage(copy.shard(1), place_of(1, norm, 3), std::string("\0\x3c", 2));
     const auto findings = copy.findings();
     CHECK(findings.size() == 4);
-    CHECK(one_says(findings, golem::sentence("mp_rank_00_model_states.pt': tensor '", weight, "' has NaN or infinity, at offset ", place_of(0, weight, 7))));
+    CHECK(one_says(findings,
+                   golem::sentence("mp_rank_00_model_states.pt': tensor '", weight, "' has NaN or infinity, at offset ", place_of(0, weight, 7))));
     CHECK(one_says(findings, "mp_rank_00_model_states.pt': the bytes of entry"));
     CHECK(one_says(findings, "mp_rank_01_model_states.pt': the bytes of entry"));
     CHECK(one_says(findings, "have different values of 'transformer.layers.0.input_layernorm.bias', which all ranks share"));
@@ -118,7 +119,9 @@ TEST_CASE("names and shapes that do not fit are found") {
   CHECK(one_says(findings_of(extra, extra), "has a tensor 'transformer.surprise', which no GLM has"));
   CHECK(one_says(findings_of(extra, nothing), "has no tensor 'transformer.surprise', and"));
   CHECK(one_says(findings_of(nothing, extra), "has a tensor 'transformer.surprise', and"));
-  const auto without = [](std::vector<golem::PickleTensor>& list) { std::erase_if(list, [](const auto& t) { return t.name == "transformer.layers.1.attention.dense.bias"; }); };
+  const auto without = [](std::vector<golem::PickleTensor>& list) {
+    std::erase_if(list, [](const auto& t) { return t.name == "transformer.layers.1.attention.dense.bias"; });
+  };
   CHECK(one_says(findings_of(without, without), "has no tensor 'transformer.layers.1.attention.dense.bias'"));
   const auto reshaped = [](std::vector<golem::PickleTensor>& list) {
     for (auto& t : list)

@@ -43,7 +43,13 @@ std::string zip_of(std::vector<ZipPart> parts, Change change) {
   for (const ZipPart& part : parts) {
     golem::zip::Record record;
     record.u32(golem::zip::central_signature).u32(0).u16(part.flags).u16(part.method).u32(0).u32(part.crc).u32(part.stored).u32(part.plain);
-    record.u16(static_cast<std::uint16_t>(part.name.size())).u16(static_cast<std::uint16_t>(part.extra.size())).u16(0).u16(0).u16(0).u32(0).u32(part.header);
+    record.u16(static_cast<std::uint16_t>(part.name.size()))
+        .u16(static_cast<std::uint16_t>(part.extra.size()))
+        .u16(0)
+        .u16(0)
+        .u16(0)
+        .u32(0)
+        .u32(part.header);
     file += record.bytes() + part.name + part.extra;
   }
   golem::zip::Record end;

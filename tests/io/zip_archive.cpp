@@ -119,7 +119,8 @@ TEST_CASE("each way that an archive can lie has its sentence, with file and offs
   CHECK(has(error_with([](ZipPart& b, ZipPart&) { b.name = "a/.."; }), "leads out of the archive"));
   CHECK(has(error_with([](ZipPart& b, ZipPart&) { b.name = "/ab"; }), "leads out of the archive"));
   CHECK(has(error_with([](ZipPart& b, ZipPart&) { b.name = ""; }), "is empty"));
-  CHECK(has(error_with([](ZipPart& b, ZipPart&) { b.name = "a/x"; }), "'x.pt', entry 'a/x' of the directory at offset 74: its local header at offset 0 has another name"));
+  CHECK(has(error_with([](ZipPart& b, ZipPart&) { b.name = "a/x"; }),
+            "'x.pt', entry 'a/x' of the directory at offset 74: its local header at offset 0 has another name"));
   CHECK(has(error_with([](ZipPart& b, ZipPart&) { b.method = 8; }), "it is compressed (method 8)"));
   CHECK(has(error_with([](ZipPart& b, ZipPart&) { b.flags = 1; }), "it is encrypted"));
   CHECK(has(error_with([](ZipPart& b, ZipPart&) { b.plain = 6; }), "6 bytes are said to take 5"));
@@ -129,11 +130,11 @@ TEST_CASE("each way that an archive can lie has its sentence, with file and offs
   CHECK(has(error_with([](ZipPart& b, ZipPart&) { b.header = 4000000000u; }), "there is no local header at offset 4000000000"));
   CHECK(has(error_with([](ZipPart& b, ZipPart&) { b.plain = 0xffffffff; }), "it lacks the zip64 field"));
   CHECK(has(error_with([](ZipPart& b, ZipPart&) { b.plain = 0xffffffff, b.extra = std::string("\1\0\4\0abcd", 8); }), "its zip64 field has 4 bytes"));
-  CHECK(has(error_with([](ZipPart& b, ZipPart&) { b.plain = 0xffffffff, b.extra = std::string("\1\0\377\377abcd", 8); }), "an extra field of 65535 bytes does not fit"));
-  CHECK(has(error_with([](ZipPart& b, ZipPart&) {
-              b.plain = b.stored = 0xffffffff, b.extra = std::string("\1\0\20\0", 4) + std::string(16, '\x7f');
-            }),
-            "other sizes or another CRC"));
+  CHECK(has(error_with([](ZipPart& b, ZipPart&) { b.plain = 0xffffffff, b.extra = std::string("\1\0\377\377abcd", 8); }),
+            "an extra field of 65535 bytes does not fit"));
+  CHECK(
+      has(error_with([](ZipPart& b, ZipPart&) { b.plain = b.stored = 0xffffffff, b.extra = std::string("\1\0\20\0", 4) + std::string(16, '\x7f'); }),
+          "other sizes or another CRC"));
 
   // An entry whose sizes stand behind its data, as torch's do, can claim what it likes in the directory.
   const auto torch_like = [](auto change) {
@@ -145,12 +146,12 @@ TEST_CASE("each way that an archive can lie has its sentence, with file and offs
     }));
   };
   CHECK(torch_like([](ZipPart&, ZipPart&) {}) == "no error");
-  CHECK(has(torch_like([](ZipPart& b, ZipPart&) { b.stored = b.plain = 6; }), "entry 'a/c' begins at offset 38, inside entry 'a/b', which ends at 39"));
+  CHECK(
+      has(torch_like([](ZipPart& b, ZipPart&) { b.stored = b.plain = 6; }), "entry 'a/c' begins at offset 38, inside entry 'a/b', which ends at 39"));
   CHECK(has(torch_like([](ZipPart&, ZipPart& c) { c.stored = c.plain = 4; }), "its 4 bytes from offset 71 on run into the directory at offset 74"));
-  CHECK(has(torch_like([](ZipPart&, ZipPart& c) {
-              c.stored = c.plain = 0xffffffff, c.extra = std::string("\1\0\20\0", 4) + std::string(16, '\xff');
-            }),
-            "18446744073709551615 bytes from offset 71"));
+  CHECK(
+      has(torch_like([](ZipPart&, ZipPart& c) { c.stored = c.plain = 0xffffffff, c.extra = std::string("\1\0\20\0", 4) + std::string(16, '\xff'); }),
+          "18446744073709551615 bytes from offset 71"));
   CHECK(has(torch_like([](ZipPart& b, ZipPart& c) { c = b; }), "inside entry 'a/b'"));
 
   std::string many = good;

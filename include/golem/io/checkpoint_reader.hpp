@@ -147,11 +147,12 @@ class CheckpointReader {
     for (const Piece& piece : known(wanted.name).pieces) {
       const std::byte *first = nullptr, *last = nullptr;
       const Tensor& tensor = known(wanted.name);
-      for_each_shared(SliceBlocks(piece.slice), SliceBlocks(wanted.slice.value_or(whole_slice(tensor.extent))), [&](std::int64_t from, std::int64_t, std::int64_t count) {
-        const std::byte* const begin = piece.file->file.bytes(*piece.stored).data() + from * size_of(tensor.full.type);
-        const std::byte* const end = begin + count * size_of(tensor.full.type);
-        first = first && first < begin ? first : begin, last = last > end ? last : end;
-      });
+      for_each_shared(SliceBlocks(piece.slice), SliceBlocks(wanted.slice.value_or(whole_slice(tensor.extent))),
+                      [&](std::int64_t from, std::int64_t, std::int64_t count) {
+                        const std::byte* const begin = piece.file->file.bytes(*piece.stored).data() + from * size_of(tensor.full.type);
+                        const std::byte* const end = begin + count * size_of(tensor.full.type);
+                        first = first && first < begin ? first : begin, last = last > end ? last : end;
+                      });
       if (first) piece.file->file.release({first, last});
     }
   }

@@ -1,4 +1,4 @@
-// CheckpointTarget: writes a golem checkpoint tensor by tensor: safetensors shards, their index, state.json (io/checkpoint_writer.hpp saves from memory).
+// CheckpointTarget: writes a golem checkpoint tensor by tensor, never a whole one in memory: safetensors shards, their index, state.json.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -31,10 +31,12 @@ class CheckpointTarget : public ReshardTarget {
   /// Makes the run's folder `root` with the one checkpoint of `step`. Throws Error where it exists, or the plan is for several ranks.
   CheckpointTarget(const std::string& root, std::int64_t step, const ReshardPlan& plan, std::string_view source, FileStep on_file = {},
                    std::uint64_t shard_bytes = std::uint64_t{2} << 30)
-      : journal_(root, sentence("golem step ", step, " ", name_of(plan.type), " bits ", plan.format.bits, " shards ", shard_bytes, " of ", source), on_file),
+      : journal_(root, sentence("golem step ", step, " ", name_of(plan.type), " bits ", plan.format.bits, " shards ", shard_bytes, " of ", source),
+                 on_file),
         name_(checkpoint::folder_of_step(step)) {
     checkpoint_.on_file = on_file;
-    require(plan.tp == 1, "a golem checkpoint of whole tensors cannot be written for ", plan.tp, " ranks: its reader cuts them; only scales are of a rank's rows, and files of the released layout hold those");
+    require(plan.tp == 1, "a golem checkpoint of whole tensors cannot be written for ", plan.tp,
+            " ranks: its reader cuts them; only scales are of a rank's rows, and files of the released layout hold those");
     state_.step = step;
     state_.model = describe(plan.config);
     if (plan.format.bits > 0) state_.integers = {{"quantized.bits", plan.format.bits}, {"quantized.group", 0}};

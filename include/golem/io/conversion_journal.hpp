@@ -21,8 +21,8 @@
 
 namespace golem {
 
-/// While a conversion to `target` is not complete, its files lie beside it in `.target.unfinished`, with this journal. Only the same conversion of the
-/// same source goes on with them; any other begins anew.
+/// While a conversion to `target` is not complete, its files lie beside it in `.target.unfinished`, with this journal. Only the same conversion of
+/// the same source goes on with them; any other begins anew.
 class ConversionJournal {
  public:
   /// `conversion` describes source and target. Throws Error where the target exists.

@@ -22,9 +22,9 @@ namespace golem {
 namespace pickle {
 
 // A shard of GLM-130B has 60,000 bytes of pickle and 15,000 values.
-inline constexpr std::uint64_t largest = 16 << 20;      // bytes
-inline constexpr std::size_t most_values = 1 << 20;     // and twice as many items of containers
-inline constexpr std::size_t deepest = 1000;            // marks that are open
+inline constexpr std::uint64_t largest = 16 << 20;   // bytes
+inline constexpr std::size_t most_values = 1 << 20;  // and twice as many items of containers
+inline constexpr std::size_t deepest = 1000;         // marks that are open
 
 class Machine {
  public:
@@ -191,17 +191,36 @@ inline bool Machine::step() {
     case 0x8a: push_long(take<std::uint8_t>()); return true;
     case 0x8b: push_long(take<std::uint32_t>()); return true;
     case 'G': push_real(); return true;
-    case 'X': case 'T': push_text(take_text(take<std::uint32_t>())); return true;  // BINUNICODE, BINSTRING
+    case 'X':
+    case 'T': push_text(take_text(take<std::uint32_t>())); return true;  // BINUNICODE, BINSTRING
     case 'U': push_text(take_text(take<std::uint8_t>())); return true;
     case ')': push(PickleKind::tuple); return true;
     case ']': push(PickleKind::list); return true;
     case '}': push(PickleKind::dict); return true;
-    case 0x85: case 0x86: case 0x87: push_container(PickleKind::tuple, pop(instruction - 0x84u)); return true;
+    case 0x85:
+    case 0x86:
+    case 0x87: push_container(PickleKind::tuple, pop(instruction - 0x84u)); return true;
     case 't': push_container(PickleKind::tuple, pop_to_mark()); return true;
-    case 'a': { const auto item = pop(1); append(PickleKind::list, item); return true; }
-    case 'e': { const auto items = pop_to_mark(); append(PickleKind::list, items); return true; }
-    case 's': { const auto items = pop(2); append(PickleKind::dict, items); return true; }
-    case 'u': { const auto items = pop_to_mark(); append(PickleKind::dict, items); return true; }
+    case 'a': {
+      const auto item = pop(1);
+      append(PickleKind::list, item);
+      return true;
+    }
+    case 'e': {
+      const auto items = pop_to_mark();
+      append(PickleKind::list, items);
+      return true;
+    }
+    case 's': {
+      const auto items = pop(2);
+      append(PickleKind::dict, items);
+      return true;
+    }
+    case 'u': {
+      const auto items = pop_to_mark();
+      append(PickleKind::dict, items);
+      return true;
+    }
     case 'q': memorize(take<std::uint8_t>()); return true;
     case 'r': memorize(take<std::uint32_t>()); return true;
     case 'h': recall(take<std::uint8_t>()); return true;
@@ -211,7 +230,8 @@ inline bool Machine::step() {
       push(global_named(module + " " + take_line(), here()));
       return true;
     }
-    case 'R': case 0x81: push_call(); return true;  // REDUCE, NEWOBJ
+    case 'R':
+    case 0x81: push_call(); return true;  // REDUCE, NEWOBJ
     case 'b': build(); return true;
     case 'Q': push_storage(); return true;
     default: fail(here(), ": instruction ", instruction, ", which torch.save does not use, or the file is damaged");

@@ -60,7 +60,8 @@ inline PickleValue global_named(const std::string& name, std::string_view where)
   const auto* found = std::find_if(known_globals.begin(), known_globals.end(), [&](const Known& known) { return known.name == name; });
   std::string dotted = printable(name);
   std::replace(dotted.begin(), dotted.end(), ' ', '.');
-  require(found != known_globals.end(), where, ": the pickle names '", dotted, "', which no checkpoint needs, and which Python would run; do not load this file anywhere");
+  require(found != known_globals.end(), where, ": the pickle names '", dotted,
+          "', which no checkpoint needs, and which Python would run; do not load this file anywhere");
   return {.kind = PickleKind::global, .number = found - known_globals.begin(), .real = 0, .text = name, .items = {}};
 }
 
@@ -74,7 +75,8 @@ inline std::int64_t integer_of(const PickleValue& value, std::string_view what, 
 
 /// ('storage', class, key, location, elements), what torch calls a persistent id.
 inline PickledStorage storage_of(const Pickle& made, const PickleValue& id, std::string_view where) {
-  require(id.kind == PickleKind::tuple && id.items.size() == 5, where, ": a persistent id is ", name_of(id.kind), " of ", id.items.size(), " values, expected a tuple of 5");
+  require(id.kind == PickleKind::tuple && id.items.size() == 5, where, ": a persistent id is ", name_of(id.kind), " of ", id.items.size(),
+          " values, expected a tuple of 5");
   const auto item = [&](std::size_t i) -> const PickleValue& { return made.values[id.items[i]]; };
   require(item(0).kind == PickleKind::text && item(0).text == "storage", where, ": a persistent id is of no storage");
   require(item(1).kind == PickleKind::global && known_global(item(1)).global == PickleGlobal::storage, where, ": a storage is of ",
@@ -85,8 +87,8 @@ inline PickledStorage storage_of(const Pickle& made, const PickleValue& id, std:
 }
 
 inline std::vector<std::int64_t> extents_of(const Pickle& made, const PickleValue& tuple, std::string_view what, std::string_view where) {
-  require(tuple.kind == PickleKind::tuple && tuple.items.size() <= 8, where, ": ", what, " of a tensor is ", name_of(tuple.kind), " of ", tuple.items.size(),
-          " values, expected a tuple of at most 8");
+  require(tuple.kind == PickleKind::tuple && tuple.items.size() <= 8, where, ": ", what, " of a tensor is ", name_of(tuple.kind), " of ",
+          tuple.items.size(), " values, expected a tuple of at most 8");
   std::vector<std::int64_t> extents;
   for (const std::uint32_t index : tuple.items) extents.push_back(integer_of(made.values[index], what, where));
   return extents;
@@ -95,7 +97,8 @@ inline std::vector<std::int64_t> extents_of(const Pickle& made, const PickleValu
 /// Proves that every element lies in the storage, and that no more are viewed than it has: so whoever allocates by the shape allocates no more than
 /// a multiple of the file.
 inline void check_view(const PickledTensor& tensor, std::int64_t held, std::string_view where) {
-  require(tensor.shape.size() == tensor.strides.size(), where, ": a tensor has ", tensor.shape.size(), " dims and ", tensor.strides.size(), " strides");
+  require(tensor.shape.size() == tensor.strides.size(), where, ": a tensor has ", tensor.shape.size(), " dims and ", tensor.strides.size(),
+          " strides");
   std::int64_t elements = 1, last = tensor.offset;
   bool fits = true, empty = false;
   for (std::size_t i = 0; i < tensor.shape.size(); ++i) {
@@ -108,7 +111,8 @@ inline void check_view(const PickledTensor& tensor, std::int64_t held, std::stri
   if (empty) return require(tensor.offset <= held, where, ": an empty tensor at element ", tensor.offset, " of a storage of ", held);
   require(fits, where, ": a tensor of more elements or larger strides than 63 bits count");
   require(last < held, where, ": a tensor reaches to element ", last, " of a storage of ", held, " elements");
-  require(elements <= held, where, ": a tensor of ", elements, " elements views a storage of ", held, ": such are not written by torch.save of a model");
+  require(elements <= held, where, ": a tensor of ", elements, " elements views a storage of ", held,
+          ": such are not written by torch.save of a model");
 }
 
 /// The value of a call of a global with a tuple of arguments.
@@ -127,7 +131,8 @@ inline PickleValue call(Pickle& made, std::uint32_t callee, std::uint32_t argume
       require(argument(0).kind == PickleKind::list, where, ": an OrderedDict is made of ", name_of(argument(0).kind), ", expected a list");
       for (const std::uint32_t pair : argument(0).items) {
         const PickleValue& items = made.values[pair];
-        require((items.kind == PickleKind::tuple || items.kind == PickleKind::list) && items.items.size() == 2, where, ": an OrderedDict is made of what is no pair");
+        require((items.kind == PickleKind::tuple || items.kind == PickleKind::list) && items.items.size() == 2, where,
+                ": an OrderedDict is made of what is no pair");
         dict.items.insert(dict.items.end(), items.items.begin(), items.items.end());
       }
       return dict;
@@ -148,16 +153,15 @@ inline PickleValue call(Pickle& made, std::uint32_t callee, std::uint32_t argume
     }
     case PickleGlobal::size: {
       some(1);
-      require(argument(0).kind == PickleKind::tuple || argument(0).kind == PickleKind::list, where, ": a torch.Size is made of ", name_of(argument(0).kind));
+      require(argument(0).kind == PickleKind::tuple || argument(0).kind == PickleKind::list, where, ": a torch.Size is made of ",
+              name_of(argument(0).kind));
       require(argument(0).items.size() <= 8, where, ": a torch.Size has ", argument(0).items.size(), " dims, expected at most 8");
       PickleValue size = argument(0);
       size.kind = PickleKind::tuple;
       return size;
     }
-    case PickleGlobal::storage:
-      fail(where, ": the pickle calls ", function.text, ", expected a persistent id");
-    case PickleGlobal::object:
-      break;
+    case PickleGlobal::storage: fail(where, ": the pickle calls ", function.text, ", expected a persistent id");
+    case PickleGlobal::object: break;
   }
   return {.kind = PickleKind::object, .number = 0, .real = 0, .text = function.text, .items = {callee, arguments}};
 }

@@ -30,9 +30,9 @@ enum class PickleKind : std::uint8_t {
   none,
   boolean,
   integer,
-  large,    // an integer beyond 64 bits
+  large,  // an integer beyond 64 bits
   real,
-  text,     // also bytes
+  text,  // also bytes
   tuple,
   list,
   dict,     // items: key, value, key, value, ...
@@ -43,8 +43,9 @@ enum class PickleKind : std::uint8_t {
 };
 
 inline const char* name_of(PickleKind kind) {
-  constexpr const char* names[]{"None",  "a bool", "an int", "an int beyond 64 bits", "a float",  "a text",  "a tuple",
-                                "a list", "a dict", "a global", "an object",          "a storage", "a tensor"};
+  constexpr const char* names[]{
+      "None",      "a bool",    "an int",  "an int beyond 64 bits", "a float", "a text", "a tuple", "a list", "a dict", "a global",
+      "an object", "a storage", "a tensor"};
   return names[static_cast<int>(kind)];
 }
 

@@ -45,7 +45,9 @@ inline std::vector<ReshardedTensor> resharded_tensors(const ReshardPlan& plan) {
   const auto add = [&](const Parameter& parameter, std::string name, DType type, std::vector<std::int64_t> shape, bool scales) {
     std::int64_t bytes = size_of(type);
     for (const std::int64_t dim : shape) bytes *= dim;
-    tensors.push_back({{.name = std::move(name), .type = type, .shape = std::move(shape), .data = nullptr, .bytes = static_cast<std::size_t>(bytes)}, parameter, scales});
+    tensors.push_back({{.name = std::move(name), .type = type, .shape = std::move(shape), .data = nullptr, .bytes = static_cast<std::size_t>(bytes)},
+                       parameter,
+                       scales});
   };
   for_each_parameter(plan.config, whole(plan.config), [&](const Parameter& p, int layer) {
     const std::string name = full_name(p, layer);
@@ -73,8 +75,8 @@ class ReshardTarget {
 };
 
 struct ReshardOptions {
-  std::int64_t block = 16 << 20;                                                // bytes of a rank that are held at once
-  function_ref<bool(std::uint64_t done, std::uint64_t total)> on_progress{};    // bytes written; false stops, so that a later attempt can go on
+  std::int64_t block = 16 << 20;                                              // bytes of a rank that are held at once
+  function_ref<bool(std::uint64_t done, std::uint64_t total)> on_progress{};  // bytes written; false stops, so that a later attempt can go on
 };
 
 namespace resharding {
@@ -125,7 +127,8 @@ class Copier {
 
   void append_quantized(int rank, std::int64_t row, std::int64_t rows, std::int64_t columns) {
     quantized_.resize(static_cast<std::size_t>(rows * plan_.format.row_bytes(columns)));
-    plan_.format.quantize(reinterpret_cast<const float16*>(block_.data()), rows, columns, quantized_.data(), scales_[static_cast<std::size_t>(rank)].data() + row);
+    plan_.format.quantize(reinterpret_cast<const float16*>(block_.data()), rows, columns, quantized_.data(),
+                          scales_[static_cast<std::size_t>(rank)].data() + row);
     append(rank, quantized_.data(), quantized_.size());
   }
 
@@ -139,7 +142,8 @@ class Copier {
   void append(int rank, const void* data, std::size_t bytes) {
     target_.append(rank, data, bytes);
     done_ += bytes;
-    require(!options_.on_progress || options_.on_progress(done_, total_), "stopped after ", done_, " of ", total_, " bytes; the same command goes on from there");
+    require(!options_.on_progress || options_.on_progress(done_, total_), "stopped after ", done_, " of ", total_,
+            " bytes; the same command goes on from there");
   }
 
   const TensorSource& source_;

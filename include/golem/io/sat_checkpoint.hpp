@@ -1,4 +1,4 @@
-// Released checkpoints: a file `latest`, and the folder that it names, with a shard for each tensor-parallel rank (spec 8); and which model is in them.
+// Released checkpoints: `latest`, and the folder that it names, with a shard for each tensor-parallel rank (spec 8); and which model they hold.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -56,7 +56,8 @@ inline std::string find_folder(const std::string& path) {
   const bool plain = !name.empty() && name.find('/') == std::string::npos && name.find('\0') == std::string::npos && name[0] != '.';
   if (!plain || name.starts_with("step-")) return "";  // step-00000100: golem's own
   const std::string folder = path + "/" + name;
-  require(files::is_folder(folder), "'", latest, "' names the folder '", printable(name), "', which is not there: unpack the whole archive, or write the right name into it");
+  require(files::is_folder(folder), "'", latest, "' names the folder '", printable(name),
+          "', which is not there: unpack the whole archive, or write the right name into it");
   return folder;
 }
 
@@ -70,13 +71,15 @@ class SatCheckpoint {
  public:
   /// Throws Error where parts are missing, or a shard is damaged.
   explicit SatCheckpoint(const std::string& path) : folder_(sat::find_folder(path)) {
-    require(!folder_.empty(), "cannot load a released checkpoint from '", path, "': it has neither ", sat::shard_name(0), " nor a file 'latest' that names a folder with it");
+    require(!folder_.empty(), "cannot load a released checkpoint from '", path, "': it has neither ", sat::shard_name(0),
+            " nor a file 'latest' that names a folder with it");
     const std::vector<int> ranks = sat::ranks_in(folder_);
     require(!ranks.empty(), "the checkpoint '", folder_, "' has no file like ", sat::shard_name(0));
     std::string missing;
     for (int rank = 0; rank < ranks.back(); ++rank)
       if (!std::binary_search(ranks.begin(), ranks.end(), rank)) missing += (missing.empty() ? "" : ", ") + sat::shard_name(rank);
-    require(missing.empty(), "the checkpoint '", folder_, "' lacks ", missing, ": of ", ranks.back() + 1, " parts it has ", ranks.size(), "; copy or download them again");
+    require(missing.empty(), "the checkpoint '", folder_, "' lacks ", missing, ": of ", ranks.back() + 1, " parts it has ", ranks.size(),
+            "; copy or download them again");
     for (const int rank : ranks) shards_.emplace_back(folder_ + "/" + sat::shard_name(rank));
   }
 
@@ -114,8 +117,8 @@ inline SatModel sat_model(const SatCheckpoint& checkpoint, int heads = 0) {
   const std::string where = sentence("'", shard.path(), "'");
   const auto matrix = [&](const std::string& name) -> const SatTensor& {
     const SatTensor* const found = shard.find(name);
-    require(found && found->shape.size() == 2 && found->extent.rows <= INT32_MAX / 4096 && found->extent.columns <= INT32_MAX / 4096, where, found ? " has no sound matrix '" : " has no tensor '", name,
-            "': it is no checkpoint of a GLM");
+    require(found && found->shape.size() == 2 && found->extent.rows <= INT32_MAX / 4096 && found->extent.columns <= INT32_MAX / 4096, where,
+            found ? " has no sound matrix '" : " has no tensor '", name, "': it is no checkpoint of a GLM");
     return *found;
   };
   const int tp = checkpoint.tp();
@@ -130,20 +133,21 @@ inline SatModel sat_model(const SatCheckpoint& checkpoint, int heads = 0) {
   c.ffn_kind = whole(up.extent.rows) == c.ffn ? Ffn::gelu : Ffn::geglu;
   for (c.layers = 0; shard.find(sentence("transformer.layers.", c.layers, ".input_layernorm.weight")); ++c.layers) {
   }
-  require(whole(qkv.extent.rows) == 3 * c.hidden, where, ": tensor 'transformer.layers.0.attention.query_key_value.weight' has ", qkv.extent.rows, " rows, and ", tp,
-          " shards of it do not make the ", 3 * std::int64_t{c.hidden}, " of a hidden size of ", c.hidden, ": parts of the checkpoint are missing");
-  require(whole(up.extent.rows) == c.ffn_rows(), where, ": tensor 'transformer.layers.0.mlp.dense_h_to_4h.weight' has ", up.extent.rows, " rows, and ", tp,
-          " shards of it do not make the ", c.ffn_rows(), " of a feed-forward of ", c.ffn);
+  require(whole(qkv.extent.rows) == 3 * c.hidden, where, ": tensor 'transformer.layers.0.attention.query_key_value.weight' has ", qkv.extent.rows,
+          " rows, and ", tp, " shards of it do not make the ", 3 * std::int64_t{c.hidden}, " of a hidden size of ", c.hidden,
+          ": parts of the checkpoint are missing");
+  require(whole(up.extent.rows) == c.ffn_rows(), where, ": tensor 'transformer.layers.0.mlp.dense_h_to_4h.weight' has ", up.extent.rows,
+          " rows, and ", tp, " shards of it do not make the ", c.ffn_rows(), " of a feed-forward of ", c.ffn);
   c.heads = heads > 0 ? heads : c.hidden / 128;
-  require(c.heads > 0 && c.hidden % c.heads == 0 && (heads > 0 || c.hidden % 128 == 0), where, ": a hidden size of ", c.hidden, " cannot be cut into ",
-          heads > 0 ? sentence(heads, " heads") : std::string("heads of 128"), ": say how many heads the model has");
+  require(c.heads > 0 && c.hidden % c.heads == 0 && (heads > 0 || c.hidden % 128 == 0), where, ": a hidden size of ", c.hidden,
+          " cannot be cut into ", heads > 0 ? sentence(heads, " heads") : std::string("heads of 128"), ": say how many heads the model has");
   return model;
 }
 
 /// Throws Error unless a model can be cut for `tp` ranks.
 inline void require_divisible(const ModelConfig& c, int tp, std::string_view where) {
-  require(tp >= 1 && c.heads % tp == 0 && c.ffn % tp == 0 && c.vocab % tp == 0, where, ": ", tp, " ranks do not divide this model's ", c.heads, " heads, feed-forward of ", c.ffn,
-          " and vocabulary of ", c.vocab, ": choose a degree that does");
+  require(tp >= 1 && c.heads % tp == 0 && c.ffn % tp == 0 && c.vocab % tp == 0, where, ": ", tp, " ranks do not divide this model's ", c.heads,
+          " heads, feed-forward of ", c.ffn, " and vocabulary of ", c.vocab, ": choose a degree that does");
 }
 
 }  // namespace golem

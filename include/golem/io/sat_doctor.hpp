@@ -78,7 +78,8 @@ class Doctor {
     if (!note([&] { ranks = ranks_in(folder_); })) return;
     if (ranks.empty()) find(sentence("the checkpoint '", folder_, "' has no file like ", shard_name(0)));
     for (int rank = 0; !ranks.empty() && rank < ranks.back(); ++rank)
-      if (!std::binary_search(ranks.begin(), ranks.end(), rank)) find(sentence("'", folder_, "' lacks ", shard_name(rank), ": copy or download it again"));
+      if (!std::binary_search(ranks.begin(), ranks.end(), rank))
+        find(sentence("'", folder_, "' lacks ", shard_name(rank), ": copy or download it again"));
     for (const int rank : ranks) note([&] { shards_.push_back({rank, std::make_unique<SatShard>(folder_ + "/" + shard_name(rank))}); });
   }
 
@@ -92,8 +93,9 @@ class Doctor {
         if (!other)
           find(sentence("'", opened.shard->path(), "' has no tensor '", printable(name), "', and '", first.path(), "' has"));
         else if (other->shape != tensor.shape || other->type != tensor.type)
-          find(sentence("'", opened.shard->path(), "': tensor '", printable(name), "' is ", name_of(other->type), " ", safetensors::shape_text(other->shape), ", and in '", first.path(),
-                        "' it is ", name_of(tensor.type), " ", safetensors::shape_text(tensor.shape)));
+          find(sentence("'", opened.shard->path(), "': tensor '", printable(name), "' is ", name_of(other->type), " ",
+                        safetensors::shape_text(other->shape), ", and in '", first.path(), "' it is ", name_of(tensor.type), " ",
+                        safetensors::shape_text(tensor.shape)));
       }
       for (const auto& [name, tensor] : opened.shard->tensors())
         if (!first.find(name)) find(sentence("'", opened.shard->path(), "' has a tensor '", printable(name), "', and '", first.path(), "' has not"));
@@ -112,36 +114,44 @@ class Doctor {
       for (std::size_t at = 0; at < bytes.size(); at += piece) {
         const auto part = bytes.subspan(at, std::min(piece, bytes.size() - at));
         sum.update(part.data(), part.size());
-        for (auto view = tensors.lower_bound(bytes.data()); view != tensors.end() && view->first < part.data() + part.size(); ++view) look_at_numbers(shard, *view->second.first, *view->second.second, part, told);
+        for (auto view = tensors.lower_bound(bytes.data()); view != tensors.end() && view->first < part.data() + part.size(); ++view)
+          look_at_numbers(shard, *view->second.first, *view->second.second, part, told);
         shard.archive().file().release(part.data(), part.size());
         if (options_.on_progress) options_.on_progress(done_ += part.size(), total_);
       }
-      if (sum.value() != entry.crc) find(sentence("'", shard.path(), "': the bytes of entry '", entry.name, "' at offset ", entry.offset, " are not those that were written: their CRC is ", sum.value(), ", expected ", entry.crc));
+      if (sum.value() != entry.crc)
+        find(sentence("'", shard.path(), "': the bytes of entry '", entry.name, "' at offset ", entry.offset,
+                      " are not those that were written: their CRC is ", sum.value(), ", expected ", entry.crc));
     }
   }
 
   /// What a view has of a piece of its storage. A view with gaps is looked at from its first to its last element.
-  void look_at_numbers(const SatShard& shard, const std::string& name, const SatTensor& tensor, std::span<const std::byte> part, std::set<const std::string*>& told) {
+  void look_at_numbers(const SatShard& shard, const std::string& name, const SatTensor& tensor, std::span<const std::byte> part,
+                       std::set<const std::string*>& told) {
     const std::int64_t size = size_of(tensor.type);
     const std::byte *begin = std::max(tensor.data, part.data()), *end = std::min(tensor.data + tensor.reach * size, part.data() + part.size());
     if (begin >= end || told.contains(&name)) return;
     const std::int64_t index = first_not_finite(tensor.type, begin, static_cast<std::uint64_t>(end - begin));
     if (index < 0) return;
     told.insert(&name);
-    find(sentence("'", shard.path(), "': tensor '", printable(name), "' has NaN or infinity, at offset ", begin + index * size - shard.archive().file().data(), " of the file"));
+    find(sentence("'", shard.path(), "': tensor '", printable(name), "' has NaN or infinity, at offset ",
+                  begin + index * size - shard.archive().file().data(), " of the file"));
   }
 
   /// Shards agree on what is replicated.
   void look_at_replicas() {
     const SatShard& first = *shards_.front().shard;
-    for (const auto& [name, tensor] : first.tensors()) {
+    for (const auto& entry : first.tensors()) {
+      const std::string& name = entry.first;
+      const SatTensor& tensor = entry.second;
       const auto ends = [&](std::string_view end) { return name.ends_with(end); };
       const bool replicated = name.find("layernorm") != std::string::npos || ends("attention.dense.bias") || ends("dense_4h_to_h.bias");
       if (!replicated) continue;
       for (const Opened& opened : shards_) {
         const SatTensor* const other = opened.shard->find(name);
         if (other && other->shape == tensor.shape && other->type == tensor.type && values(*other) != values(tensor))
-          find(sentence("'", opened.shard->path(), "' and '", first.path(), "' have different values of '", printable(name), "', which all ranks share: they are of different checkpoints"));
+          find(sentence("'", opened.shard->path(), "' and '", first.path(), "' have different values of '", printable(name),
+                        "', which all ranks share: they are of different checkpoints"));
       }
     }
   }
@@ -171,9 +181,11 @@ class Doctor {
     if (!findings_.empty()) return;
     const SatShard& shard = *shards_.front().shard;
     std::set<std::string, std::less<>> known;
-    for_each_parameter(model.config, whole(model.config), [&](const Parameter& p, int layer) { look_at(shard, p, full_name(p, layer), model.bits, known); });
+    for_each_parameter(model.config, whole(model.config),
+                       [&](const Parameter& p, int layer) { look_at(shard, p, full_name(p, layer), model.bits, known); });
     for (const auto& [name, tensor] : shard.tensors())
-      if (!known.contains(name) && !name.ends_with("rotary_emb.inv_freq")) find(sentence("'", shard.path(), "' has a tensor '", printable(name), "', which no GLM has"));
+      if (!known.contains(name) && !name.ends_with("rotary_emb.inv_freq"))
+        find(sentence("'", shard.path(), "' has a tensor '", printable(name), "', which no GLM has"));
   }
 
   void look_at(const SatShard& shard, const Parameter& p, const std::string& name, int bits, std::set<std::string, std::less<>>& known) {
@@ -185,7 +197,9 @@ class Doctor {
       known.insert(wanted);
       const SatTensor* const found = shard.find(wanted);
       if (!found) find(sentence("'", shard.path(), "' has no tensor '", wanted, "'"));
-      if (found && (found->shape != of || !sound_type)) find(sentence("'", shard.path(), "': tensor '", wanted, "' is ", name_of(found->type), " ", safetensors::shape_text(found->shape), ", expected shape ", safetensors::shape_text(of)));
+      if (found && (found->shape != of || !sound_type))
+        find(sentence("'", shard.path(), "': tensor '", wanted, "' is ", name_of(found->type), " ", safetensors::shape_text(found->shape),
+                      ", expected shape ", safetensors::shape_text(of)));
     };
     const SatTensor* const found = shard.find(name);
     expect(name, shape, !found || (quantized ? found->type == DType::i8 : is_floating(found->type)));
@@ -203,6 +217,8 @@ class Doctor {
 
 /// Looks at every byte of a released checkpoint: parts that are missing, files that are cut, sizes, types and shapes, CRCs, NaN and infinity, shards
 /// that disagree, names that do not fit the model. One sentence for each finding; none where it is sound.
-inline std::vector<std::string> examine_sat_checkpoint(const std::string& path, const SatDoctorOptions& options = {}) { return sat::Doctor(path, options).findings(); }
+inline std::vector<std::string> examine_sat_checkpoint(const std::string& path, const SatDoctorOptions& options = {}) {
+  return sat::Doctor(path, options).findings();
+}
 
 }  // namespace golem

@@ -22,9 +22,9 @@ namespace golem {
 struct SatTensor {
   DType type = DType::f16;
   std::vector<std::int64_t> shape, strides;
-  MatrixExtent extent;             // of the shape
+  MatrixExtent extent;  // of the shape
   const std::byte* data = nullptr;
-  std::int64_t reach = 0;          // elements from the first to behind the last
+  std::int64_t reach = 0;  // elements from the first to behind the last
 
   bool contiguous() const {
     std::int64_t expected = 1;
@@ -34,8 +34,8 @@ struct SatTensor {
   }
 };
 
-/// Opened, a shard is mapped, and its directory and its pickle are read and proved: each tensor lies in the file. Throws Error naming file, offset and
-/// reason where anything is amiss.
+/// Opened, a shard is mapped, and its directory and its pickle are read and proved: each tensor lies in the file. Throws Error naming file, offset
+/// and reason where anything is amiss.
 class SatShard {
  public:
   explicit SatShard(const std::string& path) : archive_(path) {
@@ -44,13 +44,15 @@ class SatShard {
     if (const ZipEntry* order = archive_.find(root + "byteorder")) {
       const auto bytes = archive_.bytes(*order);
       const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-      require(text == "little", "'", path, "', at offset ", order->offset, ": the byte order is '", printable(text), "', and golem reads little-endian files");
+      require(text == "little", "'", path, "', at offset ", order->offset, ": the byte order is '", printable(text),
+              "', and golem reads little-endian files");
     }
     const Pickle content = parse_pickle(archive_.bytes(*pickle), path, pickle->offset);
     std::vector<const ZipEntry*> storages;
     for (const PickledStorage& storage : content.storages) storages.push_back(prove(storage, root));
     const PickleValue* const module = content.find(content.top(), "module");
-    require(module && module->kind == PickleKind::dict, "'", path, "', pickle at offset ", pickle->offset, ": it has no dict 'module', which a checkpoint's tensors are in");
+    require(module && module->kind == PickleKind::dict, "'", path, "', pickle at offset ", pickle->offset,
+            ": it has no dict 'module', which a checkpoint's tensors are in");
     for (std::size_t i = 0; i + 1 < module->items.size(); i += 2) {
       const PickleValue &name = content.values[module->items[i]], &value = content.values[module->items[i + 1]];
       if (name.kind != PickleKind::text || value.kind != PickleKind::tensor) continue;
@@ -68,8 +70,8 @@ class SatShard {
     return found == tensors_.end() ? nullptr : &found->second;
   }
 
-  /// The elements [first, first + count) of a tensor, counted row by row whatever its strides: visit(bytes, element, count) for as many at once as lie
-  /// together.
+  /// The elements [first, first + count) of a tensor, counted row by row whatever its strides: visit(bytes, element, count) for as many at once as
+  /// lie together.
   template <class Visit>
   static void for_each_run(const SatTensor& tensor, std::int64_t first, std::int64_t count, Visit visit) {
     const std::int64_t size = size_of(tensor.type);
@@ -100,9 +102,9 @@ class SatShard {
     require(entry, "'", path(), "': the pickle speaks of a storage '", printable(storage.key), "', and there is no entry '", printable(root), "data/",
             printable(storage.key), "'");
     const std::uint64_t held = entry->bytes / static_cast<std::uint64_t>(size_of(storage.type));
-    require(held == static_cast<std::uint64_t>(storage.elements) && entry->bytes % static_cast<std::uint64_t>(size_of(storage.type)) == 0, "'", path(), "', storage '",
-            printable(storage.key), "' at offset ", entry->offset, ": it has ", entry->bytes, " bytes, and the pickle speaks of ", storage.elements, " elements of ",
-            name_of(storage.type));
+    require(held == static_cast<std::uint64_t>(storage.elements) && entry->bytes % static_cast<std::uint64_t>(size_of(storage.type)) == 0, "'",
+            path(), "', storage '", printable(storage.key), "' at offset ", entry->offset, ": it has ", entry->bytes,
+            " bytes, and the pickle speaks of ", storage.elements, " elements of ", name_of(storage.type));
     return entry;
   }
 

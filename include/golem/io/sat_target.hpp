@@ -150,9 +150,9 @@ class SatTarget : public ReshardTarget {
   ConversionJournal journal_;
   std::string iteration_;
   std::uint64_t note_every_, since_ = 0;
-  bool matrix_ = false;                              // the tensor that was begun has scales, which come next
-  std::vector<std::uint64_t> bytes_;                 // of each tensor on a rank
-  std::vector<std::vector<std::uint32_t>> sums_;     // of each complete tensor, by rank
+  bool matrix_ = false;                           // the tensor that was begun has scales, which come next
+  std::vector<std::uint64_t> bytes_;              // of each tensor on a rank
+  std::vector<std::vector<std::uint32_t>> sums_;  // of each complete tensor, by rank
   std::size_t completed_ = 0, noted_ = 0;
   std::deque<ZipWriter> writers_;
 };

@@ -26,11 +26,12 @@ class SatWeights : public TensorSource {
  public:
   /// For rank `rank` of `tp`; `checkpoint` must outlive it. Throws Error where the model cannot be cut for that many, or is quantised for another
   /// number: scales are of a rank's rows (spec 5.1).
-  SatWeights(const SatCheckpoint& checkpoint, const SatModel& model, int tp = 1, int rank = 0) : checkpoint_(&checkpoint), model_(model), tp_(tp), rank_(rank) {
+  SatWeights(const SatCheckpoint& checkpoint, const SatModel& model, int tp = 1, int rank = 0)
+      : checkpoint_(&checkpoint), model_(model), tp_(tp), rank_(rank) {
     require_divisible(model.config, tp, sentence("cannot load '", checkpoint.folder(), "'"));
     require(rank >= 0 && rank < tp, "rank ", rank, " is none of ", tp, " ranks");
-    require(model.bits == 0 || tp == checkpoint.tp(), "'", checkpoint.folder(), "' was quantised for ", checkpoint.tp(), " ranks, and cannot be loaded by ", tp,
-            ": its scales are of each rank's rows; quantise the fp16 checkpoint for ", tp);
+    require(model.bits == 0 || tp == checkpoint.tp(), "'", checkpoint.folder(), "' was quantised for ", checkpoint.tp(),
+            " ranks, and cannot be loaded by ", tp, ": its scales are of each rank's rows; quantise the fp16 checkpoint for ", tp);
     for_each_parameter(model_.config, whole(model_.config),
                        [&](const Parameter& parameter, int layer) { parameters_.emplace(full_name(parameter, layer), parameter); });
   }
@@ -51,12 +52,12 @@ class SatWeights : public TensorSource {
     const Parameter& p = found->second;
     std::vector<std::int64_t> full{p.rows}, local{p.local_rows(tp_)};
     if (p.columns > 0) full.push_back(p.columns), local.push_back(p.local_columns(tp_));
-    require(wanted.shape == (wanted.slice ? full : local), where, ": it is of shape ", safetensors::shape_text(wanted.slice ? full : local), ", expected ",
-            safetensors::shape_text(wanted.shape));
+    require(wanted.shape == (wanted.slice ? full : local), where, ": it is of shape ", safetensors::shape_text(wanted.slice ? full : local),
+            ", expected ", safetensors::shape_text(wanted.shape));
     const Slice slice = wanted.slice.value_or(slice_of(p, tp_, rank_, 0, p.local_size(tp_)));
     check_slice(slice, matrix_extent(full, where), where);
-    require(static_cast<std::uint64_t>(slice.size()) * static_cast<std::uint64_t>(size_of(wanted.type)) == wanted.bytes, where, ": memory of ", wanted.bytes, " bytes for ",
-            slice.size(), " elements");
+    require(static_cast<std::uint64_t>(slice.size()) * static_cast<std::uint64_t>(size_of(wanted.type)) == wanted.bytes, where, ": memory of ",
+            wanted.bytes, " bytes for ", slice.size(), " elements");
     const SliceBlocks to(slice);
     const int sources = p.shard == Shard::replicated ? 1 : checkpoint_->tp();
     for (int rank = 0; rank < sources; ++rank) {
@@ -91,10 +92,11 @@ class SatWeights : public TensorSource {
     const SatShard& shard = checkpoint_->shard(rank_);
     const SatTensor* const tensor = shard.find(wanted.name);
     require(tensor, where, ": '", shard.path(), "' does not have it");
-    require(!wanted.slice && tensor->shape == wanted.shape && tensor->type == wanted.type, where, ": in '", shard.path(), "' it is ", name_of(tensor->type), " ",
-            safetensors::shape_text(tensor->shape), ", expected ", name_of(wanted.type), " ", safetensors::shape_text(wanted.shape), "; it was quantised to ", model_.bits, " bits");
-    require(static_cast<std::uint64_t>(tensor->extent.size()) * static_cast<std::uint64_t>(size_of(tensor->type)) == wanted.bytes, where, ": memory of ", wanted.bytes,
-            " bytes for ", tensor->extent.size(), " elements");
+    require(!wanted.slice && tensor->shape == wanted.shape && tensor->type == wanted.type, where, ": in '", shard.path(), "' it is ",
+            name_of(tensor->type), " ", safetensors::shape_text(tensor->shape), ", expected ", name_of(wanted.type), " ",
+            safetensors::shape_text(wanted.shape), "; it was quantised to ", model_.bits, " bits");
+    require(static_cast<std::uint64_t>(tensor->extent.size()) * static_cast<std::uint64_t>(size_of(tensor->type)) == wanted.bytes, where,
+            ": memory of ", wanted.bytes, " bytes for ", tensor->extent.size(), " elements");
     SatShard::for_each_run(*tensor, 0, tensor->extent.size(),
                            [&](const std::byte* bytes, std::int64_t at, std::int64_t count) { copy(wanted, at, *tensor, bytes, count, rank_); });
     shard.archive().file().release(tensor->data, static_cast<std::size_t>(tensor->reach * size_of(tensor->type)));

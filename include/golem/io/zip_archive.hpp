@@ -34,7 +34,8 @@ struct Directory {
 
 /// The end record: the last one whose comment ends with the file.
 inline std::uint64_t find_end(std::span<const std::byte> file, std::string_view path) {
-  require(file.size() >= end_bytes, "'", path, "' is no zip archive: it has ", file.size(), " bytes, and the record at its end alone takes ", end_bytes);
+  require(file.size() >= end_bytes, "'", path, "' is no zip archive: it has ", file.size(), " bytes, and the record at its end alone takes ",
+          end_bytes);
   const std::uint64_t last = file.size() - end_bytes, first = last - std::min(last, longest_comment);
   for (std::uint64_t at = last + 1; at-- > first;)
     if (number_at<std::uint32_t>(file, at) == end_signature && number_at<std::uint16_t>(file, at + 20) == last - at) return at;
@@ -59,8 +60,8 @@ inline Directory find_directory(std::span<const std::byte> file, std::string_vie
   }
   require(here == directory.entries, "'", path, "', end record at offset ", end, ": ", here, " of ", directory.entries, " entries are in this file");
   require(directory.begin <= behind && directory.bytes == behind - directory.begin, "'", path, "', end record at offset ", end,
-          ": it says that a directory of ", directory.bytes, " bytes begins at offset ", directory.begin, ", but that is not what lies between there and offset ",
-          behind, "; the file is damaged, or parts of it are missing");
+          ": it says that a directory of ", directory.bytes, " bytes begins at offset ", directory.begin,
+          ", but that is not what lies between there and offset ", behind, "; the file is damaged, or parts of it are missing");
   require(directory.entries <= directory.bytes / central_bytes, "'", path, "', end record at offset ", end, ": a directory of ", directory.bytes,
           " bytes cannot hold ", directory.entries, " entries");
   return directory;
@@ -94,8 +95,8 @@ inline void read_extra64(std::span<const std::byte> extra, std::span<std::uint64
 
 /// Where the data of an entry begins, by its local header, which must tell what the directory tells.
 inline std::uint64_t data_offset(std::span<const std::byte> file, const ZipEntry& entry, std::uint64_t directory, std::string_view where) {
-  require(entry.header <= directory && directory - entry.header >= local_bytes && number_at<std::uint32_t>(file, entry.header) == local_signature, where,
-          ": there is no local header at offset ", entry.header);
+  require(entry.header <= directory && directory - entry.header >= local_bytes && number_at<std::uint32_t>(file, entry.header) == local_signature,
+          where, ": there is no local header at offset ", entry.header);
   const auto flags = number_at<std::uint16_t>(file, entry.header + 6), method = number_at<std::uint16_t>(file, entry.header + 8);
   const auto crc = number_at<std::uint32_t>(file, entry.header + 14), stored = number_at<std::uint32_t>(file, entry.header + 18);
   const auto plain = number_at<std::uint32_t>(file, entry.header + 22);
@@ -122,8 +123,8 @@ inline std::vector<ZipEntry> parse_zip(std::span<const std::byte> file, std::str
   std::uint64_t at = directory.begin;
   const std::uint64_t end = directory.begin + directory.bytes;
   for (std::uint64_t i = 0; i < directory.entries; ++i) {
-    require(end - at >= central_bytes && number_at<std::uint32_t>(file, at) == central_signature, "'", path, "': entry ", i, " of the directory, at offset ", at,
-            ", is none");
+    require(end - at >= central_bytes && number_at<std::uint32_t>(file, at) == central_signature, "'", path, "': entry ", i,
+            " of the directory, at offset ", at, ", is none");
     const std::uint64_t name = number_at<std::uint16_t>(file, at + 28), extra = number_at<std::uint16_t>(file, at + 30);
     const std::uint64_t texts = name + extra + number_at<std::uint16_t>(file, at + 32);
     require(end - at - central_bytes >= texts, "'", path, "': entry ", i, " of the directory, at offset ", at, ", runs beyond its end");
@@ -143,8 +144,8 @@ inline std::vector<ZipEntry> parse_zip(std::span<const std::byte> file, std::str
     read_extra64(file.subspan(at + central_bytes + name, extra), wanted, where);
     require(stored == entry.bytes, where, ": ", entry.bytes, " bytes are said to take ", stored, " in the file");
     entry.offset = data_offset(file, entry, directory.begin, where);
-    require(entry.bytes <= directory.begin - entry.offset, where, ": its ", entry.bytes, " bytes from offset ", entry.offset, " on run into the directory at offset ",
-            directory.begin, "; the size is wrong, or a part of the file is missing");
+    require(entry.bytes <= directory.begin - entry.offset, where, ": its ", entry.bytes, " bytes from offset ", entry.offset,
+            " on run into the directory at offset ", directory.begin, "; the size is wrong, or a part of the file is missing");
     entries.push_back(std::move(entry));
     at += central_bytes + texts;
   }
@@ -163,7 +164,8 @@ class ZipArchive {
  public:
   explicit ZipArchive(const std::string& path) : path_(path), file_(path), entries_(parse_zip({file_.data(), file_.size()}, path)) {
     for (const ZipEntry& entry : entries_)
-      require(by_name_.emplace(entry.name, &entry).second, "'", path, "' has two entries of the name '", entry.name, "', the second at offset ", entry.header);
+      require(by_name_.emplace(entry.name, &entry).second, "'", path, "' has two entries of the name '", entry.name, "', the second at offset ",
+              entry.header);
   }
   ZipArchive(const ZipArchive&) = delete;
   ZipArchive& operator=(const ZipArchive&) = delete;

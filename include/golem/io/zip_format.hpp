@@ -19,10 +19,10 @@ inline constexpr std::uint32_t end_signature = 0x06054b50, end64_signature = 0x0
 /// Bytes of each record without the texts behind it.
 inline constexpr std::uint64_t local_bytes = 30, central_bytes = 46, end_bytes = 22, end64_bytes = 56, locator_bytes = 20;
 
-inline constexpr std::uint16_t encrypted = 1, described = 8, utf8 = 0x800;     // flags; described: sizes and CRC follow the data
-inline constexpr std::uint16_t extra64 = 1, extra_padding = 0x4246;            // tags of extra fields; the second is torch's
-inline constexpr std::uint32_t in_extra64 = 0xffffffff;                        // a size or offset that stands in the zip64 record
-inline constexpr std::uint16_t many = 0xffff;                                  // the same for counts
+inline constexpr std::uint16_t encrypted = 1, described = 8, utf8 = 0x800;  // flags; described: sizes and CRC follow the data
+inline constexpr std::uint16_t extra64 = 1, extra_padding = 0x4246;         // tags of extra fields; the second is torch's
+inline constexpr std::uint32_t in_extra64 = 0xffffffff;                     // a size or offset that stands in the zip64 record
+inline constexpr std::uint16_t many = 0xffff;                               // the same for counts
 inline constexpr std::uint64_t longest_comment = 0xffff;
 
 /// A number at an offset that was checked.
