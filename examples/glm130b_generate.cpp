@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "golem/comm/tcp.hpp"
 #include "golem/golem.hpp"
 #ifdef GOLEM_EXAMPLES_MPI
 #include "golem/comm/mpi.hpp"

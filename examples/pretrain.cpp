@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <CLI/CLI.hpp>
 
+#include "golem/comm/tcp.hpp"
 #include "golem/config/stages.hpp"
 #include "golem/cpu/device.hpp"
 #ifdef GOLEM_EXAMPLES_MPI
@@ -20,7 +21,7 @@ int main(int argc, char** argv) {
   return examples::run_pretraining(line, options, [&] {
     examples::PretrainJob job{.training = examples::training_config(options)};
     examples::with_model(options.model, [&]<class M>() {
-      job.recipe = golem::recipe(M::config.context);
+      job.recipe = examples::recipe_of(options, M::config.context);
       examples::with_training_precision(options.precision, [&]<class P>() {
         examples::with_tensor_degree<M>(options.layout.tp, [&]<int Tp>() { job.run = examples::pretrain<M, P, Tp>; });
       });

@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -16,7 +18,10 @@
 #include "golem/data/blank_recipe.hpp"
 #include "golem/data/corpus.hpp"
 #include "golem/data/documents.hpp"
+#include "golem/data/instruction_set.hpp"
+#include "golem/data/loader.hpp"
 #include "golem/data/tokenizer.hpp"
+#include "golem/io/jsonl.hpp"
 #include "pretrain_options.hpp"
 #include "run_folder.hpp"
 
@@ -44,7 +49,8 @@ inline golem::Tokenizer make_tokenizer(const PretrainOptions& options, const Run
   return std::move(*tokenizer);
 }
 
-// Rows for training and validation: from the held-out text where there is some, else from the end of the corpus.
+// Rows for training and validation: from the held-out text where there is some, else from the end of the corpus. In the
+// original's order all rows are in one file, and a split by their numbers says which are held out.
 inline void build_corpora(const PretrainOptions& options, const RunFolder& run, const golem::Tokenizer& tokenizer, const golem::BlankRecipe& recipe, Note note) {
   golem::CorpusBuilder training(recipe.row, tokenizer.size(), tokenizer.digest()), validation(recipe.row, tokenizer.size(), tokenizer.digest());
   const auto add = [&](golem::CorpusBuilder& rows, const std::string& path) {
@@ -54,6 +60,11 @@ inline void build_corpora(const PretrainOptions& options, const RunFolder& run, 
     }
   };
   add(training, options.corpus);
+  if (row_order(options.order) == golem::RowOrder::glm_130b) {
+    training.write(run.training_rows());
+    for (const char* file : {"", ".header"}) std::remove((run.validation_rows() + file).c_str());  // another run's
+    return;
+  }
   if (options.held_out.empty()) {
     training.move_tail(validation, 0.02);
   } else {
@@ -63,16 +74,73 @@ inline void build_corpora(const PretrainOptions& options, const RunFolder& run, 
   validation.write(run.validation_rows());
 }
 
-// What ranks must find alike on their disks: the tokenizer, and of either corpus its size and up to a thousand rows from all over it.
-inline std::string describe_data(const golem::Tokenizer& tokenizer, const golem::Corpus& training, const golem::Corpus& validation) {
+inline bool exists(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
+
+// The instructions of the run as tokens: made where some are given and the run has none yet.
+inline void build_instructions(const PretrainOptions& options, const RunFolder& run, const golem::Tokenizer& tokenizer, Note note) {
+  const auto build = [&](const std::string& from, const std::string& to) {
+    if (options.resume.empty()) std::remove(to.c_str());  // another run's
+    if (from.empty() || exists(to)) return;
+    golem::InstructionBuilder builder(tokenizer.size(), tokenizer.digest());
+    golem::read_pairs(from, [&](std::string_view text, std::string_view target) {
+      if (builder.pairs() % 1000 == 0) note("cutting the instructions in tokens");
+      builder.add(tokenizer.encode(text), tokenizer.encode(target));
+      return true;
+    });
+    golem::require(builder.pairs() > 0, "'", from, "' holds no line of {\"text\": ..., \"target\": ...}: give at least one");
+    builder.write(to);
+  };
+  build(options.instructions, run.instructions());
+  build(options.former_instructions, run.former_instructions());
+}
+
+// All rows that a run reads.
+struct RunData {
+  golem::Corpus training;
+  std::optional<golem::Corpus> validation;
+  std::optional<golem::InstructionSet> instructions, former;
+  golem::Words words;  // whose borders blanks keep to, where asked for
+
+  RunData(const PretrainOptions& options, const RunFolder& run, const golem::Tokenizer& tokenizer) : training(run.training_rows()), words(options.whole_words ? tokenizer.words() : golem::Words()) {
+    if (exists(run.validation_rows())) validation.emplace(run.validation_rows());
+    if (exists(run.instructions())) instructions.emplace(run.instructions());
+    if (exists(run.former_instructions())) former.emplace(run.former_instructions());
+  }
+
+  golem::LoaderOptions loading(const PretrainOptions& options, int rank, int ranks) const {
+    return {.seed = options.seed, .rank = rank, .ranks = ranks, .order = row_order(options.order), .instructions = instructions ? &*instructions : nullptr,
+            .former = former ? &*former : nullptr, .mix = instruction_mix(options), .words = words};
+  }
+
+  // The rows that are held out, in an order that is always the same.
+  golem::Loader validating(const PretrainOptions& options, const golem::BlankRecipe& recipe, const golem::SpecialTokens& special) const {
+    const bool is_split = row_order(options.order) == golem::RowOrder::glm_130b;
+    golem::require(is_split || validation, "the run has no rows for validation: it was begun with --order original; go on with that");
+    return {is_split ? training : *validation, recipe, special,
+            {.order = is_split ? golem::RowOrder::glm_130b : golem::RowOrder::stored, .part = golem::Glm130bRows::Part::validation, .words = words}};
+  }
+};
+
+// What ranks must find alike on their disks: the tokenizer, and of each file its size and up to a thousand rows from all over it.
+inline std::string describe_data(const golem::Tokenizer& tokenizer, const RunData& data) {
   std::string out = "tokenizer " + tokenizer.digest();
-  for (const golem::Corpus* corpus : {&training, &validation}) {
+  for (const golem::Corpus* corpus : {&data.training, data.validation ? &*data.validation : nullptr}) {
+    if (!corpus) continue;
     golem::Sha256 digest;
     for (std::int64_t i = 0, shown = std::min<std::int64_t>(corpus->rows(), 1000); i < shown; ++i) {
       const auto row = corpus->row(i * (corpus->rows() - 1) / std::max<std::int64_t>(1, shown - 1));
       digest.update(row.data(), row.size_bytes());
     }
-    out += golem::sentence(corpus == &training ? ", training" : ", validation", " rows ", corpus->rows(), " of digest ", digest.hex());
+    out += golem::sentence(corpus == &data.training ? ", training" : ", validation", " rows ", corpus->rows(), " of digest ", digest.hex());
+  }
+  for (const auto* set : {&data.instructions, &data.former}) {
+    if (!*set) continue;
+    golem::Sha256 digest;
+    const std::int64_t pairs = (*set)->pairs();
+    for (std::int64_t i = 0, shown = std::min<std::int64_t>(pairs, 1000); i < shown; ++i)
+      for (const auto part : {(*set)->text(i * (pairs - 1) / std::max<std::int64_t>(1, shown - 1)), (*set)->target(i * (pairs - 1) / std::max<std::int64_t>(1, shown - 1))})
+        digest.update(part.data(), part.size_bytes());
+    out += golem::sentence(set == &data.former ? ", former" : ",", " instructions ", pairs, " of digest ", digest.hex());
   }
   return out;
 }

@@ -10,6 +10,8 @@
 #include "golem/config/layout.hpp"
 #include "golem/config/training.hpp"
 #include "golem/core/error.hpp"
+#include "golem/data/blank_recipe.hpp"
+#include "golem/data/sample_order.hpp"
 
 namespace examples {
 
@@ -22,6 +24,10 @@ struct PretrainOptions {
   double peak = 1.5e-3, min = 1e-5, beta2 = 0.999, weight_decay = 0.1, clip = 1.0, shrink = 1.0;
   std::uint64_t seed = 1234;
   std::string sentinel = "report", recompute = "none";
+  // What rows are made of.
+  std::string order = "golem", instructions, former_instructions;
+  double instruction_part = 0.05;
+  std::int64_t instruction_from = 0, instruction_ramp = 0;
   // Many ranks.
   golem::Layout layout;
   std::string schedule = "1f1b";
@@ -40,6 +46,22 @@ inline golem::SentinelConfig::Action sentinel_action(const std::string& name) {
   if (name == "skip") return Action::skip;
   if (name == "roll-back") return Action::roll_back;
   golem::fail("--sentinel takes report, skip or roll-back, not '", name, "'");
+}
+
+inline golem::RowOrder row_order(const std::string& name) {
+  if (name == "golem") return golem::RowOrder::shuffled;
+  if (name == "original") return golem::RowOrder::glm_130b;
+  golem::fail("--order takes golem or original, not '", name, "'");
+}
+
+// The original's own recipe where the model has its context; else one that fits.
+inline golem::BlankRecipe recipe_of(const PretrainOptions& o, int context) {
+  const bool is_original = row_order(o.order) == golem::RowOrder::glm_130b && context == golem::glm_130b_recipe.context;
+  return is_original ? golem::glm_130b_recipe : golem::recipe(context);
+}
+
+inline golem::InstructionMix instruction_mix(const PretrainOptions& o) {
+  return {.part = o.instruction_part, .from = o.instruction_from * o.batch, .ramp = o.instruction_ramp * o.batch};
 }
 
 inline golem::TrainingConfig training_config(const PretrainOptions& o) {
@@ -71,6 +93,17 @@ inline void add_file_options(CLI::App& app, PretrainOptions& o) {
   app.add_option("--sentinel", o.sentinel, "at a spike of the gradient: report, skip or roll-back")->capture_default_str();
   app.add_option("--resume", o.resume, "go on from a checkpoint's folder, or auto: the latest in --out");
   app.add_option("--deadline", o.deadline, "seconds that a rank may do one thing before the run counts as stalled; 0: for ever")->capture_default_str();
+}
+
+/// Of the samples.
+inline void add_row_options(CLI::App& app, PretrainOptions& o) {
+  auto* rows = app.add_option_group("rows", "what samples are made of");
+  rows->add_option("--order", o.order, "golem: every row once an epoch, in a new order each; original: GLM-130B's draws, blanks and split of the corpus")->capture_default_str();
+  rows->add_option("--instructions", o.instructions, "JSONL file of {\"text\": ..., \"target\": ...} lines that are mixed among the rows; a resumed run that had none begins with them");
+  rows->add_option("--instruction-part", o.instruction_part, "of the rows")->capture_default_str();
+  rows->add_option("--instruction-from", o.instruction_from, "step that they begin after")->capture_default_str()->check(CLI::NonNegativeNumber);
+  rows->add_option("--instruction-ramp", o.instruction_ramp, "steps over which their part grows from 0")->capture_default_str()->check(CLI::NonNegativeNumber);
+  rows->add_option("--former-instructions", o.former_instructions, "with --order original: the set that --instructions replaces along the ramp");
 }
 
 /// Of a run that goes on.
@@ -105,6 +138,7 @@ inline void add_options(CLI::App& app, PretrainOptions& o) {
   app.add_option("--save-every", o.save_every, "steps; 0: at the end")->capture_default_str();
   app.add_option("--validate-every", o.validate_every, "steps")->capture_default_str();
   app.add_option("--recompute", o.recompute, "what the backward pass computes again instead of keeping: none, attention, block, or block_split (block inputs cut over tensor ranks)")->capture_default_str();
+  add_row_options(app, o);
   add_lever_options(app, o);
   auto* ranks = app.add_option_group("ranks", "tp x pp x dp ranks: threads of this process, or the processes that a launcher started (examples/launch.sh)");
   ranks->add_option("--tp", o.layout.tp, "tensor parallel: ranks that share each layer")->capture_default_str()->check(CLI::PositiveNumber);

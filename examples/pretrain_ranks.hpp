@@ -28,7 +28,9 @@ inline std::string describe_run(const PretrainOptions& o) {
   return golem::sentence("tp ", layout.tp, ", pp ", layout.pp, ", dp ", layout.dp, ", sequence parallel ", layout.sequence_parallel ? "on, " : "off, ", o.schedule, " of ", o.chunks, " chunks, zero ", o.zero,
                          ", recompute ", o.recompute, ", ", o.precision, ", ", o.steps, " steps of ", o.batch, " rows in micro-batches of ", o.micro_batch, ", rate ", o.peak, " to ", o.min, " after ", o.warmup,
                          ", beta2 ", o.beta2, ", weight decay ", o.weight_decay, ", clip ", o.clip, ", shrink ", o.shrink, ", sentinel ", o.sentinel, ", save every ", o.save_every, ", keep ", o.keep, " and every ",
-                         o.keep_every, ", validate every ", o.validate_every, ", check every ", o.check_every, o.whole_words ? ", whole words" : "", o.held_out.empty() ? "" : ", held-out text", o.resume.empty() ? "" : ", resumed",
+                         o.keep_every, ", validate every ", o.validate_every, ", check every ", o.check_every, o.whole_words ? ", whole words" : "", ", order ", o.order,
+                         o.instructions.empty() ? "" : ", instructions", o.former_instructions.empty() ? "" : ", former instructions", ", ", o.instruction_part, " of rows from step ", o.instruction_from, " over ", o.instruction_ramp,
+                         o.held_out.empty() ? "" : ", held-out text", o.resume.empty() ? "" : ", resumed",
                          given(", new peak ", o.new_peak), given(", new min ", o.new_min), given(", new shrink ", o.new_shrink), given(", new ramp ", o.new_shrink_ramp), given(", reshuffle ", o.reshuffle),
                          ", rewarm ", o.rewarm, ", skip ", o.skip_rows);
 }
@@ -43,6 +45,9 @@ inline void agree_on_options(const PretrainOptions& options, golem::World& world
 
 // Throws Error where options contradict each other, before anything is made of the text.
 inline void check_options(const PretrainOptions& options) {
+  row_order(options.order);
+  golem::require(options.former_instructions.empty() || (options.order == "original" && !options.instructions.empty()),
+                 "--former-instructions goes with --order original and the --instructions that replace it: give both, or leave it out");
   golem::require(!options.corpus.empty() || !options.resume.empty(), "give --corpus with a folder of text, or --resume");
 }
 

@@ -91,21 +91,22 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
     run.create();
     const golem::Tokenizer made = make_tokenizer(options, run, M::config.vocab, note);
     if (!resumes) build_corpora(options, run, made, recipe, note);
+    build_instructions(options, run, made, note);
   }
   world.all().barrier();
   const golem::Tokenizer tokenizer = golem::Tokenizer::load(run.tokenizer());
-  const golem::Corpus training_rows(run.training_rows()), validation_rows(run.validation_rows());
+  const RunData data(options, run, tokenizer);
+  const golem::Corpus& training_rows = data.training;
   golem::require(training_rows.header().tokenizer == tokenizer.digest(), "the corpus '", run.training_rows(), "' was made with another tokenizer than '", run.tokenizer(),
                  "': begin the run anew");
   world.note(0, "opening the data");
   std::optional<HeldOut> held_out;
   if (!options.held_out.empty()) held_out.emplace(options.held_out, tokenizer);
-  world.agree("the data", describe_data(tokenizer, training_rows, validation_rows) + (held_out ? ", held-out text " + held_out->digest() : ""));
+  world.agree("the data", describe_data(tokenizer, data) + (held_out ? ", held-out text " + held_out->digest() : ""));
 
-  const golem::Words words = options.whole_words ? tokenizer.words() : golem::Words();
   golem::cpu::Device device({.threads = threads_of(options.threads, options.layout.ranks())});
   golem::TrainerCore<M, P, Tp, golem::cpu::Device> trainer(device, job.training, world);
-  golem::Loader loader(training_rows, recipe, tokenizer.special(), {.seed = options.seed, .rank = world.data_rank(), .ranks = world.layout().dp, .words = words});
+  golem::Loader loader(training_rows, recipe, tokenizer.special(), data.loading(options, world.data_rank(), world.layout().dp));
   State<decltype(trainer)> state{trainer, loader, tokenizer.digest()};
   const golem::LoadOptions loading{.model = fingerprint, .ranks = world.layout().ranks()};
   if (resumes) {
@@ -132,7 +133,8 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
   nlohmann::ordered_json summary{{"job", options.job}, {"model", options.model}, {"precision", P::name}, {"isa", golem::cpu::name_of(device.isa())}, {"threads", device.threads()},
                                  {"layout", {{"tp", world.layout().tp}, {"pp", world.layout().pp}, {"dp", world.layout().dp}, {"sequence_parallel", world.layout().sequence_parallel},
                                              {"schedule", options.schedule}, {"chunks", options.chunks}, {"zero", options.zero}}},
-                                 {"params", trainer.parameter_elements()}, {"vocab", M::config.vocab}, {"corpus_tokens", training_rows.rows() * recipe.row}};
+                                 {"params", trainer.parameter_elements()}, {"vocab", M::config.vocab}, {"corpus_tokens", training_rows.rows() * recipe.row}, {"order", options.order},
+                                 {"instructions", data.instructions ? data.instructions->pairs() : 0}};
   if (held_out && trainer.steps() == 0) summary["bpb_start"] = bits_per_byte();
 
   golem::Progress progress({.steps = options.steps});
@@ -148,9 +150,9 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
     if (++steps_here == 3) std::fprintf(stderr, "%lld steps, about %.1f minutes\n", static_cast<long long>(options.steps - report.step), static_cast<double>(options.steps - report.step) * report.seconds / 60);
   };
   const auto validate = [&] {
-    const std::int64_t all = std::min<std::int64_t>(validation_rows.rows(), options.validation_rows), dp = world.layout().dp, rank = world.data_rank();
+    golem::Loader rows = data.validating(options, recipe, tokenizer.special());
+    const std::int64_t all = std::min<std::int64_t>(rows.rows(), options.validation_rows), dp = world.layout().dp, rank = world.data_rank();
     if (all == 0) return;
-    golem::Loader rows(validation_rows, recipe, tokenizer.special(), {.order = golem::LoaderOptions::Order::stored, .words = words});
     rows.seek(all * rank / dp);  // each data rank scores its part of them
     golem::LossSummary losses;
     for (std::int64_t left = all * (rank + 1) / dp - rows.position(); left > 0;) {

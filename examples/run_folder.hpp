@@ -24,6 +24,8 @@ struct RunFolder {
   std::string tokenizer() const { return path + "/tokenizer.model"; }
   std::string training_rows() const { return path + "/train.bin"; }
   std::string validation_rows() const { return path + "/valid.bin"; }
+  std::string instructions() const { return path + "/instructions.bin"; }
+  std::string former_instructions() const { return path + "/former_instructions.bin"; }
   std::string metrics() const { return path + "/metrics.jsonl"; }
   std::string chart() const { return path + "/loss.svg"; }
   std::string summary() const { return path + "/pretrain.json"; }

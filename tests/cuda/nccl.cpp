@@ -60,7 +60,7 @@ struct Series {
   int data_rank = 0, data_ranks = 1, next = 0;
   Batch batch;
   const Batch& operator()(int rows) {
-    batch = models::random_batch(rows, 12, Small::config.vocab, static_cast<std::uint64_t>(data_rank + data_ranks * next++));
+    batch = models::random_batch(rows, 11, Small::config.vocab, static_cast<std::uint64_t>(data_rank + data_ranks * next++));
     return batch;
   }
 };

@@ -38,7 +38,7 @@ TEST_CASE("GLM-130B's rows are the original's, token for token") {  // vectors: 
   BlankInfilling infilling(glm_130b_recipe, glm_130b_tokens);
   const std::vector<std::int32_t> source = counted(2000, 20100);
   for (const Expected& e : expected) {
-    BlankSample sample;
+    Sample sample;
     infilling.make(sample, source, e.row);
     INFO("row " << e.row);
     REQUIRE(sample.tokens.size() == 2048);
@@ -71,7 +71,7 @@ TEST_CASE("a sample of any recipe holds its whole text, and each target belongs 
     int blanks = 0;
     double masked = 0, seen = 0;
     for (std::uint64_t seed = 0; seed < 300; ++seed) {
-      BlankSample s;
+      Sample s;
       infilling.make(s, source, seed);
       REQUIRE(s.tokens.size() == static_cast<std::size_t>(context));
       REQUIRE(s.labels.size() == s.tokens.size());
@@ -135,7 +135,7 @@ TEST_CASE("a sample of any recipe holds its whole text, and each target belongs 
 
 TEST_CASE("a source of another length is refused") {
   BlankInfilling infilling(glm_130b_recipe, glm_130b_tokens);
-  BlankSample sample;
+  Sample sample;
   CHECK_THROWS_WITH(infilling.make(sample, counted(1999, 0), 0), Catch::Matchers::Contains("rows of 2000"));
 }
 
@@ -145,7 +145,7 @@ TEST_CASE("the pieces of [MASK] windows move through their stretch, so that no t
   const std::vector<std::int32_t> source = counted(r.row, 10);
   bool first = false, last = false;
   for (std::uint64_t seed = 0; seed < 300; ++seed) {
-    BlankSample s;
+    Sample s;
     infilling.make(s, source, seed);
     if (s.task != Task::blank) continue;
     for (std::size_t i = 0; i < s.tokens.size(); ++i) {
@@ -165,7 +165,7 @@ TEST_CASE("a [gMASK] sample scores the end of each document that it generates") 
   source.back() = special.eos;
   int generated = 0;
   for (std::uint64_t seed = 0; seed < 20; ++seed) {
-    BlankSample s;
+    Sample s;
     infilling.make(s, source, seed);
     if (s.task != Task::generation) continue;
     ++generated;

@@ -66,6 +66,37 @@ TEST_CASE("several sequences in one pass get the logits that each gets alone") {
   for (std::size_t v = 0; v < expected.size(); ++v) CHECK(after(0, v) == Approx(expected[v]).epsilon(1e-10).margin(1e-10));
 }
 
+TEST_CASE("beams that take over each other's cache find what a search over whole rows finds") {
+  using M = models::Small<Norm::deep>;
+  const RandomWeights<M> weights;
+  cpu::Device device({.threads = 2});
+  Engine<M, fp64> engine(device, {.sequences = 4});
+  engine.load_weights(weights);
+  const std::int32_t ends[]{special.eop, special.eos};
+  for (const auto& text : {std::vector<std::int32_t>{3, 4, special.mask, 6, 7}, std::vector<std::int32_t>{9, 2, 5}}) {
+    const Prompt prompt = make_prompt(text, special);
+    const BeamSearchOptions options{.beams = 3, .no_repeat_ngram = 2, .min_tokens = 3, .max_tokens = 6, .choice = BeamSearchOptions::Choice::sampled};
+    const std::vector<Beam> found = generate_beams(engine, prompt, options, special);
+    BeamSearch search(options, prompt.tokens, ends);
+    for (int step = 0; step < 6 && !search.done(); ++step) {
+      std::vector<double> rows;
+      for (const auto& beam : search.live()) {
+        const std::vector<std::int32_t> generated(beam.tokens.begin() + static_cast<std::ptrdiff_t>(prompt.tokens.size()), beam.tokens.end());
+        for (const double logit : weights.model.logits(weights.model.hidden(whole_row(prompt, generated), 0).back())) rows.push_back(logit);
+      }
+      search.advance(View<const double, 2>(rows.data(), static_cast<std::int64_t>(search.live().size()), M::config.vocab));
+    }
+    const std::vector<Beam> expected = search.finish();
+    REQUIRE(found.size() == expected.size());
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      CHECK(found[i].tokens == expected[i].tokens);
+      CHECK(found[i].score == Approx(expected[i].score).epsilon(1e-9));
+    }
+  }
+  CHECK_THROWS_WITH(engine.copy_sequence(1, 1, 0, 1), Catch::Matchers::Contains("two of them"));
+  CHECK_THROWS_WITH(engine.copy_sequence(0, 1, 20, 5), Catch::Matchers::Contains("in a cache of 24"));
+}
+
 TEST_CASE("whole rows score the same in the engine, the oracle and the trainer") {
   using M = models::Small<Norm::deep>;
   const RandomWeights<M> weights;

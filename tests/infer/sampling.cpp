@@ -66,3 +66,99 @@ TEST_CASE("the same seed draws the same tokens, another seed others") {
   }
   CHECK(same < 150);
 }
+
+TEST_CASE("invalid tokens are never drawn") {
+  const std::int32_t invalid[]{1, 2};
+  const auto counts = draw({.invalid = invalid}, 2000, {3});
+  for (const int token : {1, 2, 3}) CHECK_FALSE(counts.contains(token));
+  CHECK(counts.size() == 3);
+  CHECK(draw({.top_k = 1, .invalid = invalid}, 3) == std::map<int, int>{{3, 3}});
+}
+
+namespace {
+
+/// Spec 6.1, step by step and over the whole vocabulary: what may be drawn, and how likely each is.
+std::vector<double> original_probabilities(const std::vector<float>& of, float temperature, int top_k, float top_p, const std::set<int>& invalid) {
+  const auto half = [](double x) { return static_cast<float>(float16(static_cast<float>(x))); };
+  const std::size_t n = of.size();
+  std::vector<float> values(n);
+  for (std::size_t v = 0; v < n; ++v) values[v] = invalid.contains(static_cast<int>(v)) ? -65504.0f : half(half(of[v]) / temperature);
+  std::vector<std::size_t> order(n);
+  const auto sort = [&] {
+    for (std::size_t v = 0; v < n; ++v) order[v] = v;
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return values[a] > values[b]; });
+  };
+  const auto softmax = [&] {
+    std::vector<double> p(n);
+    double sum = 0;
+    const float largest = *std::max_element(values.begin(), values.end());
+    for (std::size_t v = 0; v < n; ++v) sum += p[v] = std::exp(static_cast<double>(values[v]) - largest);
+    for (double& x : p) x /= sum;
+    return p;
+  };
+  if (top_k > 0) {
+    sort();
+    const float least = values[order[static_cast<std::size_t>(top_k) - 1]];
+    for (float& v : values) v = v < least ? -65504.0f : v;
+  }
+  if (top_p > 0) {
+    sort();
+    const std::vector<double> p = softmax();
+    float sum = 0;
+    for (const std::size_t v : order) {
+      const bool is_removed = sum > half(top_p);
+      sum = half(sum + half(p[v]));
+      if (is_removed) values[v] = -65504.0f;
+    }
+  }
+  return softmax();
+}
+
+}  // namespace
+
+TEST_CASE("by the original's rules frequencies are those of its steps, taken one by one") {
+  struct Case {
+    float temperature;
+    int top_k;
+    float top_p;
+    std::set<int> invalid;
+  };
+  std::vector<float> wide(40);
+  for (std::size_t v = 0; v < wide.size(); ++v) wide[v] = static_cast<float>(4 * Random{5, 1}.normal(v));
+  wide[7] = wide[11];
+  for (const auto& values : {logits, wide})
+    for (const Case& c : {Case{1, 0, 0, {}}, Case{0.7f, 0, 0.7f, {}}, Case{1.3f, 3, 0, {1}}, Case{1, 4, 0.8f, {}}, Case{2, 0, 0.95f, {0, 2}}, Case{1, 1, 0, {1}}, Case{1, 0, 0.9995f, {}}}) {
+      const std::vector<double> expected = original_probabilities(values, c.temperature, c.top_k, c.top_p, c.invalid);
+      const std::vector<std::int32_t> invalid(c.invalid.begin(), c.invalid.end());
+      Sampler sampler({.temperature = c.temperature, .top_k = c.top_k, .top_p = c.top_p, .rules = SamplingRules::original, .invalid = invalid});
+      std::vector<int> counts(values.size());
+      const int n = 20000;
+      for (int i = 0; i < n; ++i) ++counts[static_cast<std::size_t>(sampler.draw(values.data(), static_cast<std::int64_t>(values.size()), {}, 0, static_cast<std::uint64_t>(i)))];
+      INFO("temperature " << c.temperature << ", top-k " << c.top_k << ", top-p " << c.top_p << ", " << values.size() << " tokens");
+      for (std::size_t v = 0; v < values.size(); ++v) CHECK(std::abs(counts[v] / static_cast<double>(n) - expected[v]) <= 5 * std::sqrt(expected[v] * (1 - expected[v]) / n));
+    }
+}
+
+TEST_CASE("by the original's rules equal largest logits are all drawn, and logits equal in fp16 are equal") {
+  const std::vector<float> close{1.0f, 2.0f, 2.0001f, 2.0f};
+  Sampler original({.top_k = 1, .rules = SamplingRules::original}), own({.top_k = 1});
+  std::set<int> seen;
+  for (std::uint64_t i = 0; i < 200; ++i) {
+    seen.insert(original.draw(close.data(), 4, {}, 0, i));
+    REQUIRE(own.draw(close.data(), 4, {}, 0, i) == 2);
+  }
+  CHECK(seen == std::set<int>{1, 2, 3});
+}
+
+TEST_CASE("by the original's rules a tail of small probabilities stays: in fp16 they add nothing to the sum") {
+  std::vector<float> tail(5000, 0.0f);
+  tail[0] = 13;  // 0.9888; the others 2.2e-6 each, less than half a unit in fp16's last place
+  const auto drawn = [&](SamplingRules rules) {
+    Sampler sampler({.top_p = 0.99f, .rules = rules});
+    std::int32_t last = 0;
+    for (std::uint64_t i = 0; i < 3000; ++i) last = std::max(last, sampler.draw(tail.data(), 5000, {}, 0, i));
+    return last;
+  };
+  CHECK(drawn(SamplingRules::original) > 2000);
+  CHECK(drawn(SamplingRules::golem) < 1000);
+}

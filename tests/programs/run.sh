@@ -40,14 +40,34 @@ echo "-- levers are written to the log"
 "${train[@]}" --out resumed --steps 13 --resume auto --new-peak-lr 0.01 --skip-rows 8 --rewarm 2 >/dev/null 2>log || { cat log; fail "levers"; }
 grep -q 'peak learning rate changed' resumed/metrics.jsonl && grep -q 'are skipped' resumed/metrics.jsonl || fail "levers are not in the log"
 
+echo "-- instructions among the rows, in either order: a loss of their own, and resumed exactly"
+for i in $(seq 1 37); do echo "{\"text\": \"What is $i plus $i?\", \"target\": \"It is $((2 * i)).\"}"; done >instructions.jsonl
+for order in golem original; do
+  mixed=("${train[@]}" --tokenizer straight/tokenizer.model --order $order --instructions instructions.jsonl --instruction-part 0.2 --instruction-ramp 2 --steps 8 --save-every 4 --keep 0)
+  "${mixed[@]}" --out $order >$order.json 2>log || { cat log; fail "pretrain --instructions --order $order"; }
+  grep -q '"instruction":' $order/metrics.jsonl && grep -q instructions $order/loss.svg || fail "instructions have no loss of their own"
+  cp -r $order again
+  rm -r again/step-00000008
+  echo -n step-00000004 >again/latest
+  "${mixed[@]}" --out again --resume auto >/dev/null 2>log || { cat log; fail "pretrain --instructions --resume"; }
+  diff -r $order/step-00000008 again/step-00000008 >/dev/null || fail "the resumed run with instructions differs"
+  rm -r again
+done
+cp -r straight added
+"${train[@]}" --out added --steps 16 --resume auto --instructions instructions.jsonl --instruction-part 0.2 >/dev/null 2>log || { cat log; fail "instructions for a resumed run"; }
+grep -q '"instruction":' added/metrics.jsonl || fail "a resumed run did not begin with instructions"
+
 echo "-- quantised, and filled"
 "$bin/quantize" straight --out int4 --bits 4 --group 32 | grep -q '"job":"quantize"' || fail "quantize"
 "$bin/fill" --run straight --text 'golem is a [MASK] library' --max-tokens 4 2>/dev/null | grep -q '"job":"fill".*"blanks":1' || fail "fill"
+"$bin/fill" --run straight --text 'golem is a [MASK] library for [MASK]' --max-tokens 4 --beams 3 --no-repeat-ngram 2 2>/dev/null | tr '\n' ' ' | grep -q '"other_beams".*"blanks":2' || fail "fill with beams"
 "$bin/fill" --run straight --checkpoint int4 --precision int4 --text 'golem is a' --max-tokens 4 2>/dev/null | grep -q '"precision":"int4"' || fail "fill with int4"
 
 echo "-- what goes wrong is told"
 refuse "give --corpus" "$bin/pretrain" --out none
 refuse "No such file" "$bin/pretrain" --corpus nowhere --out none
+refuse "in another order" "${train[@]}" --out straight --steps 13 --resume auto --order original
+refuse "goes with --order original" "${train[@]}" --out none --former-instructions none
 refuse "--no-such-option" "$bin/pretrain" --no-such-option
 mkdir bad && head -c 2000 /dev/urandom >bad/noise.bin
 refuse "bad/noise.bin" "$bin/pretrain" --corpus bad --model tiny --out none

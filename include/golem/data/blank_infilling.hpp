@@ -12,22 +12,14 @@
 #include <vector>
 
 #include "golem/config/special_tokens.hpp"
-#include "golem/core/batch.hpp"
 #include "golem/core/error.hpp"
 #include "golem/core/math.hpp"
 #include "golem/data/blank_recipe.hpp"
 #include "golem/data/mersenne.hpp"
+#include "golem/data/sample.hpp"
 #include "golem/data/words.hpp"
 
 namespace golem {
-
-/// One sample: `tokens`, `labels` and the rest have the recipe's context as length; labels count where `scored` is 1.
-struct BlankSample {
-  Task task = Task::blank;
-  std::vector<std::int32_t> tokens, labels, positions;
-  std::vector<std::uint8_t> scored;
-  std::vector<Window> windows;
-};
 
 /// Makes samples of one recipe. Keeps its work space from call to call.
 class BlankInfilling {
@@ -46,11 +38,11 @@ class BlankInfilling {
 
   /// The sample of `source` (recipe().row tokens) under `seed`: the same whoever makes it. For GLM-130B the seed is the
   /// row's number.
-  void make(BlankSample& sample, std::span<const std::int32_t> source, std::uint64_t seed) {
+  void make(Sample& sample, std::span<const std::int32_t> source, std::uint64_t seed) {
     require(source.size() == static_cast<std::size_t>(recipe_.row), "a sample was to be made of ", source.size(), " tokens by a recipe for rows of ",
             recipe_.row);
     PythonRandom random(PythonRandom(seed).below(std::uint64_t{1} << 32));
-    sample.tokens.clear(), sample.labels.clear(), sample.positions.clear(), sample.scored.clear(), sample.windows.clear();
+    sample.clear();
     if (random.uniform() < 1 - recipe_.generation) {
       sample.task = Task::blank;
       for (int w = 0; w < recipe_.windows; ++w) {
@@ -78,31 +70,20 @@ class BlankInfilling {
     return static_cast<int>(std::upper_bound(cumulative_.begin(), cumulative_.end() - 1, x) - cumulative_.begin()) + 1;
   }
 
-  void append(BlankSample& sample, std::int32_t token, std::int32_t label, std::int32_t position, bool scored) const {
-    sample.tokens.push_back(token), sample.labels.push_back(label), sample.positions.push_back(position), sample.scored.push_back(scored);
-  }
-
-  void pad(BlankSample& sample, std::size_t length, bool count_positions) const {
-    while (sample.tokens.size() < length)
-      append(sample, special_.pad, special_.pad, count_positions ? static_cast<std::int32_t>(sample.tokens.size()) : 0, false);
-    sample.tokens.resize(length), sample.labels.resize(length), sample.positions.resize(length), sample.scored.resize(length);
-  }
-
-  void make_generation(BlankSample& sample, std::span<const std::int32_t> source, PythonRandom& random) const {
+  void make_generation(Sample& sample, std::span<const std::int32_t> source, PythonRandom& random) const {
     const int row = recipe_.row, least = static_cast<int>(recipe_.min_generation * row);
     const int generated = least + static_cast<int>(random.below(static_cast<std::uint64_t>(row - least + 1))), division = row - generated;
     std::int32_t position = 0;
-    for (int i = 0; i < division; ++i) append(sample, source[static_cast<std::size_t>(i)], source[static_cast<std::size_t>(i)], position++, false);
-    append(sample, special_.gmask, special_.gmask, position++, false);
-    append(sample, special_.sop, source[static_cast<std::size_t>(division)], position++, true);
-    for (int i = division + 1; i < row; ++i)
-      append(sample, source[static_cast<std::size_t>(i - 1)], source[static_cast<std::size_t>(i)], position++, true);
-    pad(sample, static_cast<std::size_t>(recipe_.context), true);
+    for (int i = 0; i < division; ++i) sample.read(source[static_cast<std::size_t>(i)], position++);
+    sample.read(special_.gmask, position++);
+    sample.predict(special_.sop, source[static_cast<std::size_t>(division)], position++);
+    for (int i = division + 1; i < row; ++i) sample.predict(source[static_cast<std::size_t>(i - 1)], source[static_cast<std::size_t>(i)], position++);
+    sample.fit(static_cast<std::size_t>(recipe_.context), special_.pad, position, 1);
     sample.windows.push_back({0, recipe_.context, division + 1});
   }
 
   /// Appends `text` with blanks, its answers, and pads up to token `end` of the sample.
-  void add_blank_window(BlankSample& sample, std::span<const std::int32_t> text, int end, PythonRandom& random) {
+  void add_blank_window(Sample& sample, std::span<const std::int32_t> text, int end, PythonRandom& random) {
     if (random.uniform() < recipe_.short_window)
       text = text.first(static_cast<std::size_t>(recipe_.shortest_window) +
                         random.below(text.size() - static_cast<std::size_t>(recipe_.shortest_window)));
@@ -114,13 +95,12 @@ class BlankInfilling {
     int at = 0;
     blank_positions_.clear();
     for (const Span& span : spans_) {
-      for (; at < span.begin; ++at) append(sample, text[static_cast<std::size_t>(at)], text[static_cast<std::size_t>(at)], position++, false);
+      for (; at < span.begin; ++at) sample.read(text[static_cast<std::size_t>(at)], position++);
       blank_positions_.push_back(position);
-      append(sample, special_.mask, special_.mask, position++, false);
+      sample.read(special_.mask, position++);
       at = span.begin + span.length;
     }
-    for (; at < static_cast<int>(text.size()); ++at)
-      append(sample, text[static_cast<std::size_t>(at)], text[static_cast<std::size_t>(at)], position++, false);
+    for (; at < static_cast<int>(text.size()); ++at) sample.read(text[static_cast<std::size_t>(at)], position++);
     const auto division = static_cast<std::int32_t>(sample.tokens.size() - start);
 
     random.shuffle(spans_);
@@ -128,10 +108,10 @@ class BlankInfilling {
       const std::int32_t place = blank_positions_[static_cast<std::size_t>(span.blank)];
       for (int i = 0; i <= span.length; ++i) {
         const auto before = static_cast<std::size_t>(span.begin + i - 1), here = static_cast<std::size_t>(span.begin + i);
-        append(sample, i == 0 ? special_.sop : text[before], i == span.length ? special_.eop : text[here], place, true);
+        sample.predict(i == 0 ? special_.sop : text[before], i == span.length ? special_.eop : text[here], place);
       }
     }
-    pad(sample, static_cast<std::size_t>(end), false);
+    sample.fit(static_cast<std::size_t>(end), special_.pad, 0, 0);
     sample.windows.push_back({static_cast<std::int32_t>(start), end, division});
   }
 

@@ -97,19 +97,31 @@ class Glm130bRows {
     return i / n * block + rows_[static_cast<std::size_t>(i % n)];
   }
 
+  /// How many items there are in a corpus of `rows` rows.
+  std::int64_t size(std::int64_t rows) const {
+    const auto last = std::lower_bound(rows_.begin(), rows_.end(), static_cast<std::int32_t>(rows % block));
+    return rows / block * static_cast<std::int64_t>(rows_.size()) + (last - rows_.begin());
+  }
+
  private:
   static constexpr std::int32_t block = 10000;
   std::vector<std::int32_t> rows_;
 };
 
-/// Which of `n` items GLM-130B's training sample i is: drawn with replacement, each draw a function of i alone. After its
-/// order of data was changed, every word of the key was XORed with glm_130b_order_key(data_shuffle_seed).
-inline std::int64_t glm_130b_item(std::int64_t i, std::int64_t n, std::uint32_t order_key = 0) {
-  require(i >= 0 && n >= 1, "sample ", i, " of ", n, " items cannot be drawn: samples count from 0, and items must be at least 1");
+/// The generator of number i: MT19937 under a key of sixteen words that Python draws for i, each XORed with `order_key`.
+inline PythonRandom glm_130b_random(std::int64_t i, std::uint32_t order_key = 0) {
+  require(i >= 0, "the draws of number ", i, " were asked for: the first is 0");
   PythonRandom seeds(static_cast<std::uint64_t>(i));
   std::uint32_t key[16];
   for (std::uint32_t& word : key) word = order_key ^ static_cast<std::uint32_t>(seeds.below(std::uint64_t{1} << 32));
-  PythonRandom random(key);
+  return PythonRandom(key);
+}
+
+/// Which of `n` items GLM-130B's training sample i is: drawn with replacement, each draw a function of i alone. After its
+/// order of data was changed, every word of the key was XORed with glm_130b_order_key(data_shuffle_seed).
+inline std::int64_t glm_130b_item(std::int64_t i, std::int64_t n, std::uint32_t order_key = 0) {
+  require(n >= 1, "sample ", i, " of ", n, " items cannot be drawn: there must be at least 1");
+  PythonRandom random = glm_130b_random(i, order_key);
   const auto last = static_cast<std::uint64_t>(n - 1);  // numpy's legacy randint(n)
   if (last == 0) return 0;
   const std::uint64_t mask = ~std::uint64_t{0} >> std::countl_zero(last);
@@ -119,6 +131,9 @@ inline std::int64_t glm_130b_item(std::int64_t i, std::int64_t n, std::uint32_t 
     if ((drawn & mask) <= last) return static_cast<std::int64_t>(drawn & mask);
   }
 }
+
+/// What decides whether row i of instructions comes from the new set or the former one while one replaces the other.
+inline double glm_130b_chance(std::int64_t i) { return glm_130b_random(i).uniform(); }
 
 /// Random(data_shuffle_seed).randint(0, 2^32 - 1): the lever that GLM-130B's training had from 2022-05-29 on.
 inline std::uint32_t glm_130b_order_key(std::uint64_t data_shuffle_seed) {

@@ -56,24 +56,34 @@ class EngineCore {
   void load_weights(const TensorSource& source);
 
   /// The logits (V) after the last token of each step, one row a step; valid until the next call.
-  View<const A, 2> forward(std::span<const SequenceStep> steps);
+  View<const A, 2> forward(std::span<const SequenceStep> steps, LayerObserver<T> observe = {});
 
   /// Generates behind the prompt until an end token, `sampling.max_tokens`, the end of the cache, or on_token(token) returns
   /// false; of several ranks, rank 0's word counts. Returns the tokens without the end token.
   std::vector<std::int32_t> generate(const Prompt& prompt, const Sampling& sampling, const SpecialTokens& special, function_ref<bool(std::int32_t)> on_token = {});
+
+  /// The logits (n, V) of the n scored tokens of whole rows, in the order of the batch, without the cache; valid until the next call.
+  View<const A, 2> logits(const Batch& batch, LayerObserver<T> observe = {});
 
   /// Losses of whole rows, without the cache.
   LossSummary evaluate(const Batch& batch);
   /// Nats of each scored token of the last evaluate(), in the order of the batch.
   const std::vector<A>& token_losses() const { return scoring_.token_losses(); }
 
+  /// Makes tokens [first, first + count) of the cached sequence in slot `to` those of slot `from`.
+  void copy_sequence(std::int32_t from, std::int32_t to, std::int32_t first, std::int32_t count);
+
+  int sequences() const { return options_.sequences; }
   int capacity() const { return options_.capacity; }
+  int context() const { return M::config.context; }
   int rank() const { return tp_.rank(); }
   D& device() { return *device_; }
 
  private:
-  /// Every rank's part of `count` rows of logits, as whole rows in host_logits_.
-  void collect_logits(std::int64_t count);
+  /// The final norm's output of whole rows (N, C).
+  View<T, 2> run_rows(const Batch& batch, LayerObserver<T> observe);
+  /// The logits (n, V) of n rows of hidden states, every rank's part of them, as whole rows in `host`.
+  View<const A, 2> collect_logits(std::vector<A>& host, View<A, 1> space, View<T, 2> hidden);
   /// What rank 0 says.
   bool agreed(bool says);
 
@@ -93,7 +103,7 @@ class EngineCore {
   Buffer<CachedSequence, D> sequences_;
   Buffer<std::int32_t, D> last_rows_;
   Buffer<A, D> logits_;
-  std::vector<A> host_logits_, host_parts_;
+  std::vector<A> host_logits_, host_parts_, batch_logits_;
   Batch batch_;
   std::vector<CachedSequence> host_sequences_;
   std::vector<std::int32_t> host_last_;

@@ -18,7 +18,7 @@ EngineCore<M, P, Tp, D>::EngineCore(D& device, const EngineOptions& options, con
           options_.capacity, " tokens: at least one, of 1 to ", c.context, " tokens, the model's context");
   memory_.emplace(device, Keep::nothing, stage_, Transformer<M, P, Tp, D>::tokens(tp_, options_.sequences, options_.capacity));
   transformer_.emplace(device, *memory_, stage_);
-  head_.emplace(device, false, std::int64_t{options_.sequences} * options_.capacity);
+  head_.emplace(device, false, std::int64_t{options_.sequences} * options_.capacity, rounding_of<P>());
 
   const std::int64_t heads = c.heads / Tp, dim = c.head_dim(), half = options_.sequences * heads * options_.capacity * dim;
   cache_ = Buffer<T, D>(device, 2 * half * c.layers, "key-value cache");
@@ -40,7 +40,7 @@ void EngineCore<M, P, Tp, D>::load_weights(const TensorSource& source) {
 }
 
 template <Model M, Precision P, int Tp, Device D>
-View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::forward(std::span<const SequenceStep> steps) {
+View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::forward(std::span<const SequenceStep> steps, LayerObserver<T> observe) {
   require(!steps.empty() && steps.size() <= static_cast<std::size_t>(options_.sequences), "a forward pass over ", steps.size(), " sequences was asked of an Engine made for ",
           options_.sequences, ": EngineOptions::sequences must be at least that");
   batch_.tokens.clear(), batch_.positions.clear(), host_sequences_.clear(), host_last_.clear();
@@ -65,27 +65,29 @@ View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::forw
   device_->copy_in(last_rows_.data(), host_last_.data(), host_last_.size() * sizeof(std::int32_t));
 
   const auto count = static_cast<std::int64_t>(steps.size());
-  const View<T, 2> output =
-      transformer_->infer(tp_, weights_.tensors(), rows_.rows(rotary_.cos(), rotary_.sin()), keys_, values_, View<const CachedSequence, 1>{sequences_.data(), count});
+  const View<T, 2> output = transformer_->infer(tp_, weights_.tensors(), rows_.rows(rotary_.cos(), rotary_.sin()), keys_, values_,
+                                                View<const CachedSequence, 1>{sequences_.data(), count}, observe);
   const View<T, 2> hidden = last_hidden_.view_at(0, count, M::config.hidden);
   gather_rows(*device_, hidden, output, View<const std::int32_t, 1>{last_rows_.data(), count});
-  constexpr std::int64_t part = M::config.vocab / Tp;
-  head_->logits(logits_.view_at(tp_.rank() * count * part, count, part), hidden, weights_.tensors().embedding);
-  collect_logits(count);
-  return {host_logits_.data(), count, M::config.vocab};
+  return collect_logits(host_logits_, logits_.view(), hidden);
 }
 
 template <Model M, Precision P, int Tp, Device D>
-void EngineCore<M, P, Tp, D>::collect_logits(std::int64_t count) {
-  constexpr std::int64_t part = M::config.vocab / Tp;
-  const View<A, 1> all = logits_.view_at(0, Tp * count * part);  // (tp, count, V/tp)
-  std::vector<A>& host = Tp > 1 && count > 1 ? host_parts_ : host_logits_;
-  if constexpr (Tp > 1) tp_.ranks().all_gather(all, View<const A, 1>(all.rows(tp_.rank() * count * part, count * part)));
-  device_->copy_out(host.data(), all.data, static_cast<std::size_t>(all.size()) * sizeof(A));
-  if (&host == &host_logits_) return;
-  for (std::int64_t rank = 0; rank < Tp; ++rank)
-    for (std::int64_t row = 0; row < count; ++row)
-      std::copy_n(host.data() + (rank * count + row) * part, part, host_logits_.data() + row * M::config.vocab + rank * part);
+View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::collect_logits(std::vector<A>& host, View<A, 1> space, View<T, 2> hidden) {
+  constexpr std::int64_t vocab = M::config.vocab, part = vocab / Tp;
+  const std::int64_t count = hidden.extent(0);
+  const View<A, 1> all{space.data, count * vocab}, own{space.data + tp_.rank() * count * part, count * part};  // (tp, n, V/tp)
+  head_->logits(View<A, 2>{own.data, count, part}, hidden, weights_.tensors().embedding);
+  if constexpr (Tp > 1) tp_.ranks().all_gather(all, View<const A, 1>(own));
+  const auto elements = static_cast<std::size_t>(all.size());
+  if (host.size() < elements) host.resize(elements);
+  const bool apart = Tp > 1 && count > 1;  // else the ranks' parts follow each other as they should
+  if (apart && host_parts_.size() < elements) host_parts_.resize(elements);
+  device_->copy_out(apart ? host_parts_.data() : host.data(), all.data, elements * sizeof(A));
+  if (apart)
+    for (std::int64_t rank = 0; rank < Tp; ++rank)
+      for (std::int64_t row = 0; row < count; ++row) std::copy_n(host_parts_.data() + (rank * count + row) * part, part, host.data() + row * vocab + rank * part);
+  return {host.data(), count, vocab};
 }
 
 template <Model M, Precision P, int Tp, Device D>
@@ -99,6 +101,17 @@ bool EngineCore<M, P, Tp, D>::agreed(bool says) {
     return word != 0;
   }
   return says;
+}
+
+template <Model M, Precision P, int Tp, Device D>
+void EngineCore<M, P, Tp, D>::copy_sequence(std::int32_t from, std::int32_t to, std::int32_t first, std::int32_t count) {
+  require(from >= 0 && from < options_.sequences && to >= 0 && to < options_.sequences && from != to, "slot ", from, " was to be copied to slot ", to, " in a cache of ",
+          options_.sequences, " sequences: they must be two of them");
+  require(first >= 0 && count >= 0 && first + count <= options_.capacity, "tokens ", first, " to ", first + count, " were to be copied in a cache of ", options_.capacity);
+  for (auto* layers : {&keys_, &values_})
+    for (View<T, 4>& layer : *layers)  // (sequences, heads/tp, capacity, head dim)
+      for (std::int64_t head = 0; head < layer.extent(1); ++head)
+        device_->copy(&layer(to, head, first, 0), &layer(from, head, first, 0), static_cast<std::size_t>(count * layer.extent(3)) * sizeof(T));
 }
 
 template <Model M, Precision P, int Tp, Device D>
@@ -128,16 +141,33 @@ std::vector<std::int32_t> EngineCore<M, P, Tp, D>::generate(const Prompt& prompt
 }
 
 template <Model M, Precision P, int Tp, Device D>
-LossSummary EngineCore<M, P, Tp, D>::evaluate(const Batch& batch) {
+View<typename EngineCore<M, P, Tp, D>::T, 2> EngineCore<M, P, Tp, D>::run_rows(const Batch& batch, LayerObserver<T> observe) {
   require(batch.rows <= options_.sequences && batch.length <= options_.capacity, "an Engine made for ", options_.sequences, " sequences of ", options_.capacity,
           " tokens was asked to evaluate ", batch.rows, " rows of ", batch.length);
-  LossSummary losses;
   rows_.upload(*device_, batch, M::config);
   scoring_.upload(*device_, batch, 0, M::config.vocab);
   const Rows<A> rows = rows_.rows(rotary_.cos(), rotary_.sin());
   transformer_->begin(tp_, 0, rows.rows, rows.length);
-  transformer_->forward(tp_, weights_.tensors(), rows, 0, {});
-  head_->forward(tp_, scoring_.losses(), transformer_->normalize_output(tp_, weights_.tensors(), rows, 0), weights_.tensors().embedding, scoring_.scored());
+  transformer_->forward(tp_, weights_.tensors(), rows, 0, {}, observe);
+  return transformer_->normalize_output(tp_, weights_.tensors(), rows, 0);
+}
+
+template <Model M, Precision P, int Tp, Device D>
+View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::logits(const Batch& batch, LayerObserver<T> observe) {
+  const View<T, 2> output = run_rows(batch, observe);
+  const std::int64_t count = scoring_.count();
+  const Buffer<T, D> hidden(*device_, count * M::config.hidden, "head");
+  const Buffer<A, D> logits(*device_, count * M::config.vocab, "head");
+  const View<T, 2> scored = hidden.view_at(0, count, M::config.hidden);
+  gather_rows(*device_, scored, output, scoring_.scored().rows);
+  return collect_logits(batch_logits_, logits.view(), scored);
+}
+
+template <Model M, Precision P, int Tp, Device D>
+LossSummary EngineCore<M, P, Tp, D>::evaluate(const Batch& batch) {
+  LossSummary losses;
+  const View<T, 2> output = run_rows(batch, {});
+  head_->forward(tp_, scoring_.losses(), output, weights_.tensors().embedding, scoring_.scored());
   scoring_.collect(*device_, losses);
   return losses;
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "golem/core/function_ref.hpp"
+#include "golem/infer/generate_beams.hpp"
 #include "golem/infer/prompt.hpp"
 #include "golem/infer/sampling.hpp"
 
@@ -35,6 +36,31 @@ Filled fill_blanks(EngineType& engine, std::vector<std::int32_t> text, const Sam
     mask = next_mask(text, special);
   }
   filled.text = std::move(text);
+  return filled;
+}
+
+/// The same by beam search: a filled text for each beam, best first. As in the original, the first beam of a blank is what
+/// the next blank sees: before the last blank all are alike.
+template <class EngineType>
+std::vector<Filled> fill_blanks(EngineType& engine, std::vector<std::int32_t> text, const BeamSearchOptions& options, const SpecialTokens& special) {
+  if (next_mask(text, special) < 0 && !text.empty()) text.push_back(special.gmask);
+  std::int64_t mask = next_mask(text, special);
+  require(mask >= 0, "a prompt without a token has nothing to go on: give it some text, or a blank in some text");
+  const std::int32_t kind = text[static_cast<std::size_t>(mask)];
+  std::vector<std::vector<std::int32_t>> answers;
+  std::vector<Filled> filled;
+  while (mask >= 0 && text[static_cast<std::size_t>(mask)] == kind) {
+    filled.clear();
+    for (Beam& beam : generate_beams(engine, make_prompt(text, special), options, special)) {
+      Filled one{.text = text, .answers = answers};
+      one.text.insert(one.text.erase(one.text.begin() + mask), beam.tokens.begin(), beam.tokens.end());
+      one.answers.push_back(std::move(beam.tokens));
+      filled.push_back(std::move(one));
+    }
+    if (filled.empty()) break;
+    text = filled.front().text, answers = filled.front().answers;
+    mask = next_mask(text, special);
+  }
   return filled;
 }
 

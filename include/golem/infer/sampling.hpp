@@ -1,24 +1,33 @@
-// Choosing a token from logits: greedy, temperature, top-k, top-p (spec 6.1).
+// Choosing a token from logits: greedy, temperature, top-k, top-p; in golem's arithmetic, or to the letter of the original (spec 6.1).
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "golem/core/number.hpp"
 #include "golem/core/random.hpp"
 
 namespace golem {
+
+enum class SamplingRules : std::uint8_t {
+  golem,     // probabilities and their sums in double; of equal largest logits top-k 1 takes the first
+  original,  // logits, the probabilities of top-p and their sums are rounded to fp16; of equal logits any may be drawn
+};
 
 struct Sampling {
   float temperature = 1;
   int top_k = 0;          // 0: all; 1: greedy
   float top_p = 0;        // 0: all; else the smallest set of tokens with at least this probability together
   int max_tokens = 256;   // generated
-  int min_tokens = 0;     // no end token before
+  int min_tokens = 0;     // no end token before; the original's sampling knows no such thing
   std::uint64_t seed = 1234;
+  SamplingRules rules = SamplingRules::golem;
+  std::span<const std::int32_t> invalid = {};  // tokens that are never drawn; must outlive the sampler
 };
 
 inline constexpr Sampling greedy{.top_k = 1};
@@ -31,11 +40,16 @@ class Sampler {
   /// The token drawn from `logits` (V), never one of `banned`; number `index` of its sequence `stream`.
   template <class A>
   std::int32_t draw(const A* logits, std::int64_t count, std::span<const std::int32_t> banned, std::uint64_t stream, std::uint64_t index) {
+    const bool is_original = sampling_.rules == SamplingRules::original;
     candidates_.clear();
     candidates_.reserve(static_cast<std::size_t>(count));
-    for (std::int64_t v = 0; v < count; ++v) candidates_.push_back({static_cast<float>(logits[v]) / sampling_.temperature, static_cast<std::int32_t>(v)});
-    for (const std::int32_t token : banned) candidates_[static_cast<std::size_t>(token)].logit = -65504.0f;
-    if (sampling_.top_k == 1) return std::max_element(candidates_.begin(), candidates_.end(), by_logit)->token;
+    for (std::int64_t v = 0; v < count; ++v) {
+      const float logit = static_cast<float>(logits[v]);
+      candidates_.push_back({is_original ? rounded(rounded(logit) / sampling_.temperature) : logit / sampling_.temperature, static_cast<std::int32_t>(v)});
+    }
+    for (const auto& tokens : {sampling_.invalid, banned})
+      for (const std::int32_t token : tokens) candidates_[static_cast<std::size_t>(token)].logit = -65504.0f;
+    if (sampling_.top_k == 1 && !is_original) return std::max_element(candidates_.begin(), candidates_.end(), by_logit)->token;
 
     if (sampling_.top_k > 0 && static_cast<std::size_t>(sampling_.top_k) < candidates_.size()) {
       const auto kth = candidates_.begin() + (sampling_.top_k - 1);
@@ -47,11 +61,9 @@ class Sampler {
     double total = 0;
     for (Candidate& c : candidates_) total += c.probability = std::exp(static_cast<double>(c.logit) - candidates_.front().logit);
     if (sampling_.top_p > 0) {
-      double before = 0;
-      std::size_t kept = 0;
-      while (kept < candidates_.size() && before <= static_cast<double>(sampling_.top_p) * total) before += candidates_[kept++].probability;
-      candidates_.resize(kept);
-      total = before;
+      candidates_.resize(is_original ? kept_in_fp16(total) : kept(total));
+      total = 0;
+      for (const Candidate& c : candidates_) total += c.probability;
     }
     double target = Random{sampling_.seed, stream}.uniform(index) * total;
     for (const Candidate& c : candidates_)
@@ -67,6 +79,24 @@ class Sampler {
   };
   static bool by_logit(const Candidate& a, const Candidate& b) { return a.logit < b.logit; }
   static bool after(const Candidate& a, const Candidate& b) { return a.logit > b.logit || (a.logit == b.logit && a.token < b.token); }
+  static float rounded(double value) { return static_cast<float>(float16(static_cast<float>(value))); }
+
+  /// How many of the sorted candidates top-p keeps: those before which the sum has not passed it.
+  std::size_t kept(double total) const {
+    double before = 0;
+    std::size_t count = 0;
+    while (count < candidates_.size() && before <= static_cast<double>(sampling_.top_p) * total) before += candidates_[count++].probability;
+    return count;
+  }
+
+  /// The same as the original's logits have it: each probability, the sum so far and top-p itself in fp16. Small
+  /// probabilities then add nothing to a sum near 1, and stay. (A GPU may add in another order.)
+  std::size_t kept_in_fp16(double total) const {
+    float before = 0;
+    std::size_t count = 0;
+    while (count < candidates_.size() && before <= rounded(sampling_.top_p)) before = rounded(before + rounded(candidates_[count++].probability / total));
+    return count;
+  }
 
   Sampling sampling_;
   std::vector<Candidate> candidates_;

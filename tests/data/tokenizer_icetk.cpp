@@ -1,0 +1,141 @@
+// icetk's rules on a model trained here, and its public vectors where GOLEM_ICE_TEXT_MODEL names its ice_text.model.
+// SPDX-License-Identifier: Apache-2.0
+#include "golem/data/tokenizer_icetk.hpp"
+
+#include <cstdlib>
+#include <fstream>
+
+#include "catch.hpp"
+#include "io/files.hpp"
+
+using namespace golem;
+
+namespace {
+
+using Tokens = std::vector<std::int32_t>;
+
+// A model laid out as icetk's: five special pieces, NFKC, a space before each text, runs of white space as one.
+std::string train(const char* pieces = "<n>") {
+  const char* words[]{"system", "package", "install", "the", "of", "kernel", "network", "file", "软件包", "系统", "安装", "hello", "world", "abc", "hi", "icetk"};
+  std::vector<std::string> lines;
+  unsigned state = 1;
+  for (int line = 0; line < 400; ++line) {
+    lines.emplace_back();
+    for (int word = 0; word < 9; ++word) {
+      state = state * 1664525u + 1013904223u;
+      lines.back() += words[state >> 28];
+      lines.back() += word % 3 ? " " : word % 2 ? ", " : "? ";
+    }
+  }
+  struct Lines : sentencepiece::SentenceIterator {
+    const std::vector<std::string>& lines;
+    std::size_t at = 0;
+    explicit Lines(const std::vector<std::string>& lines) : lines(lines) {}
+    bool done() const override { return at >= lines.size(); }
+    void Next() override { ++at; }
+    const std::string& value() const override { return lines[at]; }
+    sentencepiece::util::Status status() const override { return {}; }
+  } iterator(lines);
+  std::string model;
+  const std::unordered_map<std::string, std::string> options{{"model_type", "unigram"}, {"vocab_size", "90"}, {"unk_id", "0"}, {"bos_id", "1"}, {"eos_id", "2"}, {"pad_id", "3"},
+                                                             {"user_defined_symbols", pieces}, {"hard_vocab_limit", "false"}, {"minloglevel", "2"}, {"num_threads", "1"}};
+  REQUIRE(sentencepiece::SentencePieceTrainer::Train(options, &iterator, &model).ok());
+  return model;
+}
+
+const IceTokenizer& tokenizer() {
+  static const IceTokenizer trained = [] {
+    const test::Folder folder;
+    test::write(folder / "ice_text.model", train());
+    return IceTokenizer::load(folder / "ice_text.model");
+  }();
+  return trained;
+}
+
+bool contains(const Tokens& tokens, std::int32_t token) { return std::find(tokens.begin(), tokens.end(), token) != tokens.end(); }
+
+}  // namespace
+
+TEST_CASE("ids of text begin at 20000, and special ids are GLM-130B's") {
+  for (const char* text : {"install the package", "安装软件包 系统", "hello, world?"}) {
+    const Tokens tokens = tokenizer().encode(text);
+    REQUIRE_FALSE(tokens.empty());
+    for (const std::int32_t token : tokens) CHECK((token >= 20005 && token < 20200));
+    CHECK(tokenizer().decode(tokens) == text);
+  }
+  CHECK(tokenizer().special() == glm_130b_tokens);
+  CHECK(tokenizer().size() == 150008);
+}
+
+TEST_CASE("newlines are white space unless they are to be kept; a literal <n> always is one") {
+  CHECK(tokenizer().decode(tokenizer().encode("abc\nhi")) == "abc hi");
+  CHECK_FALSE(contains(tokenizer().encode("abc\nhi"), 20004));
+  const Tokens kept = tokenizer().encode("abc\nhi", Newlines::keep);
+  CHECK(contains(kept, 20004));
+  CHECK(kept == tokenizer().encode("abc<n>hi"));
+  CHECK(tokenizer().decode(kept) == "abc\nhi");
+  CHECK(tokenizer().decode(tokenizer().encode("abc\n\n\nhi", Newlines::keep)) == "abc\n\n\nhi");
+}
+
+TEST_CASE("the model's own normaliser: wide punctuation becomes narrow, runs of spaces one") {
+  CHECK(tokenizer().encode("hello， world？") == tokenizer().encode("hello, world?"));
+  CHECK(tokenizer().encode("hello \t  world") == tokenizer().encode("hello world"));
+}
+
+TEST_CASE("a prompt is read as the original's command line reads it") {
+  const auto join = [](std::initializer_list<Tokens> parts) {
+    Tokens all;
+    for (const Tokens& part : parts) all.insert(all.end(), part.begin(), part.end());
+    return all;
+  };
+  const auto text = [](const char* words) { return tokenizer().encode(words); };
+  CHECK(tokenizer().encode_prompt("hello [MASK] world") == join({text("hello "), {150000}, text(" world"), {20002}}));
+  CHECK(tokenizer().encode_prompt("hello [gMASK]") == join({text("hello "), {150001}}));
+  CHECK(tokenizer().encode_prompt("[sMASK] world [MASK]") == join({{150002}, text(" world "), {150000}}));
+  CHECK(tokenizer().encode_prompt("hello") == join({text("hello"), {150001}}));
+  CHECK(tokenizer().encode_prompt("hello [MASK]\n").back() == 20002);  // the text does not end in the mask
+}
+
+TEST_CASE("text is detokenised around special ids, and ids that no text has are left out") {
+  Tokens tokens = tokenizer().encode("hello");
+  for (const std::int32_t special : {150001, 150004}) tokens.push_back(special);
+  for (const std::int32_t token : tokenizer().encode("world")) tokens.push_back(token);
+  tokens.push_back(20002);
+  CHECK(tokenizer().detokenize(tokens) == "hello[[gMASK]][sop]world[</s>]");
+  CHECK(tokenizer().decode(tokens) == "hello[gMASK]world");
+  CHECK(tokenizer().detokenize(Tokens{150000, 150002, 150003, 150005, 150006, 150007}) == "[[MASK]][[sMASK]][eod][eop][ENC][dBLOCK]");
+  const Tokens strange{-1, 0, 19999, 20001, 20003, 20300, 149999, 150008, 150527, 2147483647};
+  CHECK(tokenizer().detokenize(strange).empty());
+  CHECK(tokenizer().decode(strange).empty());
+  tokens = tokenizer().encode("hello world");
+  tokens.insert(tokens.begin() + 1, strange.begin(), strange.end());
+  CHECK(tokenizer().decode(tokens) == "hello world");
+  CHECK(tokenizer().decode(Tokens{}).empty());
+}
+
+TEST_CASE("what is not icetk's model, and what is no UTF-8, is told") {
+  const test::Folder folder;
+  const std::string path = folder / "x.model";
+  test::write(path, "not a model");
+  CHECK_THROWS_WITH(IceTokenizer::load(path), Catch::Matchers::Contains("is no SentencePiece model"));
+  test::write(path, train("[MASK]"));
+  CHECK_THROWS_WITH(IceTokenizer::load(path), Catch::Matchers::Contains("but not icetk's"));
+  CHECK_THROWS_WITH(IceTokenizer::load("nowhere.model"), Catch::Matchers::Contains("nowhere.model"));
+  CHECK_THROWS_WITH(tokenizer().encode("ab\xff"), Catch::Matchers::Contains("not UTF-8 at byte 2"));
+}
+
+TEST_CASE("icetk's public vectors") {  // spec 3
+  const char* path = std::getenv("GOLEM_ICE_TEXT_MODEL");
+  if (!path) {
+    WARN("left out: GOLEM_ICE_TEXT_MODEL does not name icetk's ice_text.model");
+    return;
+  }
+  const IceTokenizer ice = IceTokenizer::load(path);
+  CHECK(ice.encode("Hello World! I am icetk.") == Tokens{39316, 20932, 20035, 20115, 20344, 22881, 35955, 20007});
+  CHECK(ice.encode("你好世界！这里是 icetk。") == Tokens{20005, 94874, 84097, 20035, 94947, 22881, 35955, 83823});
+  CHECK(ice.decode(ice.encode("Hello World! I am icetk.")) == "Hello World! I am icetk.");
+  CHECK(ice.decode(ice.encode("abc\nhi")) == "abc hi");
+  CHECK(ice.decode(ice.encode("abc\nhi", Newlines::keep)) == "abc\nhi");
+  const std::pair<std::int32_t, const char*> pieces[]{{20006, ","}, {20007, "."}, {20012, ":"}, {20027, ";"}, {20031, "?"}, {20035, "!"}, {83823, "。"}, {145670, "…"}, {145803, "α"}, {20100, "the"}, {20200, "This"}};
+  for (const auto& [token, text] : pieces) CHECK(ice.decode({&token, 1}) == text);
+}
