@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "golem/comm/tcp.hpp"
+#include "golem/comm/tcp.hpp"
 #include "golem/golem.hpp"
 #ifdef GOLEM_EXAMPLES_MPI
 #include "golem/comm/mpi.hpp"
@@ -57,7 +58,8 @@ struct Asked {
   std::optional<std::vector<std::int32_t>> tokens = {};
 };
 
-Asked next_text(examples::TextSource& source, const golem::Tokenizer& tokenizer, golem::World& world) {
+template <class TokenizerType>
+Asked next_text(examples::TextSource& source, const TokenizerType& tokenizer, golem::World& world) {
   Asked asked;
   world.note(0, "waiting for a text");
   while (world.rank() == 0 && !asked.tokens) {
@@ -74,39 +76,51 @@ Asked next_text(examples::TextSource& source, const golem::Tokenizer& tokenizer,
   return asked;
 }
 
-void print_answers(golem::Filled filled, const examples::NamedText& asked, const GenerateOptions& options, const golem::Tokenizer& tokenizer) {
+// A line of JSON for the best answer, or for all; and the file of them, a line each.
+template <class TokenizerType>
+void print_answers(std::vector<golem::Filled> filled, const examples::NamedText& asked, const GenerateOptions& options, const TokenizerType& tokenizer) {
   std::fprintf(stderr, "\n");
-  if (filled.text.back() == tokenizer.special().eos) filled.text.pop_back();
-  const std::string text = tokenizer.decode(filled.text);
-  nlohmann::ordered_json answers = nlohmann::json::array();
-  for (const auto& answer : filled.answers) answers.push_back(tokenizer.decode(answer));
-  std::printf("%s\n", nlohmann::ordered_json{{"text", text}, {"answers", answers}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  std::string file;
+  for (std::size_t i = 0; i < filled.size(); ++i) {
+    golem::Filled& one = filled[i];
+    if (one.text.back() == tokenizer.special().eos) one.text.pop_back();
+    const std::string text = tokenizer.decode(one.text);
+    file += text + "\n";
+    if (i > 0 && !options.all_beams) continue;
+    nlohmann::ordered_json answers = nlohmann::json::array();
+    for (const auto& answer : one.answers) answers.push_back(tokenizer.decode(answer));
+    std::printf("%s\n", nlohmann::ordered_json{{"text", text}, {"answers", answers}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  }
   std::fflush(stdout);
-  if (!options.output.empty()) golem::write_whole(answers_file(options, asked), "answers", text + "\n");
+  if (!options.output.empty()) golem::write_whole(answers_file(options, asked), "answers", file);
 }
 
 // Answers texts until there are none. Rank 0 reads and prints; every rank computes.
-template <class EngineType>
-Figures answer_texts(EngineType& engine, examples::TextSource source, const GenerateOptions& options, const golem::Tokenizer& tokenizer, golem::World& world) {
+template <class EngineType, class TokenizerType>
+Figures answer_texts(EngineType& engine, examples::TextSource source, const GenerateOptions& options, const TokenizerType& tokenizer, golem::World& world) {
   Figures figures;
   const bool leads = world.rank() == 0;
   for (Asked asked = next_text(source, tokenizer, world); asked.tokens; asked = next_text(source, tokenizer, world)) {
     const Clock::time_point begin = Clock::now();
     examples::TokenStream stream(tokenizer);
     world.note(0, "generating");
-    golem::Filled filled;
+    std::vector<golem::Filled> filled;
+    const auto show = [&](std::int32_t token) {
+      if (leads) stream.show(token);
+      return true;
+    };
     try {
-      filled = golem::fill_blanks(engine, *asked.tokens, options.sampling, tokenizer.special(), [&](std::int32_t token) {
-        ++figures.tokens;
-        if (leads) stream.show(token);
-        return true;
-      });
+      if (options.searches()) filled = golem::fill_blanks(engine, *asked.tokens, options.search, tokenizer.special());
+      else filled.push_back(golem::fill_blanks(engine, *asked.tokens, options.sampling, tokenizer.special(), show));
     } catch (const golem::Error& error) {  // all ranks find it: the text is too long, or not of this tokenizer
       if (!options.interactive()) world.all().end_run(error.what());
       if (leads) std::fprintf(stderr, "%s\n", error.what());
       continue;
     }
-    figures.seconds += seconds_since(begin), ++figures.texts, figures.blanks += static_cast<std::int64_t>(filled.answers.size());
+    figures.seconds += seconds_since(begin), ++figures.texts;
+    if (!filled.empty()) figures.blanks += static_cast<std::int64_t>(filled.front().answers.size());
+    for (const golem::Filled& one : filled)
+      for (const auto& answer : one.answers) figures.tokens += static_cast<std::int64_t>(answer.size());
     if (leads) print_answers(std::move(filled), asked.text, options, tokenizer);
   }
   return figures;
@@ -118,7 +132,7 @@ void read_weights(EngineType& engine, const GenerateOptions& options, golem::Wor
   for (int turn = 0; turn < (options.sequential ? world.all().size() : 1); ++turn) {
     if (!options.sequential || turn == world.rank()) {
       world.note(0, "reading weights");
-      const auto source = examples::open_weights<M>(options.checkpoint);
+      const auto [files, source] = examples::open_weights<M>(options.checkpoint, options.precision == "fp16" ? 0 : options.precision == "int8" ? 8 : 4, world.all().size(), world.rank());
       golem::require(!options.stored || source->has("transformer.layers.0.attention.query_key_value.weight_scale"), "the weights in '", options.checkpoint,
                      "' are not quantised: leave --from-quantized-checkpoint away");
       engine.load_weights(*source);
@@ -136,10 +150,10 @@ int capacity_of(const GenerateOptions& options) {
 template <class M, class P, int Tp>
 void generate(const GenerateOptions& options, golem::World& world) {
   const Clock::time_point begin = Clock::now();
-  const golem::Tokenizer tokenizer = golem::Tokenizer::load(options.tokenizer.empty() ? options.checkpoint + "/tokenizer.model" : options.tokenizer);
+  const auto tokenizer = examples::TokenizerOf<M>::type::load(options.tokenizer.empty() ? options.checkpoint + "/tokenizer.model" : options.tokenizer);
   golem::require(tokenizer.size() <= M::config.vocab, "the tokenizer has ", tokenizer.size(), " pieces, and the model a vocabulary of ", M::config.vocab, ": give the model's own tokenizer");
   golem::cpu::Device device({.threads = examples::threads_of(options.threads, Tp)});
-  golem::Engine<M, P, golem::Layout{.tp = Tp}> engine(device, world, {.capacity = capacity_of<M>(options)});
+  golem::Engine<M, P, golem::Layout{.tp = Tp}> engine(device, world, {.sequences = options.sequences(), .capacity = capacity_of<M>(options)});
   read_weights<M>(engine, options, world);
   const double loading = seconds_since(begin);
   world.all().barrier();
@@ -160,19 +174,19 @@ using Job = void (*)(const GenerateOptions&, golem::World&);
 // That job, where the machine has the memory for it.
 template <class M, class P, int Tp>
 Job checked_job(const GenerateOptions& options) {
-  const golem::InferenceMemory memory = golem::plan_inference<M, P>(1, capacity_of<M>(options), Tp);
+  const golem::InferenceMemory memory = golem::plan_inference<M, P>(options.sequences(), capacity_of<M>(options), Tp);
   examples::check_memory(golem::sentence(options.model, " in ", options.precision), memory.total(), golem::read_environment().ranks > 1 ? 1 : Tp);
   return generate<M, P, Tp>;
 }
 
-// The engine of that model, precision and degree.
+// The engine of that model, precision and degree, which rounds where the original does (spec 1.3).
 Job job_of(const GenerateOptions& options) {
   Job job = nullptr;
   examples::with_glm_130b(options.model, [&]<class M>() {
     examples::with_tensor_degree<M>(options.tp, [&]<int Tp>() {
-      if (options.precision == "fp16") job = checked_job<M, golem::fp16, Tp>(options);
-      else if (options.precision == "int8") job = checked_job<M, golem::quantized<golem::Quant{.bits = 8}, golem::fp16>, Tp>(options);
-      else if (options.precision == "int4") job = checked_job<M, golem::quantized<golem::Quant{.bits = 4}, golem::fp16>, Tp>(options);
+      if (options.precision == "fp16") job = checked_job<M, golem::fp16_exact, Tp>(options);
+      else if (options.precision == "int8") job = checked_job<M, golem::quantized<golem::Quant{.bits = 8}, golem::fp16_exact>, Tp>(options);
+      else if (options.precision == "int4") job = checked_job<M, golem::quantized<golem::Quant{.bits = 4}, golem::fp16_exact>, Tp>(options);
       else golem::fail("--precision takes fp16, int8 or int4, not '", options.precision, "'");
     });
   });

@@ -2,21 +2,35 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
-#include <fstream>
 #include <iostream>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "golem/comm/world.hpp"
+#include "golem/config/presets.hpp"
 #include "golem/core/error.hpp"
 #include "golem/core/utf8.hpp"
 #include "golem/data/documents.hpp"
 #include "golem/data/tokenizer.hpp"
+#include "golem/data/tokenizer_icetk.hpp"
+#include "golem/infer/prompt.hpp"
 
 namespace examples {
+
+/// GLM-130B's tokenizer is icetk; its sibling's one of golem's.
+template <class M>
+struct TokenizerOf {
+  using type = golem::Tokenizer;
+};
+template <>
+struct TokenizerOf<golem::glm_130b> {
+  using type = golem::IceTokenizer;
+};
 
 struct NamedText {
   std::string id, text;
@@ -63,14 +77,15 @@ class TextSource {
 
 /// The tokens that the original's program makes of a text (spec 2.2): a text without a mask is continued, and one that does not end
 /// in a mask ends in eos.
-inline std::vector<std::int32_t> original_tokens(const golem::Tokenizer& tokenizer, const std::string& text, golem::Newlines newlines) {
+template <class TokenizerType>
+std::vector<std::int32_t> original_tokens(const TokenizerType& tokenizer, const std::string& text, golem::Newlines newlines) {
   golem::require_text(text, "the text");
   const golem::SpecialTokens& special = tokenizer.special();
   std::vector<std::int32_t> tokens = tokenizer.encode_prompt(text, newlines);
   golem::require(!tokens.empty(), "a text without a token has nothing to go on: give it some text, or a blank in some text");
   if (golem::next_mask(tokens, special) < 0) tokens.push_back(special.gmask);
   const std::int32_t last = tokens.back();
-  if (last != special.mask && last != special.gmask && last != special.smask) tokens.push_back(special.eos);
+  if (last != special.mask && last != special.gmask && last != special.smask && last != special.eos) tokens.push_back(special.eos);
   return tokens;
 }
 
@@ -87,9 +102,10 @@ inline std::optional<std::vector<std::int32_t>> share(golem::World& world, const
 }
 
 /// Shows text on standard error as its tokens come, whole characters at a time.
+template <class TokenizerType>
 class TokenStream {
  public:
-  explicit TokenStream(const golem::Tokenizer& tokenizer) : tokenizer_(&tokenizer) {}
+  explicit TokenStream(const TokenizerType& tokenizer) : tokenizer_(&tokenizer) {}
   void show(std::int32_t token) {
     tokens_.push_back(token);
     const std::string text = tokenizer_->decode(tokens_);
@@ -100,7 +116,7 @@ class TokenStream {
   }
 
  private:
-  const golem::Tokenizer* tokenizer_;
+  const TokenizerType* tokenizer_;
   std::vector<std::int32_t> tokens_;
   std::size_t shown_ = 0;
 };

@@ -224,6 +224,12 @@ TEST_CASE("quantised while converting: each rank's rows have their own scales, a
     std::vector<std::uint8_t> bytes(48 * 12);
     weights.read({.name = name, .type = DType::i8, .shape = {48, 12}, .data = bytes.data(), .bytes = bytes.size()});
     CHECK(std::memcmp(packed.data, bytes.data(), bytes.size()) == 0);
+    golem::TensorState rows{.name = name, .type = DType::i8, .shape = {48, 36}, .data = bytes.data(), .bytes = 5 * 12};  // of the full one, rows 7 to 11
+    rows.slice = golem::Slice{.rows = {{0, 48}, {}}, .columns = {rank * 12, 12}, .elements = {7 * 12, 5 * 12}};
+    weights.read(rows);
+    CHECK(std::memcmp(packed.data + 7 * 12, bytes.data(), 5 * 12) == 0);
+    rows.slice->columns.begin = (rank + 1) % tp * 12;
+    CHECK(has(error_of([&] { weights.read(rows); }), "can have no more than its own"));
     CHECK(has(error_of([&] {
                 weights.read({.name = name, .type = DType::i8, .shape = {48, 24}, .data = bytes.data(), .bytes = 48 * 24});
               }),

@@ -63,7 +63,9 @@ echo "-- what goes wrong is told"
 refuse "--bminf" "${generate[@]}" --bminf --text x
 refuse "takes 8 or 4" "${generate[@]}" --quantization-bit-width 5 --text x
 refuse "are not quantised" "${generate[@]}" --quantization-bit-width 8 --from-quantized-checkpoint --text x
-refuse "BaseStrategy" "${generate[@]}" --sampling-strategy Greedy --text x
+"${generate[@]}" --tp 1 --sampling-strategy BeamSearchStrategy --num-beams 3 --print-all-beams --text 'a [MASK] of text' >beams 2>log || { cat log; fail "beams"; }
+[ "$(wc -l <beams)" = 4 ] || fail "three beams make three lines and one: $(cat beams)"
+refuse "BaseStrategy or BeamSearchStrategy" "${generate[@]}" --sampling-strategy Greedy --text x
 refuse "shorten the text" "${generate[@]}" --tp 2 --text "$(head -c 2000 text/README.md | tr '\n' ' ')"
 refuse "has no tab" "${generate[@]}" --input-source "$source/README.md" --with-id
 refuse "GiB on each rank" "$bin/glm130b_generate" --checkpoint run --tp 1 --text x

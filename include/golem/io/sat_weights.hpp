@@ -48,8 +48,12 @@ class SatWeights : public TensorSource {
     const bool scale = model_.bits > 0 && wanted.name.ends_with("_scale");
     const auto found = parameters_.find(scale ? wanted.name.substr(0, wanted.name.size() - 6) : wanted.name);
     require(found != parameters_.end(), where, ": no GLM of this shape has it");
-    if (model_.bits > 0 && found->second.quantized) return read_stored(wanted, where);
     const Parameter& p = found->second;
+    if (model_.bits > 0 && p.quantized) {
+      Parameter packed = p;
+      packed.columns = scale ? 0 : p.columns * model_.bits / 8;
+      return read_stored(wanted, packed, where);
+    }
     std::vector<std::int64_t> full{p.rows}, local{p.local_rows(tp_)};
     if (p.columns > 0) full.push_back(p.columns), local.push_back(p.local_columns(tp_));
     require(wanted.shape == (wanted.slice ? full : local), where, ": it is of shape ", safetensors::shape_text(wanted.slice ? full : local),
@@ -87,18 +91,28 @@ class SatWeights : public TensorSource {
     return *tensor;
   }
 
-  /// A quantised matrix or its scales, as this rank's shard has them.
-  void read_stored(const TensorState& wanted, std::string_view where) const {
+  /// A quantised matrix or its scales, as this rank's shard has them; or a slice of the full one, which must lie in this rank's part.
+  void read_stored(const TensorState& wanted, const Parameter& p, std::string_view where) const {
     const SatShard& shard = checkpoint_->shard(rank_);
     const SatTensor* const tensor = shard.find(wanted.name);
     require(tensor, where, ": '", shard.path(), "' does not have it");
-    require(!wanted.slice && tensor->shape == wanted.shape && tensor->type == wanted.type, where, ": in '", shard.path(), "' it is ",
-            name_of(tensor->type), " ", safetensors::shape_text(tensor->shape), ", expected ", name_of(wanted.type), " ",
+    std::vector<std::int64_t> full{p.rows}, local{p.local_rows(tp_)};
+    if (p.columns > 0) full.push_back(p.columns), local.push_back(p.local_columns(tp_));
+    require(tensor->shape == local && wanted.shape == (wanted.slice ? full : local) && tensor->type == wanted.type, where, ": in '", shard.path(),
+            "' it is ", name_of(tensor->type), " ", safetensors::shape_text(tensor->shape), ", expected ", name_of(wanted.type), " ",
             safetensors::shape_text(wanted.shape), "; it was quantised to ", model_.bits, " bits");
-    require(static_cast<std::uint64_t>(tensor->extent.size()) * static_cast<std::uint64_t>(size_of(tensor->type)) == wanted.bytes, where,
-            ": memory of ", wanted.bytes, " bytes for ", tensor->extent.size(), " elements");
-    SatShard::for_each_run(*tensor, 0, tensor->extent.size(),
-                           [&](const std::byte* bytes, std::int64_t at, std::int64_t count) { copy(wanted, at, *tensor, bytes, count, rank_); });
+    const Slice own = slice_of(p, tp_, rank_, 0, p.local_size(tp_)), slice = wanted.slice.value_or(own);
+    check_slice(slice, matrix_extent(full, where), where);
+    require(static_cast<std::uint64_t>(slice.size()) * static_cast<std::uint64_t>(size_of(tensor->type)) == wanted.bytes, where,
+            ": memory of ", wanted.bytes, " bytes for ", slice.size(), " elements");
+    std::int64_t found = 0;
+    for_each_shared(SliceBlocks(own), SliceBlocks(slice), [&](std::int64_t from, std::int64_t at, std::int64_t count) {
+      SatShard::for_each_run(*tensor, from, count, [&](const std::byte* bytes, std::int64_t element, std::int64_t elements) {
+        copy(wanted, at + element - from, *tensor, bytes, elements, rank_);
+      });
+      found += count;
+    });
+    require(found == slice.size(), where, ": each rank's part was quantised by itself, and rank ", rank_, " can have no more than its own");
     shard.archive().file().release(tensor->data, static_cast<std::size_t>(tensor->reach * size_of(tensor->type)));
   }
 
