@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 # In:  golem_include     the folder of the headers
-#      golem_components  which of io, tokenizer, mpi, cuda are wanted
+#      golem_components  which of io, tokenizer, mpi, cuda, nccl are wanted
 #      golem_scope       GLOBAL or nothing
 # Out: golem_found, golem_not_found: lists, for a summary; the second says why, and what to do.
 list(PREPEND CMAKE_MODULE_PATH ${CMAKE_CURRENT_LIST_DIR})
@@ -74,7 +74,7 @@ if(mpi IN_LIST golem_components AND NOT TARGET golem::mpi)
   endif()
 endif()
 
-if(cuda IN_LIST golem_components AND NOT TARGET golem::cuda)
+if((cuda IN_LIST golem_components OR nccl IN_LIST golem_components) AND NOT TARGET golem::cuda)
   if(DEFINED GOLEM_CUDA AND NOT GOLEM_CUDA)
     list(APPEND golem_not_found "golem::cuda: GOLEM_CUDA is off")
   else()
@@ -87,6 +87,17 @@ if(cuda IN_LIST golem_components AND NOT TARGET golem::cuda)
     else()
       list(APPEND golem_not_found "golem::cuda: no CUDA toolkit of version 12 or later with cuBLASLt")
     endif()
+  endif()
+endif()
+
+if(nccl IN_LIST golem_components AND TARGET golem::cuda AND NOT TARGET golem::nccl)
+  find_package(NCCL QUIET)
+  if(NCCL_FOUND)
+    add_library(golem::nccl INTERFACE IMPORTED ${golem_scope})
+    target_link_libraries(golem::nccl INTERFACE golem::cuda NCCL::NCCL)
+    list(APPEND golem_found "golem::nccl (NCCL ${NCCL_VERSION})")
+  else()
+    list(APPEND golem_not_found "golem::nccl, for ranks with a GPU each: no NCCL (nccl.h and libnccl; -DCMAKE_PREFIX_PATH says where)")
   endif()
 endif()
 

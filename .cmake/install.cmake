@@ -13,5 +13,5 @@ configure_file(.cmake/golem.pc.in golem.pc @ONLY)
 
 install(DIRECTORY include/golem DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(FILES ${PROJECT_BINARY_DIR}/golem-config.cmake ${PROJECT_BINARY_DIR}/golem-config-version.cmake
-  .cmake/golem-targets.cmake .cmake/FindOneDNN.cmake .cmake/FindSentencePiece.cmake DESTINATION ${package})
+  .cmake/golem-targets.cmake .cmake/FindNCCL.cmake .cmake/FindOneDNN.cmake .cmake/FindSentencePiece.cmake DESTINATION ${package})
 install(FILES ${PROJECT_BINARY_DIR}/golem.pc DESTINATION ${pkgconfig})

@@ -99,8 +99,9 @@ struct RunData {
   golem::Corpus training;
   std::optional<golem::Corpus> validation;
   std::optional<golem::InstructionSet> instructions, former;
+  golem::Words words;  // whose borders blanks keep to, where asked for
 
-  explicit RunData(const RunFolder& run) : training(run.training_rows()) {
+  RunData(const PretrainOptions& options, const RunFolder& run, const golem::Tokenizer& tokenizer) : training(run.training_rows()), words(options.whole_words ? tokenizer.words() : golem::Words()) {
     if (exists(run.validation_rows())) validation.emplace(run.validation_rows());
     if (exists(run.instructions())) instructions.emplace(run.instructions());
     if (exists(run.former_instructions())) former.emplace(run.former_instructions());
@@ -108,7 +109,7 @@ struct RunData {
 
   golem::LoaderOptions loading(const PretrainOptions& options, int rank, int ranks) const {
     return {.seed = options.seed, .rank = rank, .ranks = ranks, .order = row_order(options.order), .instructions = instructions ? &*instructions : nullptr,
-            .former = former ? &*former : nullptr, .mix = instruction_mix(options)};
+            .former = former ? &*former : nullptr, .mix = instruction_mix(options), .words = words};
   }
 
   // The rows that are held out, in an order that is always the same.
@@ -116,7 +117,7 @@ struct RunData {
     const bool is_split = row_order(options.order) == golem::RowOrder::glm_130b;
     golem::require(is_split || validation, "the run has no rows for validation: it was begun with --order original; go on with that");
     return {is_split ? training : *validation, recipe, special,
-            {.order = is_split ? golem::RowOrder::glm_130b : golem::RowOrder::stored, .part = golem::Glm130bRows::Part::validation}};
+            {.order = is_split ? golem::RowOrder::glm_130b : golem::RowOrder::stored, .part = golem::Glm130bRows::Part::validation, .words = words}};
   }
 };
 

@@ -16,9 +16,11 @@
 namespace examples {
 
 struct PretrainOptions {
+  std::string job = "pretrain";  // the program's name
   std::string corpus, held_out, out = "run", model = "small", precision = "auto", tokenizer, resume;
-  std::int64_t steps = 4000, batch = 4, warmup = 200, save_every = 0, validate_every = 250, keep = 2, keep_every = 0;
+  std::int64_t steps = 4000, batch = 4, warmup = 200, save_every = 0, validate_every = 250, validation_rows = 128, keep = 2, keep_every = 0;
   int micro_batch = 4, threads = 0;
+  bool whole_words = false;
   double peak = 1.5e-3, min = 1e-5, beta2 = 0.999, weight_decay = 0.1, clip = 1.0, shrink = 1.0;
   std::uint64_t seed = 1234;
   std::string sentinel = "report", recompute = "none";
@@ -44,15 +46,6 @@ inline golem::SentinelConfig::Action sentinel_action(const std::string& name) {
   if (name == "skip") return Action::skip;
   if (name == "roll-back") return Action::roll_back;
   golem::fail("--sentinel takes report, skip or roll-back, not '", name, "'");
-}
-
-inline golem::Recompute recompute_named(const std::string& name) {
-  using golem::Recompute;
-  if (name == "none") return Recompute::none;
-  if (name == "attention") return Recompute::attention;
-  if (name == "block") return Recompute::block;
-  if (name == "block-split") return Recompute::block_split;
-  golem::fail("--recompute takes none, attention, block or block-split, not '", name, "'");
 }
 
 inline golem::RowOrder row_order(const std::string& name) {
@@ -81,20 +74,56 @@ inline golem::TrainingConfig training_config(const PretrainOptions& o) {
           .clip = o.clip,
           .shrink = {.alpha = o.shrink},
           .sentinel = {.action = sentinel_action(o.sentinel)},
-          .recompute = recompute_named(o.recompute),
+          .recompute = golem::recompute_named(o.recompute),
           .schedule = golem::schedule_named(o.schedule),
           .chunks = o.chunks,
           .zero = o.zero,
           .check_every = o.check_every};
 }
 
-inline void add_options(CLI::App& app, PretrainOptions& o) {
+/// Of a run's files, and how it is watched.
+inline void add_file_options(CLI::App& app, PretrainOptions& o) {
   app.add_option("--corpus", o.corpus, "folder of UTF-8 text files to learn from");
   app.add_option("--held-out", o.held_out, "folder of text that is only measured: bits per byte before and after");
   app.add_option("--out", o.out, "the run's folder: tokenizer, rows, checkpoints, metrics.jsonl, loss.svg")->capture_default_str();
+  app.add_option("--tokenizer", o.tokenizer, "a SentencePiece model for GLM, instead of training one");
+  app.add_option("--threads", o.threads, "of each rank; 0: its share of the machine, or OMP_NUM_THREADS")->capture_default_str();
+  app.add_option("--keep", o.keep, "checkpoints that stay; 0: all")->capture_default_str();
+  app.add_option("--keep-every", o.keep_every, "checkpoints whose step is a multiple stay for good; 0: none")->capture_default_str();
+  app.add_option("--sentinel", o.sentinel, "at a spike of the gradient: report, skip or roll-back")->capture_default_str();
+  app.add_option("--resume", o.resume, "go on from a checkpoint's folder, or auto: the latest in --out");
+  app.add_option("--deadline", o.deadline, "seconds that a rank may do one thing before the run counts as stalled; 0: for ever")->capture_default_str();
+}
+
+/// Of the samples.
+inline void add_row_options(CLI::App& app, PretrainOptions& o) {
+  auto* rows = app.add_option_group("rows", "what samples are made of");
+  rows->add_option("--order", o.order, "golem: every row once an epoch, in a new order each; original: GLM-130B's draws, blanks and split of the corpus")->capture_default_str();
+  rows->add_option("--instructions", o.instructions, "JSONL file of {\"text\": ..., \"target\": ...} lines that are mixed among the rows; a resumed run that had none begins with them");
+  rows->add_option("--instruction-part", o.instruction_part, "of the rows")->capture_default_str();
+  rows->add_option("--instruction-from", o.instruction_from, "step that they begin after")->capture_default_str()->check(CLI::NonNegativeNumber);
+  rows->add_option("--instruction-ramp", o.instruction_ramp, "steps over which their part grows from 0")->capture_default_str()->check(CLI::NonNegativeNumber);
+  rows->add_option("--former-instructions", o.former_instructions, "with --order original: the set that --instructions replaces along the ramp");
+}
+
+/// Of a run that goes on.
+inline void add_lever_options(CLI::App& app, PretrainOptions& o) {
+  auto* levers = app.add_option_group("levers", "changes to a resumed run, each written to its log");
+  levers->add_option("--new-peak-lr", o.new_peak, "highest learning rate from here on");
+  levers->add_option("--new-min-lr", o.new_min, "last learning rate from here on");
+  levers->add_option("--rewarm", o.rewarm, "steps over which the learning rate warms up again");
+  levers->add_option("--new-shrink", o.new_shrink, "embedding-gradient shrink from here on");
+  levers->add_option("--new-shrink-ramp", o.new_shrink_ramp, "steps over which it rises to 1");
+  levers->add_option("--reshuffle", o.reshuffle, "another seed of the order of rows");
+  levers->add_option("--skip-rows", o.skip_rows, "rows of data that are passed over");
+}
+
+/// The options of pretrain.
+inline void add_options(CLI::App& app, PretrainOptions& o) {
+  add_file_options(app, o);
   app.add_option("--model", o.model, "tiny (2 x 64) or small (4 x 192)")->capture_default_str();
   app.add_option("--precision", o.precision, "fp32, bf16 (with fp32 master weights), or auto: what this processor is faster in")->capture_default_str();
-  app.add_option("--tokenizer", o.tokenizer, "a SentencePiece model for GLM, instead of training one");
+  app.add_flag("--whole-words", o.whole_words, "blanks are stretched to whole words; without it they are of any tokens, as GLM-130B's");
   app.add_option("--steps", o.steps, "optimizer steps in all")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--batch", o.batch, "rows of a step")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--micro-batch", o.micro_batch, "rows computed at once")->capture_default_str()->check(CLI::PositiveNumber);
@@ -106,21 +135,11 @@ inline void add_options(CLI::App& app, PretrainOptions& o) {
   app.add_option("--clip", o.clip, "largest gradient norm")->capture_default_str();
   app.add_option("--shrink", o.shrink, "embedding-gradient shrink; GLM-130B: 0.1")->capture_default_str();
   app.add_option("--seed", o.seed, "of weights and data order")->capture_default_str();
-  app.add_option("--threads", o.threads, "of each rank; 0: its share of the machine, or OMP_NUM_THREADS")->capture_default_str();
   app.add_option("--save-every", o.save_every, "steps; 0: at the end")->capture_default_str();
-  app.add_option("--keep", o.keep, "checkpoints that stay; 0: all")->capture_default_str();
-  app.add_option("--keep-every", o.keep_every, "checkpoints whose step is a multiple stay for good; 0: none")->capture_default_str();
   app.add_option("--validate-every", o.validate_every, "steps")->capture_default_str();
-  app.add_option("--sentinel", o.sentinel, "at a spike of the gradient: report, skip or roll-back")->capture_default_str();
-  app.add_option("--recompute", o.recompute, "what the backward pass computes again instead of keeping: none, attention, block, or block-split (block inputs cut over tensor ranks)")->capture_default_str();
-  app.add_option("--resume", o.resume, "go on from a checkpoint's folder, or auto: the latest in --out");
-  auto* rows = app.add_option_group("rows", "what samples are made of");
-  rows->add_option("--order", o.order, "golem: every row once an epoch, in a new order each; original: GLM-130B's draws, blanks and split of the corpus")->capture_default_str();
-  rows->add_option("--instructions", o.instructions, "JSONL file of {\"text\": ..., \"target\": ...} lines that are mixed among the rows; a resumed run that had none begins with them");
-  rows->add_option("--instruction-part", o.instruction_part, "of the rows")->capture_default_str();
-  rows->add_option("--instruction-from", o.instruction_from, "step that they begin after")->capture_default_str()->check(CLI::NonNegativeNumber);
-  rows->add_option("--instruction-ramp", o.instruction_ramp, "steps over which their part grows from 0")->capture_default_str()->check(CLI::NonNegativeNumber);
-  rows->add_option("--former-instructions", o.former_instructions, "with --order original: the set that --instructions replaces along the ramp");
+  app.add_option("--recompute", o.recompute, "what the backward pass computes again instead of keeping: none, attention, block, or block_split (block inputs cut over tensor ranks)")->capture_default_str();
+  add_row_options(app, o);
+  add_lever_options(app, o);
   auto* ranks = app.add_option_group("ranks", "tp x pp x dp ranks: threads of this process, or the processes that a launcher started (examples/launch.sh)");
   ranks->add_option("--tp", o.layout.tp, "tensor parallel: ranks that share each layer")->capture_default_str()->check(CLI::PositiveNumber);
   ranks->add_option("--pp", o.layout.pp, "pipeline parallel: stages that the layers are cut in")->capture_default_str()->check(CLI::PositiveNumber);
@@ -130,15 +149,6 @@ inline void add_options(CLI::App& app, PretrainOptions& o) {
   ranks->add_option("--chunks", o.chunks, "runs of layers on each pipeline rank; 2 to 4 with interleaved")->capture_default_str();
   ranks->add_option("--zero", o.zero, "1: master weights and moments are cut among the data ranks (ZeRO-1)")->capture_default_str();
   ranks->add_option("--check-every", o.check_every, "steps between comparisons of what ranks hold alike; 0: never")->capture_default_str();
-  ranks->add_option("--deadline", o.deadline, "seconds that a rank may do one thing before the run counts as stalled; 0: for ever")->capture_default_str();
-  auto* levers = app.add_option_group("levers", "changes to a resumed run, each written to its log");
-  levers->add_option("--new-peak-lr", o.new_peak, "highest learning rate from here on");
-  levers->add_option("--new-min-lr", o.new_min, "last learning rate from here on");
-  levers->add_option("--rewarm", o.rewarm, "steps over which the learning rate warms up again");
-  levers->add_option("--new-shrink", o.new_shrink, "embedding-gradient shrink from here on");
-  levers->add_option("--new-shrink-ramp", o.new_shrink_ramp, "steps over which it rises to 1");
-  levers->add_option("--reshuffle", o.reshuffle, "another seed of the order of rows");
-  levers->add_option("--skip-rows", o.skip_rows, "rows of data that are passed over");
 }
 
 }  // namespace examples

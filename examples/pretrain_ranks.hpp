@@ -1,45 +1,25 @@
-// How pretrain's ranks start: each with its command line, which they compare, so that what is wrong with it is told once.
+// What the ranks of a training run compare before they begin, what they do, and what they count.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <CLI/CLI.hpp>
-#include <algorithm>
-#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <thread>
 
-#include "golem/comm/environment.hpp"
 #include "golem/comm/world.hpp"
-#include "golem/cpu/device.hpp"
+#include "golem/config/training.hpp"
+#include "golem/data/blank_recipe.hpp"
 #include "golem/train/trainer_core.hpp"
 #include "golem/version.hpp"
 #include "pretrain_options.hpp"
 
 namespace examples {
 
-struct CommandLine {
-  bool ends = false;  // the program, at once, with this status
-  int status = 0;
-  std::string refused = {};  // why this rank cannot take it; to be thrown where the other ranks learn of it
+/// What the ranks of a run do.
+struct PretrainJob {
+  golem::TrainingConfig training;
+  golem::BlankRecipe recipe = {};
+  void (*run)(const PretrainOptions&, const PretrainJob&, golem::World&) = nullptr;
 };
-
-// Reads the options. A rank that a launcher started says nothing by itself: the others may have been given other words.
-inline CommandLine read_command_line(CLI::App& app, int argc, char** argv, PretrainOptions& options) {
-  const golem::Environment here = golem::read_environment();
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    const bool is_wrong = error.get_exit_code() != 0;  // else it asks for help
-    if (here.ranks > 1 && is_wrong) {
-      options.layout = {.dp = here.ranks};
-      return {.refused = golem::sentence(error.what(), "; --help lists the options")};
-    }
-    return {.ends = true, .status = here.rank == 0 ? app.exit(error) : 0};
-  }
-  if (options.precision == "auto") options.precision = golem::cpu::prefers_bf16() ? "bf16" : "fp32";
-  return {};
-}
 
 // All that the ranks must have in common, but for paths, which may differ from machine to machine.
 inline std::string describe_run(const PretrainOptions& o) {
@@ -48,7 +28,7 @@ inline std::string describe_run(const PretrainOptions& o) {
   return golem::sentence("tp ", layout.tp, ", pp ", layout.pp, ", dp ", layout.dp, ", sequence parallel ", layout.sequence_parallel ? "on, " : "off, ", o.schedule, " of ", o.chunks, " chunks, zero ", o.zero,
                          ", recompute ", o.recompute, ", ", o.precision, ", ", o.steps, " steps of ", o.batch, " rows in micro-batches of ", o.micro_batch, ", rate ", o.peak, " to ", o.min, " after ", o.warmup,
                          ", beta2 ", o.beta2, ", weight decay ", o.weight_decay, ", clip ", o.clip, ", shrink ", o.shrink, ", sentinel ", o.sentinel, ", save every ", o.save_every, ", keep ", o.keep, " and every ",
-                         o.keep_every, ", validate every ", o.validate_every, ", check every ", o.check_every, ", order ", o.order,
+                         o.keep_every, ", validate every ", o.validate_every, ", check every ", o.check_every, o.whole_words ? ", whole words" : "", ", order ", o.order,
                          o.instructions.empty() ? "" : ", instructions", o.former_instructions.empty() ? "" : ", former instructions", ", ", o.instruction_part, " of rows from step ", o.instruction_from, " over ", o.instruction_ramp,
                          o.held_out.empty() ? "" : ", held-out text", o.resume.empty() ? "" : ", resumed",
                          given(", new peak ", o.new_peak), given(", new min ", o.new_min), given(", new shrink ", o.new_shrink), given(", new ramp ", o.new_shrink_ramp), given(", reshuffle ", o.reshuffle),
@@ -69,14 +49,6 @@ inline void check_options(const PretrainOptions& options) {
   golem::require(options.former_instructions.empty() || (options.order == "original" && !options.instructions.empty()),
                  "--former-instructions goes with --order original and the --instructions that replace it: give both, or leave it out");
   golem::require(!options.corpus.empty() || !options.resume.empty(), "give --corpus with a folder of text, or --resume");
-  golem::micro_batches_of(training_config(options), options.layout, options.batch);
-}
-
-// Threads of one rank: what was asked for, else OMP_NUM_THREADS, else its share of the machine.
-inline int threads_of(const PretrainOptions& options) {
-  if (options.threads > 0) return options.threads;
-  if (const char* given = std::getenv("OMP_NUM_THREADS")) return std::max(1, std::atoi(given));
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / options.layout.ranks());
 }
 
 // Calls and bytes along each axis, of this rank.

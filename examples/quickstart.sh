@@ -68,7 +68,7 @@ say "built in $((built - started)) seconds"
 steps=$(((minutes > 3 ? minutes - 3 : 1) * 850))
 bin=build-examples/examples
 say "training"
-$bin/pretrain --corpus "$out/corpus/train" --held-out "$out/corpus/held_out" --out "$out/run" --model small --steps "$steps" --validate-every 300 --threads "$threads" >"$out/pretrain.out"
+$bin/pretrain --corpus "$out/corpus/train" --held-out "$out/corpus/held_out" --out "$out/run" --model small --whole-words --steps "$steps" --validate-every 300 --threads "$threads" >"$out/pretrain.out"
 say "quantising"
 $bin/quantize "$out/run" --out "$out/int8" --bits 8 >&2
 $bin/quantize "$out/run" --out "$out/int4" --bits 4 --group 32 --search >&2

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "golem/core/digest.hpp"
 #include "golem/core/error.hpp"
 #include "golem/data/documents.hpp"
 #include "golem/data/tokenizer.hpp"
@@ -46,6 +47,12 @@ struct HeldOut {
       documents.push_back(tokenizer.encode(document.text));
       bytes.push_back(static_cast<std::int64_t>(document.text.size()));
     }
+  }
+
+  std::string digest() const {
+    golem::Sha256 digest;
+    for (const auto& document : documents) digest.update(document.data(), document.size() * sizeof(std::int32_t));
+    return digest.hex();
   }
 
   /// Every byte once, half a context at a time, as spec 7.5 for the Pile; `nats(batch)` sums the losses of the scored tokens.

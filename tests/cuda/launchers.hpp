@@ -18,21 +18,25 @@ void normalize(Device&, View<T, 2>, std::type_identity_t<View<const T, 2>>, std:
                std::type_identity_t<View<accumulate_t<T>, 1>>, std::type_identity_t<View<accumulate_t<T>, 1>>);
 template <class T>
 void normalize_sum(Device&, View<T, 2>, View<T, 2>, std::type_identity_t<View<const T, 2>>, std::type_identity_t<View<const T, 2>>, double, std::type_identity_t<View<const T, 1>>,
-                   std::type_identity_t<View<const T, 1>>, double, std::type_identity_t<View<accumulate_t<T>, 1>>, std::type_identity_t<View<accumulate_t<T>, 1>>);
+                   std::type_identity_t<View<const T, 1>>, double, std::type_identity_t<View<accumulate_t<T>, 1>>, std::type_identity_t<View<accumulate_t<T>, 1>>,
+                   Rounding = Rounding::once);
 template <class T>
-void add_scaled(Device&, View<T, 2>, std::type_identity_t<View<const T, 2>>, std::type_identity_t<View<const T, 2>>, double);
+void add_scaled(Device&, View<T, 2>, std::type_identity_t<View<const T, 2>>, std::type_identity_t<View<const T, 2>>, double, Rounding = Rounding::once);
+template <class T>
+void add_bias(Device&, View<T, 2>, std::type_identity_t<View<const T, 1>>);
 template <class T>
 void normalize_backward(Device&, View<T, 2>, View<accumulate_t<T>, 1>, View<accumulate_t<T>, 1>, std::type_identity_t<View<const T, 2>>, std::type_identity_t<View<const T, 2>>,
                         std::type_identity_t<View<const T, 1>>, std::type_identity_t<View<const accumulate_t<T>, 1>>, std::type_identity_t<View<const accumulate_t<T>, 1>>,
                         const std::type_identity_t<ResidualGradient<T>>&);
 template <class T>
-void activate(Device&, View<T, 2>, std::type_identity_t<View<const T, 2>>, Ffn);
+void activate(Device&, View<T, 2>, std::type_identity_t<View<const T, 2>>, Ffn, Rounding = Rounding::once);
 template <class T>
 void activate_backward(Device&, View<T, 2>, std::type_identity_t<View<const T, 2>>, std::type_identity_t<View<const T, 2>>, Ffn);
 
 // elements.cu
 template <class T>
-void rotate(Device&, View<T, 4>, std::type_identity_t<View<const accumulate_t<T>, 2>>, std::type_identity_t<View<const accumulate_t<T>, 2>>, View<const std::int32_t, 1>);
+void rotate(Device&, View<T, 4>, std::type_identity_t<View<const accumulate_t<T>, 2>>, std::type_identity_t<View<const accumulate_t<T>, 2>>, View<const std::int32_t, 1>,
+            Rounding = Rounding::once);
 template <class T>
 void rotate_backward(Device&, View<T, 4>, std::type_identity_t<View<const accumulate_t<T>, 2>>, std::type_identity_t<View<const accumulate_t<T>, 2>>, View<const std::int32_t, 1>);
 template <class T>

@@ -16,6 +16,7 @@ const void* const row_ops[]{
     emitted(normalize<T>),
     emitted(normalize_sum<T>),
     emitted(add_scaled<T>),
+    emitted(add_bias<T>),
     emitted(normalize_backward<T>),
     emitted(activate<T>),
     emitted(activate_backward<T>),

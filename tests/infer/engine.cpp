@@ -8,7 +8,7 @@
 
 #include "catch.hpp"
 #include "golem/golem.hpp"
-#include "oracle/transformer.hpp"
+#include "infer/random_weights.hpp"
 #include "train/memory_state.hpp"
 #include "train/models.hpp"
 
@@ -16,42 +16,7 @@ using namespace golem;
 
 namespace {
 
-constexpr SpecialTokens special{.mask = 30, .gmask = 31, .smask = 32, .sop = 33, .eop = 34, .eos = 35, .newline = 36, .pad = 0};
-
-// Random weights by name; biases and norms random too, so that every term counts.
-template <class M>
-struct RandomWeights : TensorSource {
-  oracle::Glm model{.config = M::config, .weights = {}};
-  RandomWeights() {
-    for_each_parameter(M::config, whole(M::config), [&](const Parameter& parameter, int layer) {
-      const std::string name = full_name(parameter, layer);
-      auto& values = model.weights[name];
-      for (std::int64_t i = 0; i < parameter.size(); ++i) {
-        const double shake = 0.3 * Random{3, stream_of(name)}.normal(static_cast<std::uint64_t>(i));
-        values.push_back(static_cast<float>(parameter.init == Init::ones ? 1 + shake : shake));
-      }
-    });
-  }
-  bool has(const std::string& name) const override { return model.weights.contains(name); }
-  void read(const TensorState& tensor) const override {
-    const auto& values = model.weights.at(tensor.name);
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      if (tensor.type == DType::f64) static_cast<double*>(tensor.data)[i] = values[i];
-      else if (tensor.type == DType::f32) static_cast<float*>(tensor.data)[i] = static_cast<float>(values[i]);
-      else static_cast<bfloat16*>(tensor.data)[i] = bfloat16(values[i]);
-    }
-  }
-};
-
-// The row of a prompt with what was generated behind it, as one whole row without a cache.
-Batch whole_row(const Prompt& prompt, const std::vector<std::int32_t>& generated) {
-  Batch batch{.rows = 1, .length = static_cast<int>(prompt.tokens.size() + generated.size())};
-  batch.tokens = prompt.tokens, batch.positions = prompt.positions;
-  for (std::size_t i = 0; i < generated.size(); ++i) batch.tokens.push_back(generated[i]), batch.positions.push_back(prompt.position(static_cast<std::int64_t>(i)));
-  batch.targets.assign(batch.tokens.size(), -1);
-  batch.windows = {{0, batch.length, prompt.prefix()}}, batch.first_window = {0, 1}, batch.tasks = {Task::blank};
-  return batch;
-}
+using tests::RandomWeights, tests::special, tests::whole_row;
 
 }  // namespace
 

@@ -63,8 +63,8 @@ struct Windows {
   WindowList list() const { return {all.view(), first.view()}; }
 };
 
-inline AttentionOptions options_of(const oracle::AttentionCase& c, float layer_scale = 1) {
-  return {.scale = static_cast<float>(c.scale), .layer_scale = layer_scale, .dropout = c.dropout, .random = c.random};
+inline AttentionOptions options_of(const oracle::AttentionCase& c, float layer_scale = 1, Rounding rounding = Rounding::once) {
+  return {.scale = static_cast<float>(c.scale), .layer_scale = layer_scale, .dropout = c.dropout, .random = c.random, .rounding = rounding};
 }
 
 template <class T>
@@ -75,7 +75,8 @@ struct Result {
 };
 
 template <class T, class D>
-Result<T> run(D& device, const oracle::AttentionCase& c, const std::vector<T>& qkv, const std::vector<T>& dout = {}, float layer_scale = 1) {
+Result<T> run(D& device, const oracle::AttentionCase& c, const std::vector<T>& qkv, const std::vector<T>& dout = {}, float layer_scale = 1,
+              Rounding rounding = Rounding::once) {
   using A = accumulate_t<T>;
   const std::int64_t tokens = c.rows * c.length, heads = c.heads, dims = c.dims;
   const auto x = upload(device, qkv);
@@ -85,7 +86,7 @@ Result<T> run(D& device, const oracle::AttentionCase& c, const std::vector<T>& q
   const auto x4 = x.view_at(0, tokens, heads, 3, dims);
   const auto y3 = y.view_at(0, tokens, heads, dims);
   const auto l3 = log_sum.view_at(0, c.rows, heads, c.length);
-  attend(device, y3, l3, x4, c.rows, windows.list(), options_of(c, layer_scale));
+  attend(device, y3, l3, x4, c.rows, windows.list(), options_of(c, layer_scale, rounding));
   Result<T> result{download(device, y), download(device, log_sum), {}};
   if (dout.empty()) return result;
   const auto dy = upload(device, dout);
@@ -121,7 +122,11 @@ inline std::vector<oracle::AttentionCase> cases() {
           make(2, 67, 1, 30, {{{0, 67, 0}}, {}}), make(1, 64, 2, 64, {{{0, 64, 10}}}),
           make(1, 200, 2, 80, {{{0, 200, 131}}}), make(2, 193, 1, 32, {{{0, 50, 7}, {50, 130, 80}, {140, 193, 0}}, {{0, 193, 193}}}),
           make(1, 150, 1, 128, {{{0, 150, 33}}}), make(1, 70, 1, 144, {{{0, 70, 70}}}),
-          make(1, 65, 2, 256, {{{3, 65, 5}}})};
+          make(1, 65, 2, 256, {{{3, 65, 5}}}),
+          // choices behind a text that they share (spec 7.2): within a tile, and across tiles with rows of their own, gaps, and two texts
+          make(2, 29, 2, 6, {{{0, 11, 11}, {11, 14, 0, 0, 11}, {14, 15, 0, 0, 11}, {15, 22, 0, 0, 11}}, {{0, 29, 5}}}),
+          make(2, 270, 1, 32, {{{0, 90, 90}, {90, 133, 0, 0, 90}, {133, 134, 0, 0, 90}, {134, 260, 2, 0, 90}},
+                               {{2, 40, 38}, {45, 80, 0, 2, 40}, {80, 170, 90}, {170, 171, 0, 90, 169}, {171, 250, 0, 80, 170}}})};
 }
 
 template <class T>

@@ -13,10 +13,11 @@
 
 namespace golem::oracle {
 
-/// Spec 2.3, 2.5: token i of a row sees token j of its own window where j <= i or j is in the window's prefix.
+/// Spec 2.3, 2.5, 7.2: token i of a row sees token j of its own window where j <= i or j is in the window's prefix, and the tokens
+/// of the window's context.
 inline bool sees(const std::vector<Window>& windows, int i, int j) {
   for (const Window& w : windows)
-    if (i >= w.begin && i < w.end) return j >= w.begin && j < w.end && (j <= i || j < w.begin + w.prefix);
+    if (i >= w.begin && i < w.end) return (j >= w.begin && j < w.end && (j <= i || j < w.begin + w.prefix)) || (j >= w.context_begin && j < w.context_end);
   return false;
 }
 

@@ -54,7 +54,9 @@ struct Glm {
   bool visible(const golem::Batch& batch, int row, int i, int j) const {
     for (int k = batch.first_window[static_cast<std::size_t>(row)]; k < batch.first_window[static_cast<std::size_t>(row) + 1]; ++k) {
       const golem::Window& window = batch.windows[static_cast<std::size_t>(k)];
-      if (i < window.begin || i >= window.end || j < window.begin || j >= window.end) continue;
+      if (i < window.begin || i >= window.end) continue;
+      if (j >= window.context_begin && j < window.context_end) return true;
+      if (j < window.begin || j >= window.end) continue;
       if (config.mask == golem::Mask::bidirectional) return true;
       return j <= i || (config.mask == golem::Mask::prefix && j < window.begin + window.prefix);
     }

@@ -75,7 +75,7 @@ variant() {
 variant --schedule gpipe --micro-batch 1 --recompute attention
 variant --schedule zero_bubble --micro-batch 1 --zero 1
 variant --schedule interleaved --chunks 2 --micro-batch 1 --recompute block
-variant --sequence-parallel --zero 1 --recompute block-split --check-every 5
+variant --sequence-parallel --zero 1 --recompute block_split --check-every 5
 grep -q '"sequence_parallel":true,"schedule":"1f1b","chunks":1,"zero":1' variant.json || fail "the layout in: $(cat variant.json)"
 
 echo "-- resumed: at the same layout byte for byte, at others but for rounding"

@@ -47,6 +47,8 @@ TEST_CASE("what passes the limit stands out") {
 TEST_CASE("the items of a plan are all of it, and an empty chart is drawn too") {
   const TrainingMemory memory = plan_training<glm_tiny, bf16_mixed>({.batch = {.full = 8}});
   CHECK(memory_chart::total({"", items_of(memory)}) == memory.total());
+  const InferenceMemory engine = plan_inference<glm_tiny, bf16>(2);
+  CHECK(memory_chart::total({"", items_of(engine)}) == engine.total());
   CHECK(has(to_svg(MemoryChart{.title = "nothing"}), "nothing"));
   const test::Folder folder;
   write_memory_chart(folder / "memory.svg", two_bars(gib));

@@ -5,6 +5,8 @@
 #include <cxxabi.h>
 #include <dlfcn.h>
 
+#include <chrono>
+#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -44,13 +46,20 @@ namespace {
 
 constexpr std::size_t canary_bytes = 64;
 
+// Ranks that are threads share all of this, one at a time. A thread that waits runs the streams of all, and lets the others
+// in only where none can move.
+std::recursive_mutex mutex;
+std::condition_variable_any changed;
+using Lock = std::unique_lock<std::recursive_mutex>;
+
 std::vector<CUstream_st*> streams;
 std::map<void*, std::size_t> allocations;
 std::size_t in_use = 0;
-int current_device = 0;
+int others = 0;
 
 /// Whether the test wants this call to fail.
 bool fails(const char* call) {
+  const Lock lock(mutex);
   if (machine().fail_call != call) return false;
   machine().fail_call.clear();
   return true;
@@ -64,11 +73,15 @@ std::mt19937_64& turns() {
 /// Runs steps of all streams in turns until `done()`.
 template <class Done>
 void run_until(const Done& done) {
+  Lock lock(mutex);
   while (!done()) {
     std::vector<CUstream_st*> able;
     for (CUstream_st* stream : streams)
       if (!stream->steps.empty() && (!stream->steps.front().wait_for || *stream->steps.front().wait_for)) able.push_back(stream);
-    if (able.empty()) throw std::runtime_error("the streams wait for each other in a circle");
+    if (able.empty()) {
+      if (others > 0 && changed.wait_for(lock, std::chrono::seconds(30)) == std::cv_status::no_timeout) continue;
+      throw std::runtime_error("the streams wait for each other in a circle");
+    }
     CUstream_st* stream = able[turns()() % able.size()];
     const CUstream_st::Step step = std::move(stream->steps.front());
     stream->steps.pop_front();
@@ -78,6 +91,7 @@ void run_until(const Done& done) {
       for (CUstream_st* other : streams) other->steps.clear();  // as after any error of a device: nothing runs any more
       throw;
     }
+    changed.notify_all();
   }
 }
 
@@ -102,9 +116,36 @@ Counts& counts() {
   static Counts all;
   return all;
 }
-std::size_t bytes_in_use() { return in_use; }
+std::size_t bytes_in_use() {
+  const Lock lock(mutex);
+  return in_use;
+}
+bool is_allocated(const void* memory) {
+  const Lock lock(mutex);
+  const auto after = allocations.upper_bound(const_cast<void*>(memory));
+  if (after == allocations.begin()) return false;
+  const auto& [begin, bytes] = *std::prev(after);
+  return static_cast<const char*>(memory) < static_cast<const char*>(begin) + bytes;
+}
+
+void expect_other_threads(int more) {
+  const Lock lock(mutex);
+  others += more;
+}
+void wait_for(std::shared_ptr<bool> event, cudaStream_t stream) {
+  const Lock lock(mutex);
+  stream->steps.push_back({nullptr, std::move(event)});
+  changed.notify_all();
+}
+void locked(const std::function<void()>& work) {
+  const Lock lock(mutex);
+  work();
+  changed.notify_all();
+}
 
 cudaError_t enqueue(std::function<void()> work, cudaStream_t stream) {
+  const Lock lock(mutex);
+  changed.notify_all();
   if (stream->captured) stream->captured->push_back(std::move(work));
   else stream->steps.push_back({std::move(work), nullptr});
   return cudaSuccess;
@@ -161,8 +202,7 @@ cudaError_t cudaDriverGetVersion(int* version) {
 }
 cudaError_t cudaSetDevice(int index) {
   FAIL_IF_ASKED(cudaSetDevice);
-  current_device = index;
-  return cudaSuccess;
+  return index < machine().devices ? cudaSuccess : cudaErrorInvalidDevice;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   switch (attribute) {
@@ -180,7 +220,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
-  *total = machine().memory_bytes, *free = *total - in_use;
+  *total = machine().memory_bytes, *free = *total - bytes_in_use();
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int) {
@@ -192,6 +232,7 @@ cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, std::size_t) { return cudaSuccess; 
 
 cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, cudaStream_t) {
   FAIL_IF_ASKED(cudaMallocAsync);
+  const Lock lock(mutex);
   if (in_use + bytes > machine().memory_bytes) return cudaErrorMemoryAllocation;
   *memory = std::aligned_alloc(256, (bytes + canary_bytes + 255) / 256 * 256);
   std::memset(*memory, 0xff, bytes);
@@ -203,6 +244,11 @@ cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, cudaStream_t) {
 }
 cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream) {
   return enqueue([memory] { release(memory); }, stream);
+}
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* memory) {
+  *attributes = {};
+  attributes->type = is_allocated(memory) ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered;
+  return cudaSuccess;
 }
 cudaError_t cudaMallocHost(void** memory, std::size_t bytes) {
   FAIL_IF_ASKED(cudaMallocHost);
@@ -224,6 +270,7 @@ cudaError_t cudaMemsetAsync(void* memory, int byte, std::size_t bytes, cudaStrea
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   FAIL_IF_ASKED(cudaStreamCreateWithFlags);
   *stream = new CUstream_st;
+  const Lock lock(mutex);
   streams.push_back(*stream);
   return cudaSuccess;
 }
@@ -234,12 +281,13 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   run_until([stream] { return stream->steps.empty(); });
+  const Lock lock(mutex);
   std::erase(streams, stream);
   delete stream;
   return cudaSuccess;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
-  stream->steps.push_back({nullptr, event->happened});
+  wait_for(event->happened, stream);
   return cudaSuccess;
 }
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
@@ -279,6 +327,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   return cudaSuccess;
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  const Lock lock(mutex);
   event->happened = std::make_shared<bool>(false);
   return enqueue([happened = event->happened] { *happened = true; }, stream);
 }
@@ -286,7 +335,10 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   run_until([happened = event->happened] { return *happened; });
   return cudaSuccess;
 }
-cudaError_t cudaEventQuery(cudaEvent_t event) { return *event->happened ? cudaSuccess : cudaErrorNotReady; }
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  const Lock lock(mutex);
+  return *event->happened ? cudaSuccess : cudaErrorNotReady;
+}
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent_t) {
   *milliseconds = 1;
   return cudaSuccess;

@@ -5,9 +5,11 @@
 #include <cuda_runtime_api.h>
 #include <cublasLt.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 
 namespace simt {
@@ -19,6 +21,8 @@ struct Machine {
   std::size_t memory_bytes = std::size_t{1} << 30;
   std::string fail_call;  // the next call of this name fails with `fail_status`
   cudaError_t fail_status = cudaErrorUnknown;
+  std::string lost_peer;  // NCCL's communicators have failed with this as the reason
+  int nccl_version = 0;  // of the library; 0: the header's
   bool lt_epilogues = true;  // whether cuBLASLt has algorithms with an epilogue
   std::uint64_t stream_seed = 1;  // the order in which streams take turns
 };
@@ -30,12 +34,21 @@ struct MachineRestored {
 };
 
 struct Counts {
-  std::size_t kernels = 0, heuristics = 0, products = 0, allocations = 0;
+  std::atomic<std::size_t> kernels = 0, heuristics = 0, products = 0, allocations = 0;
 };
 Counts& counts();
 
 /// Puts any work of the device at the end of a stream, or into the graph that is captured from it.
 cudaError_t enqueue(std::function<void()> work, cudaStream_t stream);
+
+/// What is put on a stream behind this runs once `event` is true.
+void wait_for(std::shared_ptr<bool> event, cudaStream_t stream);
+/// Runs `work` while no other thread runs anything of this machine, and lets streams that waited look again.
+void locked(const std::function<void()>& work);
+/// So many more threads (or fewer) put work on streams that others wait for: a circle is called one only after a while.
+void expect_other_threads(int more);
+
+bool is_allocated(const void* memory);
 
 /// Bytes that are allocated on the device and not released.
 std::size_t bytes_in_use();

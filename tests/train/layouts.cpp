@@ -135,6 +135,15 @@ TEST_CASE("in double precision every layout is the single rank, within 1e-9 afte
   }
 }
 
+TEST_CASE("rows whose length no degree divides are padded, and drop what they drop on one rank") {
+  const Outcome one = run_fp64_dropping({.training = base, .steps = 3, .length = 13});
+  for (const Layout layout : {Layout{.tp = 4, .sequence_parallel = true}, Layout{.tp = 2, .pp = 2, .dp = 2, .sequence_parallel = true}}) {
+    const Outcome many = run_fp64_dropping({.layout = layout, .training = base, .steps = 3, .length = 13});
+    CHECK(largest_relative(one.gradients, many.gradients) < 1e-12);
+    CHECK(largest_relative(one.state.tensors, many.state.tensors) < 1e-9);
+  }
+}
+
 TEST_CASE("in single precision layouts differ from one rank by rounding only") {
   const Outcome one = run_fp32({.training = base});
   for (const Layout layout : {Layout{.tp = 2}, Layout{.pp = 2}, Layout{.dp = 2}, Layout{.tp = 2, .pp = 2, .dp = 2}, Layout{.tp = 4, .dp = 2, .sequence_parallel = true}, Layout{.tp = 8}}) {

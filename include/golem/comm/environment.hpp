@@ -29,7 +29,7 @@ constexpr const char* name_of(Environment::Launcher launcher) {
 
 /// The header that a program includes to be started by a launcher.
 constexpr const char* header_for(Environment::Launcher launcher) {
-  return launcher == Environment::Launcher::torchrun ? "golem/comm/nccl.hpp" : "golem/comm/mpi.hpp";
+  return launcher == Environment::Launcher::torchrun ? "golem/comm/tcp.hpp" : "golem/comm/mpi.hpp";
 }
 
 /// Reads the variables that launchers set: Open MPI's, those of PMI (MPICH, Intel MPI), Slurm's, torchrun's. `get` is std::getenv, or a test's.
@@ -67,6 +67,23 @@ inline Environment read_environment(function_ref<const char*(const char*)> get) 
 }
 inline Environment read_environment() {
   return read_environment([](const char* name) -> const char* { return std::getenv(name); });
+}
+
+/// Which of the ranks on its own machine a launcher started this process as: the number of its GPU. -1 where none says.
+inline int local_rank(function_ref<const char*(const char*)> get) {
+  for (const char* name : {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "LOCAL_RANK", "SLURM_LOCALID"}) {
+    const char* const text = get(name);
+    if (!text) continue;
+    const std::string_view digits = text;
+    int value = -1;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    require(error == std::errc() && end == digits.data() + digits.size() && value >= 0, "the environment's ", name, " is '", digits, "', which is no rank on this machine");
+    return value;
+  }
+  return -1;
+}
+inline int local_rank() {
+  return local_rank([](const char* name) -> const char* { return std::getenv(name); });
 }
 
 struct LaunchOptions {

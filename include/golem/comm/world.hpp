@@ -40,7 +40,7 @@ class World {
   }
 
   /// The world of this process: all ranks that mpirun, srun or torchrun started; one rank where none did. Throws Error where the way to
-  /// communicate is not included, naming the header; for processes, include <golem/comm/mpi.hpp>.
+  /// communicate is not included, naming the header; for processes, include <golem/comm/mpi.hpp>, or for torchrun <golem/comm/tcp.hpp>.
   static World from_env(const Layout& layout, const LaunchOptions& options = {}) {
     return World(Group(start_ranks(read_environment(), options)), layout);
   }
@@ -69,11 +69,16 @@ class World {
   /// Counts the transfers along each axis from here on. Call it before groups are copied.
   void count() {
     require(counted_.empty(), "the transfers of this world are counted already");
-    for (Group* group : {&all_, &tensor_, &data_, &pipeline_, &model_, &tied_}) {
-      if (group->size() == 1) continue;
-      counted_.push_back(std::make_shared<CountedGroup>(group->backend()));
-      *group = Group(counted_.back());
-    }
+    carry([this](const std::shared_ptr<Backend>& inner) {
+      counted_.push_back(std::make_shared<CountedGroup>(inner));
+      return counted_.back();
+    });
+  }
+  /// Puts what carrier(backend) returns in the place of the backend of each group of more than one rank. Call it before groups are copied.
+  template <class Carrier>
+  void carry(const Carrier& carrier) {
+    for (Group* group : {&all_, &tensor_, &data_, &pipeline_, &model_, &tied_})
+      if (group->size() > 1) *group = Group(carrier(group->backend()));
   }
   /// What this rank has transferred along each axis of more than one rank since count(), by the names of the groups ("world" is all()).
   std::vector<AxisCount> counts() const {

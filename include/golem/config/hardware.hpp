@@ -48,6 +48,9 @@ struct Hardware {
 
 inline constexpr std::int64_t gibibyte = std::int64_t{1} << 30, mebibyte = std::int64_t{1} << 20;
 
+/// What ops of a device use while they run; the largest is that of its products (cuBLASLt).
+inline constexpr std::int64_t workspace_bytes = 32 * mebibyte;
+
 // Memory is what nvidia-smi shows of it, somewhat less than what is sold. Latencies are typical of NCCL's rings (5 us a step through
 // NVLink or PCIe, 10 us between nodes), not stated by a maker. What is reserved is a CUDA context (about 0.5 GiB) and NCCL's buffers for
 // the groups of training, 1.5 GiB in all; 0.75 GiB where a device has one group only, as in inference.

@@ -9,6 +9,7 @@
 #include "golem/config/model.hpp"
 #include "golem/config/presets.hpp"
 #include "golem/core/error.hpp"
+#include "golem/core/slice.hpp"
 
 namespace golem {
 
@@ -58,6 +59,16 @@ struct Parameter {
   /// The column of the full tensor that column `c` of rank `rank` is.
   constexpr std::int64_t full_column(std::int64_t c, int tp, int rank) const { return shard == Shard::columns ? rank * local_columns(tp) + c : c; }
 };
+
+/// Which part of the full tensor elements [begin, begin + count) of a tensor-parallel rank's shard are.
+constexpr Slice slice_of(const Parameter& parameter, int tp, int tensor_rank, std::int64_t begin, std::int64_t count) {
+  const std::int64_t rows = parameter.local_rows(tp), columns = parameter.columns ? parameter.local_columns(tp) : 1, half = rows / 2;
+  const bool glu = parameter.shard == Shard::glu_rows && tp > 1;
+  Slice slice{.columns = {parameter.columns ? parameter.full_column(0, tp, tensor_rank) : 0, columns}, .elements = {begin, count}};
+  slice.rows[0] = {parameter.full_row(0, tp, tensor_rank), glu ? half : rows};
+  if (glu) slice.rows[1] = {parameter.full_row(half, tp, tensor_rank), half};
+  return slice;
+}
 
 /// The embedding, which is the head too (spec 1.1: tied).
 constexpr Parameter embedding_parameter(const ModelConfig& c) {

@@ -18,7 +18,8 @@ struct InferenceMemory {
   std::int64_t key_value_cache = 0;
   std::int64_t activations = 0;
   std::int64_t head = 0;
-  constexpr std::int64_t total() const { return weights + key_value_cache + activations + head; }
+  std::int64_t workspace = workspace_bytes;  // of the device's ops
+  constexpr std::int64_t total() const { return weights + key_value_cache + activations + head + workspace; }
 };
 
 /// Bytes of all weights in P: quantised matrices as bits and fp16 scales, the rest in the compute type.
@@ -49,7 +50,7 @@ constexpr InferenceMemory plan_inference(int sequences = 1, int capacity = 0, in
   plan.key_value_cache = 2 * tokens * c.hidden / tp * c.layers * compute;
   plan.activations = tokens * (4 * std::int64_t{c.hidden} + larger(c.ffn, c.hidden) / tp + (c.dropout > 0 ? c.hidden : 0)) * compute + block_activation_bytes(c, n) +
                      attention_activation_bytes(c, n) + 2 * tokens * accumulate + sequences * std::int64_t{c.hidden} * compute;
-  plan.head = chunk * (c.hidden * compute + c.vocab / tp * accumulate + 4 * accumulate) + sequences * std::int64_t{c.vocab} / tp * accumulate;
+  plan.head = chunk * (c.hidden * compute + c.vocab / tp * accumulate + 4 * accumulate) + sequences * std::int64_t{c.vocab} * accumulate;
   return plan;
 }
 

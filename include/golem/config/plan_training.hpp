@@ -5,6 +5,7 @@
 #include <concepts>
 #include <cstdint>
 
+#include "golem/config/hardware.hpp"
 #include "golem/config/layout.hpp"
 #include "golem/config/precision.hpp"
 #include "golem/config/schedule.hpp"
@@ -15,7 +16,7 @@
 
 namespace golem {
 
-/// What a training run on one rank holds, in bytes, apart from the batch's integers and the engine's workspace.
+/// What a training run on one rank holds, in bytes, apart from the batch's integers.
 struct TrainingMemory {
   std::int64_t weights = 0;  // in the compute type, where it is not the master's; rotary tables
   std::int64_t master_weights = 0;
@@ -24,7 +25,8 @@ struct TrainingMemory {
   std::int64_t activations = 0;    // kept by micro-batches in flight, and the space that passes share
   std::int64_t head = 0;           // one chunk of logits, and the scored tokens' hidden gradients
   std::int64_t communication = 0;  // messages of the pipeline: two on their way each way, and one that came
-  constexpr std::int64_t total() const { return weights + master_weights + gradients + moments + activations + head + communication; }
+  std::int64_t workspace = workspace_bytes;  // of the device's ops
+  constexpr std::int64_t total() const { return weights + master_weights + gradients + moments + activations + head + communication + workspace; }
 };
 
 /// The types of a precision policy, as values.
@@ -39,10 +41,12 @@ constexpr TrainingTypes types_of() {
   return {dtype_of<typename P::compute>(), dtype_of<typename P::master>(), dtype_of<typename P::gradient>(), !std::same_as<typename P::gradient, typename P::master>};
 }
 
-/// Micro-batches of a full step on each data rank, rounded up.
-constexpr int micro_batches_of(const TrainingConfig& training, const Layout& layout) {
-  return static_cast<int>(larger<std::int64_t>(1, ceil_div(training.batch.full, std::int64_t{training.micro_batch} * layout.dp)));
+/// Micro-batches of a step of `rows` rows on each data rank, rounded up.
+constexpr int micro_batches_of(const TrainingConfig& training, const Layout& layout, std::int64_t rows) {
+  return static_cast<int>(larger<std::int64_t>(1, ceil_div(rows, std::int64_t{training.micro_batch} * layout.dp)));
 }
+/// The same of a full step.
+constexpr int micro_batches_of(const TrainingConfig& training, const Layout& layout) { return micro_batches_of(training, layout, training.batch.full); }
 
 /// Scored tokens in a chunk of the head: 16 MiB of float logits, 16 to 512 tokens; the same for every layout.
 constexpr std::int64_t head_chunk(const ModelConfig& c) {
@@ -124,12 +128,8 @@ constexpr TrainingMemory plan_training(const ModelConfig& c, const TrainingTypes
   const Recompute recompute = recompute_of(layout, training.recompute);
   const int micro_batches = micro_batches_of(training, layout), shards = training.zero > 0 ? layout.dp : 1;
   std::int64_t parameters = 0;
-  Stage largest{0, 0, false, false};  // what a slot for a micro-batch is made for
-  for (int chunk = 0; chunk < training.chunks; ++chunk) {
-    const Stage part = stage_of(c, layout.pp, training.chunks, stage, chunk);
-    parameters += parameter_count(c, part, layout.tp);
-    largest = {0, larger(largest.last, part.last - part.first), largest.embedding || part.embedding, largest.head || part.head};
-  }
+  for (int chunk = 0; chunk < training.chunks; ++chunk) parameters += parameter_count(c, stage_of(c, layout.pp, training.chunks, stage, chunk), layout.tp);
+  const Stage largest = largest_chunk(c, layout.pp, training.chunks, stage);  // what a slot for a micro-batch is made for
   const std::int64_t compute = size_of(types.compute), master = size_of(types.master);
   TrainingMemory plan;
   plan.weights = (types.has_master_copy() ? parameters * compute : 0) + std::int64_t{c.context} * c.head_dim() * master;

@@ -59,6 +59,32 @@ struct fp16 {
   static constexpr const char* name = "fp16";
 };
 
+/// Inference in IEEE half precision with the rounding points of GLM-130B's own code (spec 1.3 to 1.5), for models whose rotary
+/// table is RopeTable::fp16: what the original computes on one GPU, up to the order in which matrix products add.
+struct fp16_exact {
+  using compute = float16;
+  using master = float16;
+  using gradient = float;
+  static constexpr const char* name = "fp16_exact";
+  static constexpr Rounding rounding = Rounding::stepwise;
+};
+
+/// The same steps in fp32, where rounding does not hide mistakes.
+struct fp32_exact {
+  using compute = float;
+  using master = float;
+  using gradient = float;
+  static constexpr const char* name = "fp32_exact";
+  static constexpr Rounding rounding = Rounding::stepwise;
+};
+
+/// Where the ops of policy P round.
+template <class P>
+consteval Rounding rounding_of() {
+  if constexpr (requires { P::rounding; }) return P::rounding;
+  else return Rounding::once;
+}
+
 /// For tests: rounding no longer hides mistakes.
 struct fp64 {
   using compute = double;
@@ -75,6 +101,7 @@ struct quantized {
   using gradient = typename Base::gradient;
   static constexpr const char* name = Q.bits == 4 ? "int4" : "int8";
   static constexpr Quant quant = Q;
+  static constexpr Rounding rounding = rounding_of<Base>();
 };
 
 template <class P>
@@ -93,7 +120,7 @@ concept QuantizedPrecision = Precision<P> && requires {
 
 /// Policies that a Trainer accepts: the master weights are as wide as the sums of the compute type, or wider.
 template <class P>
-concept TrainingPrecision = Precision<P> && !QuantizedPrecision<P> && std::same_as<typename P::master, accumulate_t<typename P::compute>>;
+concept TrainingPrecision = Precision<P> && !QuantizedPrecision<P> && rounding_of<P>() == Rounding::once && std::same_as<typename P::master, accumulate_t<typename P::compute>>;
 
 /// Whether gradients of this type need a loss scale: fp16 underflows below 6e-8.
 template <Precision P>

@@ -22,6 +22,16 @@ constexpr Stage stage_of(const ModelConfig& c, int stages, int chunks = 1, int r
   return {block(first), block(last), first == 0, last == units};
 }
 
+/// What holds any chunk of a rank, one at a time: as many blocks as the largest of them, and what any has outside the blocks.
+constexpr Stage largest_chunk(const ModelConfig& c, int stages, int chunks, int rank_stage) {
+  Stage largest{0, 0, false, false};
+  for (int chunk = 0; chunk < chunks; ++chunk) {
+    const Stage part = stage_of(c, stages, chunks, rank_stage, chunk);
+    largest = {0, larger(largest.last, part.last - part.first), largest.embedding || part.embedding, largest.head || part.head};
+  }
+  return largest;
+}
+
 static_assert(stage_of(glm_130b::config, 1) == whole(glm_130b::config));
 static_assert(stage_of(glm_130b::config, 8, 1, 0) == Stage{0, 8, true, false},
               "golem: GLM-130B's first stage is the embedding and 8 layers (spec 4.1)");

@@ -3,8 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 #include "golem/config/schedule.hpp"
+#include "golem/core/error.hpp"
 
 namespace golem {
 
@@ -53,6 +55,18 @@ enum class Recompute : std::uint8_t {
   block_split,  // and of that, on each tensor rank, its own part of the tokens (spec 4.1, "partition_activations")
 };
 
+constexpr const char* name_of(Recompute what) {
+  constexpr const char* names[]{"none", "attention", "block", "block_split"};
+  return names[static_cast<int>(what)];
+}
+
+/// What is computed again, by its name. Throws Error where there is no such thing.
+inline Recompute recompute_named(std::string_view name) {
+  for (const auto what : {Recompute::none, Recompute::attention, Recompute::block, Recompute::block_split})
+    if (name == name_of(what)) return what;
+  fail("there is no recomputation \"", name, "\": name one of none, attention, block, block_split");
+}
+
 /// The order in which gradients are added up. One rank that adds like many computes their bits: an accumulator for each of
 /// `data_ranks`, which take the micro-batches in turn; and with `stages`, the embedding's gradient apart from the head's.
 struct AddLike {
@@ -78,13 +92,23 @@ struct TrainingConfig {
   AddLike add_like = {};  // of a run on one rank
 };
 
-/// The launch configuration of GLM-130B (spec 4.2; section 9 decides where its sources differ).
-inline constexpr TrainingConfig glm_130b_training{.seed = 1234,
-                                                  .learning_rate = {.peak = 8e-5, .min = 8e-6, .warmup_samples = 1'098'632, .decay_samples = 197'753'905},
-                                                  .batch = {.full = 4224, .start = 192, .increment = 24, .ramp_samples = 5'493'164},
-                                                  .micro_batch = 1,
-                                                  .shrink = {.alpha = 0.1, .ramp_from = 6000, .ramp_steps = 500},
-                                                  .recompute = Recompute::block_split,
-                                                  .zero = 1};
+// clang-format off
+/// The launch configuration of GLM-130B (spec 4.2, Appendix A; section 9 decides where its sources differ): all of it, defaults too.
+inline constexpr TrainingConfig glm_130b_training{
+    .seed = 1234,
+    .learning_rate = {.peak = 8e-5, .min = 8e-6,
+                      .warmup_samples = 1'098'632,                                   // 0.5% of 219,726,562 rows
+                      .decay_samples = 197'753'905},                                 // 90%
+    .batch = {.full = 4224, .start = 192, .increment = 24, .ramp_samples = 5'493'164},  // 2.5%
+    .micro_batch = 1,
+    .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1,                   // AdamW; biases and norms do not decay
+    .clip = 1.0,
+    .shrink = {.alpha = 0.1, .ramp_from = 6000, .ramp_steps = 500},                  // spec 4.3
+    .loss_scale = {.initial = 65536, .min = 1, .window = 200, .hysteresis = 2},      // Table 11 prints 2000: section 9 item 9
+    .recompute = Recompute::block_split,                                             // checkpoint_activations, partition_activations
+    .schedule = PipelineSchedule::one_f_one_b,
+    .chunks = 1,
+    .zero = 1};
+// clang-format on
 
 }  // namespace golem

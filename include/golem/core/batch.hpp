@@ -8,10 +8,12 @@
 
 namespace golem {
 
-/// A range of tokens of one row that attend to each other only. Inside it token i sees token j where j <= i or
-/// j < begin + prefix (spec 2.3, 2.5). Windows of a row are ascending and do not overlap.
+/// A range of tokens of one row. Inside it token i sees token j where j <= i or j < begin + prefix (spec 2.3, 2.5), and before it
+/// the tokens [context_begin, context_end), if any: so the choices of a packed row share a text (spec 7.2). Windows of a row are
+/// ascending and do not overlap.
 struct Window {
   std::int32_t begin = 0, end = 0, prefix = 0;
+  std::int32_t context_begin = 0, context_end = 0;
   friend bool operator==(const Window&, const Window&) = default;
 };
 

@@ -49,6 +49,12 @@ class MappedFile {
   const std::byte* data() const { return data_; }
   std::size_t size() const { return size_; }
 
+  /// The pages of [from, from + bytes) no longer count as this process's memory; they come in again when they are touched.
+  void release(const std::byte* from, std::size_t bytes) const {
+    const std::size_t page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)), begin = static_cast<std::size_t>(from - data_) / page * page;
+    if (bytes > 0) ::madvise(const_cast<std::byte*>(data_) + begin, static_cast<std::size_t>(from - data_) + bytes - begin, MADV_DONTNEED);
+  }
+
  private:
   const std::byte* data_ = nullptr;
   std::size_t size_ = 0;

@@ -130,4 +130,10 @@ consteval DType dtype_of() {
   }
 }
 
+/// Where an op rounds to a narrower type.
+enum class Rounding : std::uint8_t {
+  once,      // its result, at the end
+  stepwise,  // after each elementary step, as the original's operations do one by one (spec 1.3)
+};
+
 }  // namespace golem

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "golem/core/batch.hpp"
+#include "golem/core/number.hpp"
 #include "golem/core/random.hpp"
 #include "golem/core/tensor.hpp"
 
@@ -18,14 +19,20 @@ struct WindowList {
 };
 
 /// probabilities = softmax(scores * layer_scale), scores = (q * scale / layer_scale) kT, with q rounded to its type after
-/// the scaling (spec 1.5: layer_scale is layer + 1, and keeps fp16 scores in range).
+/// the scaling (spec 1.5: layer_scale is layer + 1, and keeps fp16 scores in range). Rounding::stepwise also rounds scores and
+/// probabilities to its type, and hides a key by a score of hidden_score, as the original does.
 struct AttentionOptions {
   double scale = 1;        // 1 / sqrt(D)
   double layer_scale = 1;  // c_l
   double dropout = 0;      // of the probabilities
   Random random{};         // where its masks come from
+  Rounding rounding = Rounding::once;
   std::int64_t first_head = 0, heads = 0;  // head 0 here is head first_head of `heads`: masks do not depend on who has which; 0: all are here
+  std::int64_t tokens = 0;                 // that masks are drawn for in each row: they do not depend on how far rows are padded; 0: T
 };
+
+/// What the original's masks put in the place of a score (spec 1.5). A query that sees no key then attends to all alike.
+inline constexpr double hidden_score = -10000;
 
 /// One sequence in a call on a key-value cache: its `count` new tokens are rows [row, row + count) of qkv, and tokens
 /// first .. first + count - 1 of the sequence, whose cache is slot `slot`. Token i sees token j where j <= i or j < prefix.

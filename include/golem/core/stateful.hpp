@@ -42,7 +42,8 @@ class TensorSource {
  public:
   virtual ~TensorSource() = default;
   virtual bool has(const std::string& name) const = 0;
-  /// Fills tensor.data, converting between floating types. Throws Error where the tensor is missing or has another shape.
+  /// Fills tensor.data with the elements of tensor.slice (all, where there is none), converting between floating types. Throws
+  /// Error where the tensor is missing or has another shape.
   virtual void read(const TensorState& tensor) const = 0;
 };
 

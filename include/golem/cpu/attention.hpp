@@ -10,6 +10,7 @@
 #include "golem/cpu/attention_backward.hpp"
 #include "golem/cpu/attention_cached.hpp"
 #include "golem/cpu/attention_forward.hpp"
+#include "golem/cpu/attention_stepwise.hpp"
 #include "golem/cpu/device.hpp"
 
 namespace golem::cpu {
@@ -25,14 +26,21 @@ HeadRows<T> rows_of(const View<T, 3>& out, std::int64_t token, std::int64_t head
   return {&out(token, head, 0), out.extent(1) * out.extent(2)};
 }
 
-/// Number of a head of a row among all heads of all rows, on whatever rank each is.
-inline std::int64_t head_in_all(const AttentionOptions& options, std::int64_t row, std::int64_t heads, std::int64_t head) {
-  return row * (options.heads ? options.heads : heads) + options.first_head + head;
-}
+/// Where masks of dropout begin for a head of a row, whose queries are `tokens` apart, on whatever rank each is.
+struct MaskPlace {
+  std::int64_t heads, tokens;
+  const AttentionOptions& options;
+
+  MaskPlace(const AttentionOptions& options, std::int64_t heads, std::int64_t length)
+      : heads(options.heads ? options.heads : heads), tokens(options.tokens ? options.tokens : length), options(options) {}
+  std::uint64_t element(std::int64_t row, std::int64_t head, std::int64_t query) const {
+    return static_cast<std::uint64_t>(((row * heads + options.first_head + head) * tokens + query) * tokens);
+  }
+};
 
 /// Each query's softmax-weighted mean of the values of its window: out (N, H, D) from rotated qkv (N, H, 3, D) of `rows` rows
 /// of T = N / rows tokens. log_sum (B, H, T), where given, keeps the log-sum-exp of each query's scores for the backward.
-/// A query outside every window gets zeros (spec 1.5, 2.3, 2.5).
+/// A query outside every window gets zeros (spec 1.5, 2.3, 2.5), or, where rounding is stepwise, the mean of all values.
 template <class T>
 void attend(Device& device, View<T, 3> out, std::type_identity_t<View<accumulate_t<T>, 3>> log_sum, std::type_identity_t<View<const T, 4>> qkv,
             int rows, const WindowList& windows, const AttentionOptions& options) {
@@ -40,9 +48,11 @@ void attend(Device& device, View<T, 3> out, std::type_identity_t<View<accumulate
   require(rows > 0 && tokens % rows == 0 && windows.first.extent(0) == rows + 1, "attend was given ", tokens, " tokens in ", rows,
           " rows, and windows for ", windows.first.extent(0) - 1, ": give rows of equal length, and first[0] .. first[rows]");
   require(out.size() * 3 == qkv.size(), "attend writes ", shape_of(out), " from qkv of shape ", shape_of(qkv), ": give (N, H, D) and (N, H, 3, D)");
+  require(options.dropout == 0 || options.rounding == Rounding::once, "attend was asked to drop probabilities and to round as the original's inference does: give a dropout of 0");
   const std::int64_t length = tokens / rows, groups = ceil_div(length, group_queries);
   require(!log_sum || log_sum.size() == tokens * heads, "attend saves log-sum-exps to ", shape_of(log_sum), ": give (B, H, T), ", tokens * heads,
           " elements");
+  const MaskPlace masks(options, heads, length);
   device.parallel_uneven(rows * heads * groups, [&](std::int64_t piece) {
     const std::int64_t row = piece / groups / heads, head = piece / groups % heads;
     const std::int64_t query = (groups - 1 - piece % groups) * group_queries, token = row * length + query;  // long ones first
@@ -53,11 +63,13 @@ void attend(Device& device, View<T, 3> out, std::type_identity_t<View<accumulate
                         .values = rows_of(qkv, 2, row * length, head),
                         .dims = dims,
                         .count = smaller(group_queries, length - query),
-                        .first_element = static_cast<std::uint64_t>((head_in_all(options, row, heads, head) * length + query) * length),
-                        .element_step = static_cast<std::uint64_t>(length)};
+                        .key_count = length,
+                        .first_element = masks.element(row, head, query),
+                        .element_step = static_cast<std::uint64_t>(masks.tokens)};
     for (std::int64_t first = 0; first < group.count; first += tile_queries)
       find_visible_keys(group.visible[first / tile_queries], windows, row, query + first, group.count - first);
-    attend_group(device, group, options);
+    if (options.rounding == Rounding::stepwise) attend_stepwise(device, group, options);
+    else attend_group(device, group, options);
   });
 }
 
@@ -73,6 +85,7 @@ void attend_backward(Device& device, View<T, 4> dqkv, std::type_identity_t<View<
           "attend_backward was given dqkv ", shape_of(dqkv), ", dout ", shape_of(dout), ", out ", shape_of(out), ", log-sum-exps ", shape_of(log_sum),
           " and qkv ", shape_of(qkv), ": give (N, H, 3, D), (N, H, D) twice, (B, H, T) and (N, H, 3, D)");
   const std::int64_t length = tokens / rows;
+  const MaskPlace masks(options, heads, length);
   device.parallel_uneven(length > 0 ? rows * heads : 0, [&](std::int64_t piece) {
     const std::int64_t row = piece / heads, head = piece % heads, token = row * length;
     attend_head_backward(device,
@@ -88,7 +101,8 @@ void attend_backward(Device& device, View<T, 4> dqkv, std::type_identity_t<View<
                                          .length = length,
                                          .dims = dims,
                                          .row = row,
-                                         .first_element = static_cast<std::uint64_t>(head_in_all(options, row, heads, head) * length * length)},
+                                         .first_element = masks.element(row, head, 0),
+                                         .element_step = static_cast<std::uint64_t>(masks.tokens)},
                          windows, options);
   });
 }
@@ -140,10 +154,13 @@ void attend_cached(Device& device, View<T, 3> out, std::type_identity_t<View<con
                         .keys = {&keys(sequence.slot, head, 0, 0), dims},
                         .values = {&values(sequence.slot, head, 0, 0), dims},
                         .dims = dims,
-                        .count = smaller(group_queries, sequence.count - query)};
+                        .count = smaller(group_queries, sequence.count - query),
+                        .key_count = sequence.first + sequence.count};
     for (std::int64_t first = 0; first < group.count; first += tile_queries)
       find_visible_keys(group.visible[first / tile_queries], sequence, query + first, group.count - first);
-    if (sequence.count > few_tokens)
+    if (inference.rounding == Rounding::stepwise)
+      attend_stepwise(device, group, inference);
+    else if (sequence.count > few_tokens)
       attend_group(device, group, inference);
     else
       attend_singly(device, group, inference);

@@ -17,7 +17,7 @@ struct HeadGradient {
   HeadRows<const T> dout, out, queries, keys, values;
   const A* log_sum = nullptr;  // (T)
   std::int64_t length = 0, dims = 0, row = 0;
-  std::uint64_t first_element = 0;  // of probability (0, 0), for dropout
+  std::uint64_t first_element = 0, element_step = 0;  // of probability (0, 0), and from query to query, for dropout
 };
 
 /// What a head works on: keys and values with their gradients whole, queries in blocks of 64, some of them both ways round
@@ -93,12 +93,13 @@ void attend_tile_backward(Isa isa, const BackwardTiles<accumulate_t<T>>& tiles, 
   }
   const ProbabilityDropout<A> dropout(options);
   if (dropout) {
-    const auto length = static_cast<std::uint64_t>(head.length);
-    const std::uint64_t element = head.first_element + static_cast<std::uint64_t>(query) * length + static_cast<std::uint64_t>(key);
-    dropout.fill(tiles.kept.data, element, length, padded, tile_queries);
+    const std::uint64_t element = head.first_element + static_cast<std::uint64_t>(query) * head.element_step + static_cast<std::uint64_t>(key);
+    dropout.fill(tiles.kept.data, element, head.element_step, padded, tile_queries);
   }
   run_on<SoftmaxGradientTile>(
-      isa, ScoreTile<A>{p.data, padded, tile_queries, key, all ? nullptr : visible.first, visible.last, static_cast<A>(options.layer_scale)}, ds.data,
+      isa, ScoreTile<A>{p.data, padded, tile_queries, key, all ? nullptr : visible.first, visible.last, static_cast<A>(options.layer_scale),
+                         visible.contexts_first(), visible.contexts_last()},
+      ds.data,
       tiles.log_sum.data, tiles.delta.data, dropout ? tiles.kept.data : nullptr);
   for (std::int64_t j = 0; j < keys; j += part) {
     const std::int64_t lane = visible.first_lane(key + j), rows = smaller(part, padded - j), lanes = larger<std::int64_t>(queries - lane, 0);

@@ -48,7 +48,7 @@ struct QueryGroup {
   A* log_sum = nullptr;            // (count) or null
   HeadRows<const T> queries;       // (count, D)
   HeadRows<const T> keys, values;  // (T, D)
-  std::int64_t dims = 0, count = 0;
+  std::int64_t dims = 0, count = 0, key_count = 0;  // key_count: of the row, seen or not
   std::uint64_t first_element = 0, element_step = 0;       // of probability (first query, key 0), and from query to query, for dropout
   VisibleKeys<lane_integer_t<A>> visible[group_blocks]{};  // of each block
 };
@@ -106,7 +106,8 @@ void meet_keys(Isa isa, const ForwardTiles<accumulate_t<T>>& tiles, const QueryG
     run_on<MultiplyTile>(isa, TileProduct<A>{s.from(j, lane), k.from(j, 0), q.from(0, lane), rows, tile_queries - lane, group.dims});
   }
   run_on<SoftmaxTile>(isa,
-                      ScoreTile<A>{s.data, keys, tile_queries, key, all ? nullptr : visible.first, visible.last, static_cast<A>(options.layer_scale)},
+                      ScoreTile<A>{s.data, keys, tile_queries, key, all ? nullptr : visible.first, visible.last, static_cast<A>(options.layer_scale),
+                                   visible.contexts_first(), visible.contexts_last()},
                       tiles.maximum.row(b), tiles.sum.row(b), tiles.rescale.data);
   if (const ProbabilityDropout<A> dropout(options); dropout) {
     const std::uint64_t first = group.first_element + static_cast<std::uint64_t>(b) * tile_queries * group.element_step;

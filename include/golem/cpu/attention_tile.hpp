@@ -96,8 +96,8 @@ struct MultiplyTile {
   }
 };
 
-/// A tile of scores (keys, queries), and which of its keys the queries see: lane i those with first[i] <= key + row < last[i].
-/// Where `first` is null, all.
+/// A tile of scores (keys, queries), and which of its keys the queries see: lane i those with first[i] <= key + row < last[i], and
+/// those of its context, where there are any. Where `first` is null, all.
 template <class A>
 struct ScoreTile {
   A* scores;
@@ -105,15 +105,24 @@ struct ScoreTile {
   std::int64_t key;            // of the first row
   const lane_integer_t<A>*first, *last;
   A scale;
+  const lane_integer_t<A>*context_first = nullptr, *context_last = nullptr;
 
   template <class V>
   [[gnu::always_inline]] inline void hide(V& score, std::int64_t row, std::int64_t column, A hidden) const {
+    V otherwise = V{} + hidden;
+    if (context_first) choose(otherwise, score, otherwise, context_first + column, context_last + column, row);
+    choose(score, score, otherwise, first + column, last + column, row);
+  }
+
+  /// to = inside where the key of `row` is in [begin, end), else outside.
+  template <class V>
+  [[gnu::always_inline]] inline void choose(V& to, const V& inside, const V& outside, const lane_integer_t<A>* begins, const lane_integer_t<A>* ends, std::int64_t row) const {
     using Unsigned = Lanes<std::make_unsigned_t<lane_integer_t<A>>, sizeof(V)>;
     IntegerLanes<V> begin, end;
-    load(begin, first + column);
-    load(end, last + column);
+    load(begin, begins);
+    load(end, ends);
     const auto at = static_cast<lane_integer_t<A>>(key + row);
-    score = (Unsigned)(at - begin) < (Unsigned)(end - begin) ? score : V{} + hidden;  // one comparison: g++ 12 makes scalar code of two
+    to = (Unsigned)(at - begin) < (Unsigned)(end - begin) ? inside : outside;  // one comparison: g++ 12 makes scalar code of two
   }
 };
 

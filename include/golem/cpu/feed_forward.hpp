@@ -14,7 +14,7 @@
 namespace golem::cpu {
 
 /// One row: y = u1 * gelu(u2), where u1 is null for a plain GeLU.
-template <class T>
+template <class T, Rounding rounding>
 struct ActivateRow {
   template <int Bytes>
   [[gnu::always_inline]] static void run(T* y, const T* linear, const T* gate, std::int64_t count) {
@@ -25,6 +25,7 @@ struct ActivateRow {
       normal_distribution(cdf, density, x);
       V value = x * cdf;
       if (linear) {
+        if constexpr (rounding == Rounding::stepwise) round_to<T>(value);
         load_up_to(u, linear + i, count - i);
         value *= u;
       }
@@ -56,12 +57,13 @@ struct ActivateBackwardRow {
 
 /// y (N, F) = u[:, :F] * gelu(u[:, F:]) for geglu, of u (N, 2F); y = gelu(u) for gelu.
 template <class T>
-void activate(Device& device, View<T, 2> y, std::type_identity_t<View<const T, 2>> u, Ffn kind) {
+void activate(Device& device, View<T, 2> y, std::type_identity_t<View<const T, 2>> u, Ffn kind, Rounding rounding = Rounding::once) {
   const std::int64_t ffn = y.extent(1);
   device.parallel(y.extent(0), [&](std::int64_t n) {
-    const T* row = u.row(n);
-    if (kind == Ffn::geglu) run_on<ActivateRow<T>>(device.isa(), y.row(n), row, row + ffn, ffn);
-    else run_on<ActivateRow<T>>(device.isa(), y.row(n), static_cast<const T*>(nullptr), row, ffn);
+    const T* linear = kind == Ffn::geglu ? u.row(n) : nullptr;
+    const T* gate = kind == Ffn::geglu ? u.row(n) + ffn : u.row(n);
+    if (rounding == Rounding::stepwise) run_on<ActivateRow<T, Rounding::stepwise>>(device.isa(), y.row(n), linear, gate, ffn);
+    else run_on<ActivateRow<T, Rounding::once>>(device.isa(), y.row(n), linear, gate, ffn);
   });
 }
 

@@ -120,4 +120,24 @@ void scatter_rows(Device& device, View<T, 2> y, std::type_identity_t<View<const 
   device.parallel(rows.size(), [&](std::int64_t i) { std::memcpy(static_cast<void*>(y.row(rows(i))), x.row(i), static_cast<std::size_t>(y.extent(1)) * sizeof(T)); });
 }
 
+template <class T>
+struct RoundRow {
+  template <int Bytes>
+  [[gnu::always_inline]] static void run(accumulate_t<T>* x, std::int64_t count) {
+    using V = Lanes<accumulate_t<T>, Bytes>;
+    for (std::int64_t i = 0; i < count; i += lane_count<V>) {
+      V lanes;
+      load_up_to(lanes, x + i, count - i);
+      round_to<T>(lanes);
+      store_up_to(x + i, lanes, count - i);
+    }
+  }
+};
+
+/// Rounds each logit of x (n, V) to the nearest value of T.
+template <class T>
+void round_to_type(Device& device, View<accumulate_t<T>, 2> x, T) {
+  device.parallel(x.extent(0), [&](std::int64_t n) { run_on<RoundRow<T>>(device.isa(), x.row(n), x.extent(1)); });
+}
+
 }  // namespace golem::cpu

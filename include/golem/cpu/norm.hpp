@@ -15,7 +15,7 @@
 namespace golem::cpu {
 
 /// One row: sum = alpha a + b, in T (sum may be y's memory; b may be null, then sum is not written and a is normalised).
-template <class T>
+template <class T, Rounding rounding>
 struct NormalizeRow {
   template <int Bytes>
   [[gnu::always_inline]] static void run(T* y, T* sum, const T* a, const T* b, accumulate_t<T> alpha, const T* gamma, const T* beta, accumulate_t<T> eps,
@@ -29,7 +29,13 @@ struct NormalizeRow {
       if (b) {
         V branch;
         load_up_to(branch, b + i, count - i);
-        x = x * alpha + branch;
+        if constexpr (rounding == Rounding::once) {
+          x = x * alpha + branch;
+        } else {
+          x *= alpha;
+          round_to<T>(x);
+          x += branch;
+        }
         store_up_to(sum + i, x, count - i);
         load_up_to(x, sum + i, count - i);  // as stored, after rounding
       }
@@ -110,7 +116,7 @@ struct NormalizeBackwardRow {
 };
 
 /// y = alpha a + b; b may be null.
-template <class T>
+template <class T, Rounding rounding>
 struct AddScaledRow {
   template <int Bytes>
   [[gnu::always_inline]] static void run(T* y, const T* a, const T* b, accumulate_t<T> alpha, std::int64_t count) {
@@ -119,7 +125,14 @@ struct AddScaledRow {
       V x, other{};
       load_up_to(x, a + i, count - i);
       if (b) load_up_to(other, b + i, count - i);
-      store_up_to(y + i, V(x * alpha + other), count - i);
+      if constexpr (rounding == Rounding::once) {
+        x = x * alpha + other;
+      } else {
+        x *= alpha;
+        round_to<T>(x);
+        x += other;
+      }
+      store_up_to(y + i, x, count - i);
     }
   }
 };
@@ -131,28 +144,43 @@ void normalize(Device& device, View<T, 2> y, std::type_identity_t<View<const T, 
                std::type_identity_t<View<accumulate_t<T>, 1>> rstd) {
   using A = accumulate_t<T>;
   device.parallel(x.extent(0), [&](std::int64_t n) {
-    run_on<NormalizeRow<T>>(device.isa(), y.row(n), static_cast<T*>(nullptr), x.row(n), static_cast<const T*>(nullptr), A{1}, gamma.data, beta.data,
+    run_on<NormalizeRow<T, Rounding::once>>(device.isa(), y.row(n), static_cast<T*>(nullptr), x.row(n), static_cast<const T*>(nullptr), A{1}, gamma.data, beta.data,
                                 static_cast<A>(eps), mean ? &mean(n) : nullptr, mean ? &rstd(n) : nullptr, x.extent(1));
   });
 }
 
-/// sum = alpha a + b, rounded to T; y = LN(sum).
+/// sum = alpha a + b, rounded to T (alpha a as well, where rounding is stepwise); y = LN(sum).
 template <class T>
 void normalize_sum(Device& device, View<T, 2> y, View<T, 2> sum, std::type_identity_t<View<const T, 2>> a, std::type_identity_t<View<const T, 2>> b, double alpha,
                    std::type_identity_t<View<const T, 1>> gamma, std::type_identity_t<View<const T, 1>> beta, double eps,
-                   std::type_identity_t<View<accumulate_t<T>, 1>> mean, std::type_identity_t<View<accumulate_t<T>, 1>> rstd) {
+                   std::type_identity_t<View<accumulate_t<T>, 1>> mean, std::type_identity_t<View<accumulate_t<T>, 1>> rstd, Rounding rounding = Rounding::once) {
   using A = accumulate_t<T>;
+  const auto row = [&]<Rounding r>(std::int64_t n) {
+    run_on<NormalizeRow<T, r>>(device.isa(), y.row(n), sum.row(n), static_cast<const T*>(a.row(n)), static_cast<const T*>(b.row(n)), static_cast<A>(alpha), gamma.data,
+                               beta.data, static_cast<A>(eps), mean ? &mean(n) : nullptr, mean ? &rstd(n) : nullptr, a.extent(1));
+  };
   device.parallel(a.extent(0), [&](std::int64_t n) {
-    run_on<NormalizeRow<T>>(device.isa(), y.row(n), sum.row(n), static_cast<const T*>(a.row(n)), static_cast<const T*>(b.row(n)), static_cast<A>(alpha), gamma.data,
-                                beta.data, static_cast<A>(eps), mean ? &mean(n) : nullptr, mean ? &rstd(n) : nullptr, a.extent(1));
+    if (rounding == Rounding::stepwise) row.template operator()<Rounding::stepwise>(n);
+    else row.template operator()<Rounding::once>(n);
   });
 }
 
-/// y = alpha a + b, element by element; b may be empty, y may be a or b.
+/// y = alpha a + b, element by element; b may be empty, y may be a or b. Rounding::stepwise rounds alpha a as well.
 template <class T>
-void add_scaled(Device& device, View<T, 2> y, std::type_identity_t<View<const T, 2>> a, std::type_identity_t<View<const T, 2>> b, double alpha) {
+void add_scaled(Device& device, View<T, 2> y, std::type_identity_t<View<const T, 2>> a, std::type_identity_t<View<const T, 2>> b, double alpha, Rounding rounding = Rounding::once) {
+  const auto scale = static_cast<accumulate_t<T>>(alpha);
   device.parallel(y.extent(0), [&](std::int64_t n) {
-    run_on<AddScaledRow<T>>(device.isa(), y.row(n), a.row(n), b ? b.row(n) : nullptr, static_cast<accumulate_t<T>>(alpha), y.extent(1));
+    const T* other = b ? b.row(n) : nullptr;
+    if (rounding == Rounding::stepwise) run_on<AddScaledRow<T, Rounding::stepwise>>(device.isa(), y.row(n), a.row(n), other, scale, y.extent(1));
+    else run_on<AddScaledRow<T, Rounding::once>>(device.isa(), y.row(n), a.row(n), other, scale, y.extent(1));
+  });
+}
+
+/// y (N, C) += bias (C): a bias that joins a result after it was rounded.
+template <class T>
+void add_bias(Device& device, View<T, 2> y, std::type_identity_t<View<const T, 1>> bias) {
+  device.parallel(y.extent(0), [&](std::int64_t n) {
+    run_on<AddScaledRow<T, Rounding::once>>(device.isa(), y.row(n), static_cast<const T*>(y.row(n)), bias.data, accumulate_t<T>{1}, y.extent(1));
   });
 }
 

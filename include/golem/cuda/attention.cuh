@@ -15,6 +15,7 @@
 #include "golem/cuda/attention_forward.cuh"
 #include "golem/cuda/attention_mask.cuh"
 #include "golem/cuda/attention_plain.cuh"
+#include "golem/cuda/attention_stepwise.cuh"
 #include "golem/cuda/device.hpp"
 
 namespace golem::cuda {
@@ -51,7 +52,7 @@ struct AttentionWorkspace {
 
 /// Each query's softmax-weighted mean of the values of its window: out (N, H, D) from rotated qkv (N, H, 3, D) of `rows` rows
 /// of T = N / rows tokens. log_sum (B, H, T), where given, keeps the log-sum-exp of each query's scores for the backward.
-/// A query outside every window gets zeros (spec 1.5, 2.3, 2.5).
+/// A query outside every window gets zeros (spec 1.5, 2.3, 2.5), or, where rounding is stepwise, the mean of all values.
 template <class T>
 void attend(Device& device, View<T, 3> out, std::type_identity_t<View<accumulate_t<T>, 3>> log_sum, std::type_identity_t<View<const T, 4>> qkv, int rows, const WindowList& windows,
             const AttentionOptions& options) {
@@ -61,11 +62,16 @@ void attend(Device& device, View<T, 3> out, std::type_identity_t<View<accumulate
           ": give rows of equal length, and first[0] .. first[rows]");
   require(out.size() * 3 == qkv.size(), "attend writes ", shape_of(out), " from qkv of shape ", shape_of(qkv), ": give (N, H, D) and (N, H, 3, D)");
   require(!log_sum || log_sum.size() == tokens * heads, "attend saves log-sum-exps to ", shape_of(log_sum), ": give (B, H, T), ", tokens * heads, " elements");
+  require(options.dropout == 0 || options.rounding == Rounding::once, "attend was asked to drop probabilities and to round as the original's inference does: give a dropout of 0");
   if (tokens == 0) return;
   const AttentionShape<T> shape = attention_shape<T>(qkv, rows, options);
   const auto work = AttentionWorkspace<T>::in(device, rows, shape.length, 0);
   find_visible_keys(device, work.visible, windows);
   const KeyRange* ranges = work.visible.ranges.data;
+  if (options.rounding == Rounding::stepwise) {
+    launch(device, plain_launch<A>("attend_stepwise", tokens * heads, dims), attend_stepwise_kernel<T>, out.data, log_sum.data, qkv.data, ranges, shape);
+    return;
+  }
   bool done = false;
   if constexpr (sizeof(T) == 2) {
     if (fits_wide<T>(dims, out.data, qkv.data))

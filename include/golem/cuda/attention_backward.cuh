@@ -40,7 +40,7 @@ __device__ void differentiate(float (&s)[Columns][4], float (&dp)[Columns][4], c
     for (int e = 0; e < 4; ++e) {
       const int query = query_of(n, e), key = key_of(n, e);
       bool sees = query < shape.length;
-      if (sees && !all) sees = key >= g.ranges[start + query].first && key < g.ranges[start + query].last;
+      if (sees && !all) sees = g.ranges[start + query].sees(key);
       if (!sees) {
         s[n][e] = dp[n][e] = 0;
         continue;

@@ -9,6 +9,7 @@
 #include "golem/core/op_arguments.hpp"
 #include "golem/core/tensor.hpp"
 #include "golem/cuda/attention_plain.cuh"
+#include "golem/cuda/attention_stepwise.cuh"
 #include "golem/cuda/device.hpp"
 
 namespace golem::cuda {
@@ -38,7 +39,7 @@ __global__ void __launch_bounds__(64) append_cache_kernel(T* keys, T* values, co
 
 template <class T>
 __global__ void __launch_bounds__(32 * plain_warps) attend_cached_kernel(T* out, const T* qkv, const T* keys, const T* values, const CachedSequence* sequences, int count, int capacity,
-                                                                         std::int64_t tokens, AttentionShape<T> shape) {
+                                                                         std::int64_t tokens, AttentionShape<T> shape, Rounding rounding) {
   using A = accumulate_t<T>;
   A* query = dynamic_shared<A>() + threadIdx.x / 32 * shape.dims;
   const std::int64_t item = std::int64_t{blockIdx.x} * plain_warps + threadIdx.x / 32, n = item / shape.heads, head = item % shape.heads;
@@ -48,9 +49,10 @@ __global__ void __launch_bounds__(32 * plain_warps) attend_cached_kernel(T* out,
   const int t = static_cast<int>(sequence->first + (n - sequence->row)), end = sequence->first + sequence->count, seen = t + 1 > sequence->prefix ? t + 1 : sequence->prefix;
   load_query(query, qkv + shape.at(n, static_cast<int>(head), 0), shape);
   const std::int64_t cache = (std::int64_t{sequence->slot} * shape.heads + head) * capacity * shape.dims;
-  const PlainQuery<T> q{query, keys + cache, values + cache, shape.dims, 0, seen < end ? seen : end};
+  const PlainQuery<T> q{query, keys + cache, values + cache, shape.dims, {0, seen < end ? seen : end}};
   A sums[lane_dims];
-  q.attend(sums, shape);
+  if (rounding == Rounding::stepwise) attend_stepwise(q, sums, end, shape);
+  else q.attend(sums, shape);
   store_dims(out + item * shape.dims, sums, shape.dims);
 }
 
@@ -75,7 +77,7 @@ void attend_cached(Device& device, View<T, 3> out, std::type_identity_t<View<con
   AttentionOptions inference = options;
   inference.dropout = 0;
   launch(device, plain_launch<A>("attend_cached", tokens * heads, dims), attend_cached_kernel<T>, out.data, qkv.data, keys.data, values.data, sequences.data,
-         static_cast<int>(sequences.extent(0)), static_cast<int>(keys.extent(2)), tokens, attention_shape<T>(qkv, 1, inference));
+         static_cast<int>(sequences.extent(0)), static_cast<int>(keys.extent(2)), tokens, attention_shape<T>(qkv, 1, inference), options.rounding);
 }
 
 }  // namespace golem::cuda

@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(128) attend_kernel(T* out, float* log_sum, con
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     own[half] = query + warp_row + lane / 4 + 8 * half;
-    range[half] = own[half] < shape.length ? ranges[start + own[half]] : KeyRange{0, 0};
+    range[half] = own[half] < shape.length ? ranges[start + own[half]] : KeyRange{};
   }
   OnlineSoftmax softmax;
   float o[HeadDim / 8][4]{};
@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(128) attend_kernel(T* out, float* log_sum, con
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
           const int k = key + 8 * n + 2 * (lane % 4) + e % 2;
-          if (k < range[e / 2].first || k >= range[e / 2].last) s[n][e] = -INFINITY;
+          if (!range[e / 2].sees(k)) s[n][e] = -INFINITY;
         }
     }
     float rescale[2];

@@ -1,4 +1,4 @@
-// Which keys each query sees, as an interval of integers, and never a matrix (spec 2.3, 2.5); and which probabilities dropout keeps.
+// Which keys each query sees, as one or two intervals of integers, and never a matrix (spec 2.3, 2.5, 7.2); and which probabilities dropout keeps.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -17,10 +17,15 @@ namespace golem::cuda {
 /// Queries that share one summary of what they see.
 inline constexpr int tile_queries = 64;
 
-/// A query sees the keys [first, last), which may be none. A prefix makes this wider, never ragged: one interval holds every
-/// mask that GLM has.
+/// A query sees the keys [first, last), which may be none, and those of its context before them. A prefix makes this wider, never
+/// ragged: the one interval holds every mask of training and generation, the two those of packed choices (spec 7.2).
 struct KeyRange {
-  std::int32_t first, last;
+  std::int32_t first = 0, last = 0, context_first = 0, context_last = 0;
+
+  GOLEM_HD bool sees(int key) const { return (key >= first && key < last) || (key >= context_first && key < context_last); }
+  /// The two intervals as [begin(i), end(i)), ascending.
+  GOLEM_HD int begin(int i) const { return i ? first : context_first; }
+  GOLEM_HD int end(int i) const { return i ? last : context_last; }
 };
 
 /// Of 64 queries: outside of [some_first, some_last) none sees a key, inside [all_first, all_last) each sees all.
@@ -46,7 +51,7 @@ __global__ void __launch_bounds__(tile_queries) visible_keys_kernel(KeyRange* ra
   constexpr Integer far = 0x7fffffff;
   Integer* shared = dynamic_shared<Integer>();  // 4 of each of two warps
   const Integer row = static_cast<Integer>(blockIdx.y), t = static_cast<Integer>(blockIdx.x * tile_queries + threadIdx.x);
-  KeyRange range{0, 0};
+  KeyRange range;
   if (t < length) {
     Integer low = first_window[row], high = first_window[row + 1];  // the last window that begins at or before t
     while (low < high) {
@@ -57,13 +62,13 @@ __global__ void __launch_bounds__(tile_queries) visible_keys_kernel(KeyRange* ra
     if (low > first_window[row] && windows[low - 1].end > t) {
       const Window window = windows[low - 1];
       const Integer seen = t + 1 > window.begin + window.prefix ? t + 1 : window.begin + window.prefix;
-      range = {window.begin, seen < window.end ? seen : window.end};
+      range = {window.begin, seen < window.end ? seen : window.end, window.context_begin, window.context_end};
     }
     ranges[row * length + t] = range;
   }
-  const bool here = t < length, some = range.first < range.last;
+  const bool here = t < length, some = range.first < range.last, context = range.context_first < range.context_last;
   Integer* mine = shared + threadIdx.x / 32 * 4;
-  const Integer some_first = -warp_max(some ? -range.first : -far), some_last = warp_max(some ? range.last : 0);
+  const Integer some_first = -warp_max(context ? -range.context_first : some ? -range.first : -far), some_last = warp_max(some ? range.last : 0);
   const Integer all_first = warp_max(here ? range.first : 0), all_last = -warp_max(here ? -range.last : -far);
   if (ptx::lane() == 0) mine[0] = some_first, mine[1] = some_last, mine[2] = all_first, mine[3] = all_last;
   __syncthreads();

@@ -30,12 +30,13 @@ struct AttentionShape {
   A scale;                        // scale
   ProbabilityDropout<A> dropout;
   std::int64_t first_head, all_heads;  // head 0 here is head first_head of all ranks' heads: masks do not depend on who has which
+  std::int64_t mask_tokens;            // in each row: nor on how far rows are padded
 
   __device__ std::int64_t token_step() const { return std::int64_t{3} * heads * dims; }  // of qkv
   /// Element (token, head, part, 0) of qkv (N, H, 3, D).
   __device__ std::int64_t at(std::int64_t token, int head, int part) const { return ((token * heads + head) * 3 + part) * dims; }
   __device__ std::uint64_t element(int row, int head, int query, int key) const {
-    return (static_cast<std::uint64_t>(row * all_heads + first_head + head) * length + query) * length + key;
+    return (static_cast<std::uint64_t>(row * all_heads + first_head + head) * mask_tokens + query) * mask_tokens + key;
   }
 };
 
@@ -47,12 +48,13 @@ AttentionShape<T> attention_shape(const View<const T, 4>& qkv, int rows, const A
           static_cast<int>(qkv.extent(0) / rows),
           static_cast<int>(qkv.extent(1)),
           static_cast<int>(qkv.extent(3)),
-          static_cast<A>(options.scale) / static_cast<A>(options.layer_scale),
+          options.rounding == Rounding::once ? static_cast<A>(options.scale) / static_cast<A>(options.layer_scale) : 1 / static_cast<A>(options.layer_scale / options.scale),
           static_cast<A>(options.layer_scale),
           static_cast<A>(options.scale),
           probability_dropout<A>(options),
           options.first_head,
-          options.heads ? options.heads : qkv.extent(1)};
+          options.heads ? options.heads : qkv.extent(1),
+          options.tokens ? options.tokens : qkv.extent(0) / rows};
 }
 
 /// A warp for each of `count` queries or keys.
@@ -61,7 +63,7 @@ Launch plain_launch(std::string_view name, std::int64_t count, std::int64_t dims
   return {.name = name, .blocks = ceil_div(count, plain_warps), .threads = 32 * plain_warps, .shared_bytes = plain_warps * static_cast<std::size_t>(dims) * sizeof(A)};
 }
 
-/// A query's softmax over the keys [first, last), which lie `step` apart, and the values likewise: the warp's lanes score a key
+/// A query's softmax over the keys of a range, which lie `step` apart, and the values likewise: the warp's lanes score a key
 /// each, then add up the dims that are theirs. `query` is in shared memory, scaled and rounded.
 template <class T>
 struct PlainQuery {
@@ -69,7 +71,7 @@ struct PlainQuery {
   const A* query;
   const T *keys, *values;
   std::int64_t step;
-  int first, last;
+  KeyRange range;
   std::uint64_t first_element = 0;  // of probability (query, key 0)
 
   /// out[r] is dim lane + 32 r of the result; returns the log-sum-exp.
@@ -77,31 +79,39 @@ struct PlainQuery {
     const int lane = ptx::lane();
     A max = -INFINITY, sum = 0;
     for (int r = 0; r < lane_dims; ++r) out[r] = 0;
-    for (int begin = first; begin < last; begin += 32) {
-      const int key = begin + lane;
-      A score = -INFINITY;
-      if (key < last) {
-        score = 0;
-        const T* k = keys + key * step;
-        for (int d = 0; d < shape.dims; ++d) score += query[d] * static_cast<A>(ptx::widen(k[d]));
-        score *= shape.score_scale;
+    for (int i = 0; i < 2; ++i)
+      for (int begin = range.begin(i), last = range.end(i); begin < last; begin += 32) {
+        const int key = begin + lane;
+        A score = -INFINITY;
+        if (key < last) score = this->score(key, shape.dims) * shape.score_scale;
+        const A top = warp_max(score), next = top > max ? top : max, rescale = exponential(max - next);
+        A p = exponential(score - next);
+        sum = sum * rescale + p;
+        max = next;
+        if (shape.dropout.threshold && key < last) p *= shape.dropout.factor(first_element + static_cast<std::uint64_t>(key));
+        for (int r = 0; r < lane_dims; ++r) out[r] *= rescale;
+        add_values(out, p, begin, last, shape.dims);
       }
-      const A top = warp_max(score), next = top > max ? top : max, rescale = exponential(max - next);
-      A p = exponential(score - next);
-      sum = sum * rescale + p;
-      max = next;
-      if (shape.dropout.threshold && key < last) p *= shape.dropout.factor(first_element + static_cast<std::uint64_t>(key));
-      for (int r = 0; r < lane_dims; ++r) out[r] *= rescale;
-      for (int l = 0; l < 32 && begin + l < last; ++l) {
-        const A weight = ptx::shuffle(p, l);
-        const T* v = values + (begin + l) * step;
-        for (int r = 0, d = lane; d < shape.dims; ++r, d += 32) out[r] += weight * static_cast<A>(ptx::widen(v[d]));
-      }
-    }
     sum = warp_sum(sum);
     if (sum == 0) return 0;  // outside every window
     for (int r = 0; r < lane_dims; ++r) out[r] /= sum;
     return max + logarithm(sum);
+  }
+
+  __device__ A score(int key, int dims) const {
+    A sum = 0;
+    const T* k = keys + key * step;
+    for (int d = 0; d < dims; ++d) sum += query[d] * static_cast<A>(ptx::widen(k[d]));
+    return sum;
+  }
+  /// Adds the values of the 32 keys from `begin` on, as far as `last`, each weighted by the p of its lane.
+  __device__ void add_values(A (&out)[lane_dims], A p, int begin, int last, int dims) const {
+    const int lane = ptx::lane();
+    for (int l = 0; l < 32 && begin + l < last; ++l) {
+      const A weight = ptx::shuffle(p, l);
+      const T* v = values + (begin + l) * step;
+      for (int r = 0, d = lane; d < dims; ++r, d += 32) out[r] += weight * static_cast<A>(ptx::widen(v[d]));
+    }
   }
 };
 
@@ -131,8 +141,7 @@ __global__ void __launch_bounds__(32 * plain_warps) attend_plain_kernel(T* out, 
                         qkv + shape.at(start, head, 1),
                         qkv + shape.at(start, head, 2),
                         shape.token_step(),
-                        ranges[token].first,
-                        ranges[token].last,
+                        ranges[token],
                         shape.element(row, head, i, 0)};
   A sums[lane_dims];
   const A lse = q.attend(sums, shape);
@@ -186,25 +195,26 @@ __global__ void __launch_bounds__(32 * plain_warps) attend_plain_dquery_kernel(A
   const T* dout = g.dout + (token * shape.heads + head) * dims;
   const KeyRange range = g.ranges[token];
   A sums[lane_dims]{};
-  for (int begin = range.first; begin < range.last; begin += 32) {
-    const int key = begin + lane;
-    A ds = 0;
-    if (key < range.last) {
-      const T* k = g.qkv + shape.at(start + key, head, 1);
-      A score = 0, dp = 0;
-      for (int d = 0; d < dims; ++d) {
-        score += query[d] * static_cast<A>(ptx::widen(k[d]));
-        dp += static_cast<A>(ptx::widen(dout[d])) * static_cast<A>(ptx::widen(k[dims + d]));
+  for (int part = 0; part < 2; ++part)
+    for (int begin = range.begin(part), last = range.end(part); begin < last; begin += 32) {
+      const int key = begin + lane;
+      A ds = 0;
+      if (key < last) {
+        const T* k = g.qkv + shape.at(start + key, head, 1);
+        A score = 0, dp = 0;
+        for (int d = 0; d < dims; ++d) {
+          score += query[d] * static_cast<A>(ptx::widen(k[d]));
+          dp += static_cast<A>(ptx::widen(dout[d])) * static_cast<A>(ptx::widen(k[dims + d]));
+        }
+        const A factor = shape.dropout.threshold ? shape.dropout.factor(shape.element(row, head, i, key)) : A{1};
+        ds = Probability<A>(score * shape.score_scale, dp, g.log_sum[item], g.delta[item], factor).ds;
       }
-      const A factor = shape.dropout.threshold ? shape.dropout.factor(shape.element(row, head, i, key)) : A{1};
-      ds = Probability<A>(score * shape.score_scale, dp, g.log_sum[item], g.delta[item], factor).ds;
+      for (int l = 0; l < 32 && begin + l < last; ++l) {
+        const A weight = ptx::shuffle(ds, l);
+        const T* k = g.qkv + shape.at(start + begin + l, head, 1);
+        for (int r = 0, d = lane; d < dims; ++r, d += 32) sums[r] += weight * static_cast<A>(ptx::widen(k[d]));
+      }
     }
-    for (int l = 0; l < 32 && begin + l < range.last; ++l) {
-      const A weight = ptx::shuffle(ds, l);
-      const T* k = g.qkv + shape.at(start + begin + l, head, 1);
-      for (int r = 0, d = lane; d < dims; ++r, d += 32) sums[r] += weight * static_cast<A>(ptx::widen(k[d]));
-    }
-  }
   store_dims(g.dqkv + shape.at(token, head, 0), sums, dims, shape.scale);
 }
 
@@ -224,7 +234,7 @@ __global__ void __launch_bounds__(32 * plain_warps) attend_plain_dkey_kernel(Att
     if (!g.tiles[row * ((shape.length + tile_queries - 1) / tile_queries) + begin / tile_queries].see_some(key, 1)) continue;
     const int i = begin + lane;
     A ds = 0, kept = 0;
-    if (i < shape.length && key >= g.ranges[start + i].first && key < g.ranges[start + i].last) {
+    if (i < shape.length && g.ranges[start + i].sees(key)) {
       const T* q = g.qkv + shape.at(start + i, head, 0);
       const T* dout = g.dout + ((start + i) * shape.heads + head) * dims;
       A score = 0, dp = 0;

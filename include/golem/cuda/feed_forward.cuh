@@ -14,7 +14,7 @@ namespace golem::cuda {
 
 /// y (N, F) = u[:, :F] * gelu(u[:, F:]) for geglu; y = gelu(u) for gelu.
 template <class T, int Width, Ffn Kind>
-__global__ void __launch_bounds__(256) activate_kernel(T* y, const T* u, std::int64_t rows, std::int64_t ffn) {
+__global__ void __launch_bounds__(256) activate_kernel(T* y, const T* u, std::int64_t rows, std::int64_t ffn, Rounding rounding) {
   using A = accumulate_t<T>;
   const std::int64_t vectors = ffn / Width;
   for (std::int64_t item = first_item(); item < rows * vectors; item += item_step()) {
@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(256) activate_kernel(T* y, const T* u, std::in
 #pragma unroll
     for (int w = 0; w < Width; ++w) {
       gate[w] *= normal_distribution(gate[w]);
-      if constexpr (Kind == Ffn::geglu) gate[w] *= linear[w];
+      if constexpr (Kind == Ffn::geglu) gate[w] = (rounding == Rounding::once ? gate[w] : rounded<T>(gate[w])) * linear[w];
     }
     store(y + n * ffn + i, gate);
   }
@@ -63,11 +63,11 @@ __global__ void __launch_bounds__(256) activate_backward_kernel(T* du, const T* 
 
 /// y (N, F) = u[:, :F] * gelu(u[:, F:]) for geglu, of u (N, 2F); y = gelu(u) for gelu.
 template <class T>
-void activate(Device& device, View<T, 2> y, std::type_identity_t<View<const T, 2>> u, Ffn kind) {
+void activate(Device& device, View<T, 2> y, std::type_identity_t<View<const T, 2>> u, Ffn kind, Rounding rounding = Rounding::once) {
   const std::int64_t rows = y.extent(0), ffn = y.extent(1);
   const bool all_wide = fits_wide<T>(ffn, y.data, u.data);
   const Launch how{.name = "activate", .blocks = blocks_for(device, rows * (all_wide ? ffn / wide<T> : ffn), 256)};
-  const auto start = [&](auto* kernel) { launch(device, how, kernel, y.data, u.data, rows, ffn); };
+  const auto start = [&](auto* kernel) { launch(device, how, kernel, y.data, u.data, rows, ffn, rounding); };
   if (kind == Ffn::geglu) start(all_wide ? activate_kernel<T, wide<T>, Ffn::geglu> : activate_kernel<T, 1, Ffn::geglu>);
   else start(all_wide ? activate_kernel<T, wide<T>, Ffn::gelu> : activate_kernel<T, 1, Ffn::gelu>);
 }

@@ -115,6 +115,17 @@ void token_losses(Device& device, View<A, 1> losses, View<A, 1> max, View<A, 1> 
   launch(device, {.name = "token_losses", .blocks = blocks_for(device, losses.size(), 256)}, token_losses_kernel<A>, losses.data, max.data, sum.data, picked.data, losses.size());
 }
 
+template <class T>
+__global__ void __launch_bounds__(256) round_to_type_kernel(accumulate_t<T>* x, std::int64_t count) {
+  for (std::int64_t i = first_item(); i < count; i += item_step()) x[i] = rounded<T>(x[i]);
+}
+
+/// Rounds each logit of x (n, V) to the nearest value of T.
+template <class T>
+void round_to_type(Device& device, View<accumulate_t<T>, 2> x, T) {
+  launch(device, {.name = "round_to_type", .blocks = blocks_for(device, x.size(), 256)}, round_to_type_kernel<T>, x.data, x.size());
+}
+
 /// d_logits (n, V/tp) = weights * (softmax - onehot(target)); it may be the memory of `logits`.
 template <class T>
 void logit_gradient(Device& device, View<T, 2> d_logits, std::type_identity_t<View<const accumulate_t<T>, 2>> logits, View<const std::int32_t, 1> targets,

@@ -55,22 +55,31 @@ void normalize(Device& device, View<T, 2> y, std::type_identity_t<View<const T, 
   start_normalize<T>(device, {y.data, nullptr, x.data, nullptr, gamma.data, beta.data, mean.data, rstd.data, A{1}, static_cast<A>(eps), x.extent(0), x.extent(1)});
 }
 
-/// sum = alpha a + b, rounded to T; y = LN(sum).
+/// sum = alpha a + b, rounded to T (alpha a as well, where rounding is stepwise); y = LN(sum).
 template <class T>
 void normalize_sum(Device& device, View<T, 2> y, View<T, 2> sum, std::type_identity_t<View<const T, 2>> a, std::type_identity_t<View<const T, 2>> b, double alpha,
                    std::type_identity_t<View<const T, 1>> gamma, std::type_identity_t<View<const T, 1>> beta, double eps, std::type_identity_t<View<accumulate_t<T>, 1>> mean,
-                   std::type_identity_t<View<accumulate_t<T>, 1>> rstd) {
+                   std::type_identity_t<View<accumulate_t<T>, 1>> rstd, Rounding rounding = Rounding::once) {
   using A = accumulate_t<T>;
-  start_normalize<T>(device, {y.data, sum.data, a.data, b.data, gamma.data, beta.data, mean.data, rstd.data, static_cast<A>(alpha), static_cast<A>(eps), a.extent(0), a.extent(1)});
+  start_normalize<T>(device, {y.data, sum.data, a.data, b.data, gamma.data, beta.data, mean.data, rstd.data, static_cast<A>(alpha), static_cast<A>(eps), a.extent(0), a.extent(1), rounding});
 }
 
-/// y = alpha a + b, element by element; b may be empty, y may be a or b.
+/// y = alpha a + b, element by element; b may be empty, y may be a or b. Rounding::stepwise rounds alpha a as well.
 template <class T>
-void add_scaled(Device& device, View<T, 2> y, std::type_identity_t<View<const T, 2>> a, std::type_identity_t<View<const T, 2>> b, double alpha) {
+void add_scaled(Device& device, View<T, 2> y, std::type_identity_t<View<const T, 2>> a, std::type_identity_t<View<const T, 2>> b, double alpha, Rounding rounding = Rounding::once) {
   const bool all_wide = fits_wide<T>(y.size(), y.data, a.data, b.data);
   const std::int64_t vectors = all_wide ? y.size() / wide<T> : y.size();
   launch(device, {.name = "add_scaled", .blocks = blocks_for(device, vectors, 256)}, all_wide ? add_scaled_kernel<T, wide<T>> : add_scaled_kernel<T, 1>, y.data, a.data, b.data,
-         static_cast<accumulate_t<T>>(alpha), vectors);
+         static_cast<accumulate_t<T>>(alpha), vectors, rounding);
+}
+
+/// y (N, C) += bias (C): a bias that joins a result after it was rounded.
+template <class T>
+void add_bias(Device& device, View<T, 2> y, std::type_identity_t<View<const T, 1>> bias) {
+  const std::int64_t columns = y.extent(1);
+  const bool all_wide = fits_wide<T>(columns, y.data, bias.data);
+  const std::int64_t row_vectors = all_wide ? columns / wide<T> : columns, vectors = y.extent(0) * row_vectors;
+  launch(device, {.name = "add_bias", .blocks = blocks_for(device, vectors, 256)}, all_wide ? add_bias_kernel<T, wide<T>> : add_bias_kernel<T, 1>, y.data, bias.data, vectors, row_vectors);
 }
 
 /// dx = LN'(dy + alpha inside) + outside; d_gamma, d_beta (C) grow. dx may be dy's memory. x is the norm's input.

@@ -17,7 +17,14 @@ struct NormForward {
   accumulate_t<T>*mean, *rstd;
   accumulate_t<T> alpha, eps;
   std::int64_t rows, columns;
+  Rounding rounding = Rounding::once;
 };
+
+/// alpha a + b, with alpha a rounded to T where rounding is stepwise.
+template <class T>
+__device__ accumulate_t<T> scaled_sum(accumulate_t<T> a, accumulate_t<T> alpha, accumulate_t<T> b, Rounding rounding) {
+  return rounding == Rounding::once ? a * alpha + b : rounded<T>(a * alpha) + b;
+}
 
 template <class T>
 struct NormBackward {
@@ -50,7 +57,7 @@ __global__ void __launch_bounds__(512) normalize_kernel(NormForward<T> f) {
         A branch[Width];
         load(branch, b + i * Width);
 #pragma unroll
-        for (int w = 0; w < Width; ++w) v[w] = rounded<T>(v[w] * f.alpha + branch[w]);  // as stored
+        for (int w = 0; w < Width; ++w) v[w] = rounded<T>(scaled_sum<T>(v[w], f.alpha, branch[w], f.rounding));  // as stored
         store(sum + i * Width, v);
       }
     };
@@ -211,14 +218,28 @@ __global__ void __launch_bounds__(256) add_partials_kernel(A* sums, const A* par
 
 /// y = alpha a + b; b may be null.
 template <class T, int Width>
-__global__ void __launch_bounds__(256) add_scaled_kernel(T* y, const T* a, const T* b, accumulate_t<T> alpha, std::int64_t vectors) {
+__global__ void __launch_bounds__(256) add_scaled_kernel(T* y, const T* a, const T* b, accumulate_t<T> alpha, std::int64_t vectors, Rounding rounding) {
   using A = accumulate_t<T>;
   for (std::int64_t i = first_item(); i < vectors; i += item_step()) {
     A x[Width], other[Width]{};
     load(x, a + i * Width);
     if (b) load(other, b + i * Width);
 #pragma unroll
-    for (int w = 0; w < Width; ++w) x[w] = x[w] * alpha + other[w];
+    for (int w = 0; w < Width; ++w) x[w] = scaled_sum<T>(x[w], alpha, other[w], rounding);
+    store(y + i * Width, x);
+  }
+}
+
+/// y += bias, row by row.
+template <class T, int Width>
+__global__ void __launch_bounds__(256) add_bias_kernel(T* y, const T* bias, std::int64_t vectors, std::int64_t row_vectors) {
+  using A = accumulate_t<T>;
+  for (std::int64_t i = first_item(); i < vectors; i += item_step()) {
+    A x[Width], other[Width];
+    load(x, y + i * Width);
+    load(other, bias + i % row_vectors * Width);
+#pragma unroll
+    for (int w = 0; w < Width; ++w) x[w] += other[w];
     store(y + i * Width, x);
   }
 }

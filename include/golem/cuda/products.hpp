@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 
+#include "golem/config/hardware.hpp"
 #include "golem/core/error.hpp"
 #include "golem/core/number.hpp"
 #include "golem/cuda/blas.hpp"
@@ -34,9 +35,6 @@ inline namespace GOLEM_ABI {
 /// Kept by the device for as long as it lives.
 class Products {
  public:
-  /// Bytes that an algorithm may ask for to work in.
-  static constexpr std::size_t workspace_bytes = std::size_t{32} << 20;
-
   Products() : handle_(blas::create_handle()) {}
 
   static Products& of(Device& device) {
@@ -95,7 +93,7 @@ class Products {
     plan.a = a_transposed ? blas::create_layout(shape.input, shape.k, shape.m, shape.k) : blas::create_layout(shape.input, shape.m, shape.k, shape.m);
     plan.b = b_transposed ? blas::create_layout(shape.input, shape.n, shape.k, shape.n) : blas::create_layout(shape.input, shape.k, shape.n, shape.k);
     plan.c = blas::create_layout(shape.output, shape.m, shape.n, shape.m);
-    const blas::Preference preference = blas::create_preference(workspace_bytes);
+    const blas::Preference preference = blas::create_preference(static_cast<std::size_t>(workspace_bytes));
     blas::set_alignment(preference, alignment);
     plan.algorithm = blas::find_algorithm(handle_, plan.operation, plan.a, plan.b, plan.c, preference);
     return plan;

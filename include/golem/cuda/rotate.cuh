@@ -14,7 +14,8 @@ namespace golem::cuda {
 
 /// A block takes a token; its threads take Width pairs each of the token's 2 H heads of q and k. `sign` -1 turns back.
 template <class T, int Width>
-__global__ void __launch_bounds__(256) rotate_kernel(T* qkv, const accumulate_t<T>* cos, const accumulate_t<T>* sin, const std::int32_t* positions, accumulate_t<T> sign, int heads, int dim) {
+__global__ void __launch_bounds__(256) rotate_kernel(T* qkv, const accumulate_t<T>* cos, const accumulate_t<T>* sin, const std::int32_t* positions, accumulate_t<T> sign, int heads, int dim,
+                                                         Rounding rounding) {
   using A = accumulate_t<T>;
   const int half = dim / 2, vectors = half / Width;
   const std::int64_t n = blockIdx.x, angle = std::int64_t{positions[n]} * half;
@@ -30,8 +31,13 @@ __global__ void __launch_bounds__(256) rotate_kernel(T* qkv, const accumulate_t<
 #pragma unroll
     for (int w = 0; w < Width; ++w) {
       const A a = first[w], b = second[w], turn = s[w] * sign;
-      first[w] = a * c[w] - b * turn;
-      second[w] = b * c[w] + a * turn;
+      if (rounding == Rounding::once) {
+        first[w] = a * c[w] - b * turn;
+        second[w] = b * c[w] + a * turn;
+      } else {
+        first[w] = rounded<T>(a * c[w]) - rounded<T>(b * turn);
+        second[w] = rounded<T>(b * c[w]) + rounded<T>(a * turn);
+      }
     }
     store(x, first);
     store(x + half, second);
@@ -39,26 +45,26 @@ __global__ void __launch_bounds__(256) rotate_kernel(T* qkv, const accumulate_t<
 }
 
 template <class T, class A>
-void rotate_by(Device& device, View<T, 4> qkv, View<const A, 2> cos, View<const A, 2> sin, View<const std::int32_t, 1> positions, A sign) {
+void rotate_by(Device& device, View<T, 4> qkv, View<const A, 2> cos, View<const A, 2> sin, View<const std::int32_t, 1> positions, A sign, Rounding rounding) {
   const std::int64_t heads = qkv.extent(1), dim = qkv.extent(3);
   const bool all_wide = fits_wide<T>(dim / 2, qkv.data, cos.data, sin.data);
   const std::int64_t items = 2 * heads * (all_wide ? dim / 2 / wide<T> : dim / 2);
   launch(device, {.name = "rotate", .blocks = qkv.extent(0), .threads = static_cast<int>(smaller<std::int64_t>(256, round_up(items, 32)))}, all_wide ? rotate_kernel<T, wide<T>> : rotate_kernel<T, 1>,
-         qkv.data, cos.data, sin.data, positions.data, sign, static_cast<int>(heads), static_cast<int>(dim));
+         qkv.data, cos.data, sin.data, positions.data, sign, static_cast<int>(heads), static_cast<int>(dim), rounding);
 }
 
 /// Turns q and k of qkv (N, H, 3, D) by the angles of cos, sin (context, D/2) at positions (N).
 template <class T>
 void rotate(Device& device, View<T, 4> qkv, std::type_identity_t<View<const accumulate_t<T>, 2>> cos, std::type_identity_t<View<const accumulate_t<T>, 2>> sin,
-            View<const std::int32_t, 1> positions) {
-  rotate_by(device, qkv, cos, sin, positions, accumulate_t<T>{1});
+            View<const std::int32_t, 1> positions, Rounding rounding = Rounding::once) {
+  rotate_by(device, qkv, cos, sin, positions, accumulate_t<T>{1}, rounding);
 }
 
 /// The inverse: a gradient behind the rotation becomes one before it.
 template <class T>
 void rotate_backward(Device& device, View<T, 4> d_qkv, std::type_identity_t<View<const accumulate_t<T>, 2>> cos, std::type_identity_t<View<const accumulate_t<T>, 2>> sin,
                      View<const std::int32_t, 1> positions) {
-  rotate_by(device, d_qkv, cos, sin, positions, accumulate_t<T>{-1});
+  rotate_by(device, d_qkv, cos, sin, positions, accumulate_t<T>{-1}, Rounding::once);
 }
 
 }  // namespace golem::cuda

@@ -84,6 +84,13 @@ inline void* allocate(std::size_t bytes, cudaStream_t stream) {
 }
 inline void release(void* memory, cudaStream_t stream) { check(cudaFreeAsync(memory, stream), "release memory"); }
 
+/// Whether the device's kernels, and not the host, own it.
+inline bool is_device_memory(const void* memory) {
+  cudaPointerAttributes attributes{};
+  check(cudaPointerGetAttributes(&attributes, memory), "tell whose memory a pointer is of");
+  return attributes.type == cudaMemoryTypeDevice;
+}
+
 /// Page-locked memory of the host, which copies can run beside the host with.
 inline void* allocate_pinned(std::size_t bytes) {
   void* memory = nullptr;

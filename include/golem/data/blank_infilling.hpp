@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "golem/config/special_tokens.hpp"
@@ -16,13 +17,15 @@
 #include "golem/data/blank_recipe.hpp"
 #include "golem/data/mersenne.hpp"
 #include "golem/data/sample.hpp"
+#include "golem/data/words.hpp"
 
 namespace golem {
 
 /// Makes samples of one recipe. Keeps its work space from call to call.
 class BlankInfilling {
  public:
-  BlankInfilling(const BlankRecipe& recipe, const SpecialTokens& special) : recipe_(recipe), special_(special) {
+  /// With `words`, the spans that become blanks are stretched to whole words.
+  BlankInfilling(const BlankRecipe& recipe, const SpecialTokens& special, Words words = {}) : recipe_(recipe), special_(special), words_(std::move(words)) {
     if (const char* rule = broken_rule(recipe)) fail(rule);
     double sum = 0;  // a running sum in double, as the original's, decides where a draw falls
     for (int k = 1; k <= longest_span; ++k) {
@@ -85,6 +88,7 @@ class BlankInfilling {
       text = text.first(static_cast<std::size_t>(recipe_.shortest_window) +
                         random.below(text.size() - static_cast<std::size_t>(recipe_.shortest_window)));
     draw_spans(static_cast<int>(text.size()), random);
+    if (!words_.empty()) stretch_to_words(text);
 
     const std::size_t start = sample.tokens.size();
     std::int32_t position = 0;
@@ -139,6 +143,23 @@ class BlankInfilling {
     }
   }
 
+  /// Moves the borders of spans_ to those of words: outwards, but where no token would stay between two spans.
+  void stretch_to_words(std::span<const std::int32_t> text) {
+    const auto continues = [&](int at) { return at > 0 && at < static_cast<int>(text.size()) && words_.continues(text[static_cast<std::size_t>(at - 1)], text[static_cast<std::size_t>(at)]); };
+    std::size_t kept = 0;
+    int free = 0;  // the first token that a span may have
+    for (const Span& span : spans_) {
+      int begin = larger(span.begin, free), end = span.begin + span.length;
+      while (continues(end)) ++end;
+      while (begin > free && continues(begin)) --begin;
+      while (begin < end && continues(begin)) ++begin;  // the span before it ends too near to that word's beginning
+      if (begin >= end) continue;
+      spans_[kept] = {begin, end - begin, static_cast<int>(kept)};
+      ++kept, free = end + 1;
+    }
+    spans_.resize(kept);
+  }
+
   /// In windows that may be very short: the last spans give way until the others fit, with a token between any two.
   void shorten(int length, int& masked) {
     while (!lengths_.empty() && masked + static_cast<int>(lengths_.size()) - 1 > length) {
@@ -155,6 +176,7 @@ class BlankInfilling {
 
   BlankRecipe recipe_;
   SpecialTokens special_;
+  Words words_;
   std::array<double, longest_span> cumulative_{};
   std::vector<int> lengths_, offsets_;
   std::vector<Span> spans_;

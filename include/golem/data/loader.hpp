@@ -15,6 +15,7 @@
 #include "golem/data/instruction_window.hpp"
 #include "golem/data/sample.hpp"
 #include "golem/data/sample_order.hpp"
+#include "golem/data/words.hpp"
 
 namespace golem {
 
@@ -27,6 +28,7 @@ struct LoaderOptions {
   const InstructionSet* instructions = nullptr;          // mixed among the rows; must outlive the loader
   const InstructionSet* former = nullptr;                // what `instructions` replace along the ramp, in the original's order
   InstructionMix mix = {};
+  Words words = {};  // given: blanks are of whole words
 };
 
 /// Endless batches from a corpus, with instructions among them. What sample s is, SampleOrder says; its blanks are drawn
@@ -35,7 +37,7 @@ struct LoaderOptions {
 class Loader {
  public:
   Loader(const Corpus& corpus, const BlankRecipe& recipe, const SpecialTokens& special, const LoaderOptions& options = {})
-      : corpus_(&corpus), infilling_(recipe, special), special_(special), options_(options),
+      : corpus_(&corpus), infilling_(recipe, special, options.words), special_(special), options_(options),
         order_(options.order, options.seed, options.part, {corpus.rows(), pairs(options.instructions), pairs(options.former), recipe.windows}, options.mix) {
     require(corpus.header().row == recipe.row, "a corpus with rows of ", corpus.header().row, " tokens was given to a recipe for rows of ",
             recipe.row, ": build the corpus for this context");
@@ -80,11 +82,14 @@ class Loader {
     const SampleCounts& here = order_.counts();
     std::int64_t position = position_, seed = order_.seed(), rows = here.rows, order = static_cast<std::int64_t>(order_.order());
     std::int64_t instructions = here.instructions, former = here.former;
+    const std::int64_t words_here = options_.words.empty() ? 0 : 1;
+    std::int64_t whole_words = words_here;
     InstructionMix mix = order_.mix();
     visitor.integer("loader.position", position);
     visitor.integer("loader.seed", seed);
     visitor.integer("loader.rows", rows);
     visitor.integer("loader.order", order);
+    visitor.integer("loader.whole_words", whole_words);
     visitor.integer("loader.instructions", instructions);
     visitor.integer("loader.former_instructions", former);
     visitor.integer("loader.instructions_from", mix.from);
@@ -94,6 +99,8 @@ class Loader {
             ": go on with the corpus that it began with");
     require(order == static_cast<std::int64_t>(order_.order()), "the saved run read its rows in another order, of kind ", order,
             ": go on with the order that it began with");
+    require(whole_words == words_here, "the saved run made blanks of ", whole_words ? "whole words" : "any tokens", ", and this one makes them of ",
+            words_here ? "whole words" : "any tokens", ": go on as it began");
     const bool begin_here = instructions == 0 && here.instructions > 0;
     require(begin_here || (instructions == here.instructions && former == here.former), "the saved run had ", instructions, " instructions (and ", former,
             " former ones), and here are ", here.instructions, " (and ", here.former, "): go on with those that it began with");

@@ -22,6 +22,7 @@
 #include "golem/core/mapped_file.hpp"
 #include "golem/core/utf8.hpp"
 #include "golem/data/training_lines.hpp"
+#include "golem/data/words.hpp"
 
 namespace golem {
 
@@ -85,6 +86,16 @@ class Tokenizer {
   const std::string& digest() const { return digest_; }
   int size() const { return processor_->GetPieceSize(); }
   const SpecialTokens& special() const { return special_; }
+
+  /// The borders of words in this model's tokens.
+  Words words() const {
+    std::vector<std::string> texts;
+    for (std::int32_t token = 0; token < size(); ++token) {
+      const bool is_special = processor_->IsControl(token) || processor_->IsUnknown(token);
+      texts.push_back(is_special ? std::string() : decode(std::span(&token, 1)));
+    }
+    return Words(texts);
+  }
 
   /// Tokens of plain text: nothing in it is taken for a special token. Throws Error where it is not UTF-8.
   std::vector<std::int32_t> encode(std::string_view text, Newlines newlines = Newlines::keep) const {

@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "golem/comm/world.hpp"
+#include "golem/config/describe.hpp"
 #include "golem/config/layout.hpp"
 #include "golem/core/own_device.hpp"
 #include "golem/golem_fwd.hpp"
@@ -9,21 +11,32 @@
 
 namespace golem {
 
-/// Runs model M in precision P, `quantized<...>` included, on one rank. See EngineCore for what it does.
+/// Runs model M in precision P, `quantized<...>` included, on one rank, or on the tensor ranks of a world, each of which makes
+/// the same calls. See EngineCore for what it does.
 ///   golem::Engine<my_glm> engine;
 ///   golem::Engine<my_glm, golem::quantized<golem::Quant{.bits = 4, .group = 128}>> engine(device, {.sequences = 8});
+///   golem::Engine<my_glm, golem::fp16, golem::Layout{.tp = 4}> engine(device, world);
 template <class M, class P, Layout layout, class D>
 class Engine : private OwnDevice<D>, public EngineCore<M, P, layout.tp, D> {
   static_assert(Model<M>, "golem: a model is a type with a ModelConfig `config`: struct my_glm { static constexpr auto config = golem::checked({...}); };");
   static_assert(prove_model<M>());
   static_assert(Precision<P>, "golem: Engine's second argument must be a precision policy, such as golem::bf16 or golem::quantized<golem::Quant{.bits = 4}>");
+  static_assert(rounding_of<P>() == Rounding::once || M::config.rope_table == RopeTable::fp16,
+                "golem: fp16_exact and fp32_exact compute as GLM-130B did: ModelConfig::rope_table must be RopeTable::fp16");
   static_assert(Device<D>, "golem: Engine's last argument must be a device, such as golem::cpu::Device");
   static_assert(layout.pp == 1 && layout.dp == 1, "golem: Engine takes no pipeline and no data parallelism: leave Layout::pp and dp at 1");
-  static_assert(layout.tp == 1, "golem: this version runs an Engine on one rank: use Layout{}");
+  static_assert(!layout.sequence_parallel, "golem: Engine takes no sequence parallelism: leave Layout::sequence_parallel off");
+  using Core = EngineCore<M, P, layout.tp, D>;
 
  public:
-  explicit Engine(const EngineOptions& options = {}) : OwnDevice<D>{std::make_unique<D>()}, EngineCore<M, P, layout.tp, D>(*this->own_device, options) {}
-  explicit Engine(D& device, const EngineOptions& options = {}) : EngineCore<M, P, layout.tp, D>(device, options) {}
+  explicit Engine(const EngineOptions& options = {}) : OwnDevice<D>{std::make_unique<D>()}, Core(*this->own_device, options) { needs_no_world(); }
+  explicit Engine(D& device, const EngineOptions& options = {}) : Core(device, options) { needs_no_world(); }
+  explicit Engine(D& device, World& world, const EngineOptions& options = {}) : Core(device, options, TensorParallel<layout.tp>(world)) {
+    require(world.layout() == layout, "an Engine for ", describe(layout), " was given a world of ", describe(world.layout()), ": make the World with the same Layout");
+  }
+
+ private:
+  static void needs_no_world() { static_assert(layout.tp == 1, "golem: an Engine of several ranks needs a device and a World of Layout's ranks: Engine(device, world, options)"); }
 };
 
 }  // namespace golem

@@ -19,6 +19,7 @@
 #include "golem/nn/rotary_tables.hpp"
 #include "golem/nn/rows.hpp"
 #include "golem/nn/scoring.hpp"
+#include "golem/nn/tensor_parallel.hpp"
 #include "golem/nn/transformer.hpp"
 
 namespace golem {
@@ -38,23 +39,31 @@ struct SequenceStep {
 
 template <Model M, Precision P, int Tp, Device D>
 class EngineCore {
+  static_assert(M::config.heads % Tp == 0, "golem: Layout::tp must divide ModelConfig::heads");
+  static_assert(M::config.ffn % Tp == 0, "golem: Layout::tp must divide ModelConfig::ffn");
+  static_assert(M::config.vocab % Tp == 0, "golem: Layout::tp must divide ModelConfig::vocab");
+
  public:
   using T = typename P::compute;
   using A = accumulate_t<T>;
 
-  /// Allocates weights (zero), cache and activations; `device` must outlive the engine.
-  EngineCore(D& device, const EngineOptions& options);
+  /// Allocates weights (zero), cache and activations; `device` must outlive the engine. `ranks` share each layer: they make the
+  /// same calls in the same order, with the same arguments, and get the same results.
+  EngineCore(D& device, const EngineOptions& options, const TensorParallel<Tp>& ranks = {});
 
-  /// Reads the weights of the model by their names in files (spec 1.10); quantised ones as they are stored, or, where the
-  /// source has them unquantised, by quantising each row (spec 5.1).
+  /// Reads this rank's part of the model's weights by their names in files (spec 1.10); quantised ones as they are stored, or,
+  /// where the source has them unquantised, by quantising each row of the part (spec 5.1).
   void load_weights(const TensorSource& source);
 
   /// The logits (V) after the last token of each step, one row a step; valid until the next call.
-  View<const A, 2> forward(std::span<const SequenceStep> steps);
+  View<const A, 2> forward(std::span<const SequenceStep> steps, LayerObserver<T> observe = {});
 
   /// Generates behind the prompt until an end token, `sampling.max_tokens`, the end of the cache, or on_token(token) returns
-  /// false. Returns the tokens without the end token.
+  /// false; of several ranks, rank 0's word counts. Returns the tokens without the end token.
   std::vector<std::int32_t> generate(const Prompt& prompt, const Sampling& sampling, const SpecialTokens& special, function_ref<bool(std::int32_t)> on_token = {});
+
+  /// The logits (n, V) of the n scored tokens of whole rows, in the order of the batch, without the cache; valid until the next call.
+  View<const A, 2> logits(const Batch& batch, LayerObserver<T> observe = {});
 
   /// Losses of whole rows, without the cache.
   LossSummary evaluate(const Batch& batch);
@@ -67,9 +76,17 @@ class EngineCore {
   int sequences() const { return options_.sequences; }
   int capacity() const { return options_.capacity; }
   int context() const { return M::config.context; }
+  int rank() const { return tp_.rank(); }
   D& device() { return *device_; }
 
  private:
+  /// The final norm's output of whole rows (N, C).
+  View<T, 2> run_rows(const Batch& batch, LayerObserver<T> observe);
+  /// The logits (n, V) of n rows of hidden states, every rank's part of them, as whole rows in `host`.
+  View<const A, 2> collect_logits(std::vector<A>& host, View<A, 1> space, View<T, 2> hidden);
+  /// What rank 0 says.
+  bool agreed(bool says);
+
   D* device_;
   EngineOptions options_;
   Stage stage_ = whole(M::config);
@@ -86,7 +103,7 @@ class EngineCore {
   Buffer<CachedSequence, D> sequences_;
   Buffer<std::int32_t, D> last_rows_;
   Buffer<A, D> logits_;
-  std::vector<A> host_logits_;
+  std::vector<A> host_logits_, host_parts_, batch_logits_;
   Batch batch_;
   std::vector<CachedSequence> host_sequences_;
   std::vector<std::int32_t> host_last_;

@@ -9,15 +9,16 @@
 namespace golem {
 
 template <Model M, Precision P, int Tp, Device D>
-EngineCore<M, P, Tp, D>::EngineCore(D& device, const EngineOptions& options)
-    : device_(&device), options_(options), weights_(device, stage_), rotary_(device) {
+EngineCore<M, P, Tp, D>::EngineCore(D& device, const EngineOptions& options, const TensorParallel<Tp>& ranks)
+    : device_(&device), options_(options), tp_(ranks), weights_(device, stage_), rotary_(device) {
   const ModelConfig& c = M::config;
+  require(tp_.ranks().size() == Tp, "an Engine that was built for tp ", Tp, " was given a group of ", tp_.ranks().size(), " ranks: make it with a World of that tp");
   if (options_.capacity == 0) options_.capacity = c.context;
   require(options_.sequences >= 1 && options_.capacity >= 1 && options_.capacity <= c.context, "an Engine was asked for ", options_.sequences, " sequences of ",
           options_.capacity, " tokens: at least one, of 1 to ", c.context, " tokens, the model's context");
   memory_.emplace(device, Keep::nothing, stage_, Transformer<M, P, Tp, D>::tokens(tp_, options_.sequences, options_.capacity));
   transformer_.emplace(device, *memory_, stage_);
-  head_.emplace(device, false, std::int64_t{options_.sequences} * options_.capacity);
+  head_.emplace(device, false, std::int64_t{options_.sequences} * options_.capacity, rounding_of<P>());
 
   const std::int64_t heads = c.heads / Tp, dim = c.head_dim(), half = options_.sequences * heads * options_.capacity * dim;
   cache_ = Buffer<T, D>(device, 2 * half * c.layers, "key-value cache");
@@ -28,17 +29,18 @@ EngineCore<M, P, Tp, D>::EngineCore(D& device, const EngineOptions& options)
   sequences_ = Buffer<CachedSequence, D>(device, options_.sequences, "batch");
   last_rows_ = Buffer<std::int32_t, D>(device, options_.sequences, "batch");
   last_hidden_ = Buffer<T, D>(device, std::int64_t{options_.sequences} * c.hidden, "activations");
-  logits_ = Buffer<A, D>(device, std::int64_t{options_.sequences} * c.vocab / Tp, "head");
+  logits_ = Buffer<A, D>(device, std::int64_t{options_.sequences} * c.vocab, "head");
   host_logits_.resize(static_cast<std::size_t>(logits_.size()));
+  if (Tp > 1) host_parts_.resize(host_logits_.size());
 }
 
 template <Model M, Precision P, int Tp, Device D>
 void EngineCore<M, P, Tp, D>::load_weights(const TensorSource& source) {
-  weights_.load(source);
+  weights_.load(source, tp_.rank());
 }
 
 template <Model M, Precision P, int Tp, Device D>
-View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::forward(std::span<const SequenceStep> steps) {
+View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::forward(std::span<const SequenceStep> steps, LayerObserver<T> observe) {
   require(!steps.empty() && steps.size() <= static_cast<std::size_t>(options_.sequences), "a forward pass over ", steps.size(), " sequences was asked of an Engine made for ",
           options_.sequences, ": EngineOptions::sequences must be at least that");
   batch_.tokens.clear(), batch_.positions.clear(), host_sequences_.clear(), host_last_.clear();
@@ -63,14 +65,42 @@ View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::forw
   device_->copy_in(last_rows_.data(), host_last_.data(), host_last_.size() * sizeof(std::int32_t));
 
   const auto count = static_cast<std::int64_t>(steps.size());
-  const View<T, 2> output =
-      transformer_->infer(tp_, weights_.tensors(), rows_.rows(rotary_.cos(), rotary_.sin()), keys_, values_, View<const CachedSequence, 1>{sequences_.data(), count});
+  const View<T, 2> output = transformer_->infer(tp_, weights_.tensors(), rows_.rows(rotary_.cos(), rotary_.sin()), keys_, values_,
+                                                View<const CachedSequence, 1>{sequences_.data(), count}, observe);
   const View<T, 2> hidden = last_hidden_.view_at(0, count, M::config.hidden);
   gather_rows(*device_, hidden, output, View<const std::int32_t, 1>{last_rows_.data(), count});
-  const View<A, 2> logits = logits_.view_at(0, count, M::config.vocab / Tp);
-  head_->logits(logits, hidden, weights_.tensors().embedding);
-  device_->copy_out(host_logits_.data(), logits.data, static_cast<std::size_t>(logits.size()) * sizeof(A));
-  return {host_logits_.data(), count, M::config.vocab / Tp};
+  return collect_logits(host_logits_, logits_.view(), hidden);
+}
+
+template <Model M, Precision P, int Tp, Device D>
+View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::collect_logits(std::vector<A>& host, View<A, 1> space, View<T, 2> hidden) {
+  constexpr std::int64_t vocab = M::config.vocab, part = vocab / Tp;
+  const std::int64_t count = hidden.extent(0);
+  const View<A, 1> all{space.data, count * vocab}, own{space.data + tp_.rank() * count * part, count * part};  // (tp, n, V/tp)
+  head_->logits(View<A, 2>{own.data, count, part}, hidden, weights_.tensors().embedding);
+  if constexpr (Tp > 1) tp_.ranks().all_gather(all, View<const A, 1>(own));
+  const auto elements = static_cast<std::size_t>(all.size());
+  if (host.size() < elements) host.resize(elements);
+  const bool apart = Tp > 1 && count > 1;  // else the ranks' parts follow each other as they should
+  if (apart && host_parts_.size() < elements) host_parts_.resize(elements);
+  device_->copy_out(apart ? host_parts_.data() : host.data(), all.data, elements * sizeof(A));
+  if (apart)
+    for (std::int64_t rank = 0; rank < Tp; ++rank)
+      for (std::int64_t row = 0; row < count; ++row) std::copy_n(host_parts_.data() + (rank * count + row) * part, part, host.data() + row * vocab + rank * part);
+  return {host.data(), count, vocab};
+}
+
+template <Model M, Precision P, int Tp, Device D>
+bool EngineCore<M, P, Tp, D>::agreed(bool says) {
+  if constexpr (Tp > 1) {
+    std::int32_t word = says;
+    const View<std::int32_t, 1> shared = last_rows_.view_at(0, 1);  // every pass writes it anew
+    device_->copy_in(shared.data, &word, sizeof word);
+    tp_.ranks().broadcast(shared, 0);
+    device_->copy_out(&word, shared.data, sizeof word);
+    return word != 0;
+  }
+  return says;
 }
 
 template <Model M, Precision P, int Tp, Device D>
@@ -101,7 +131,7 @@ std::vector<std::int32_t> EngineCore<M, P, Tp, D>::generate(const Prompt& prompt
     token = sampler.draw(logits.row(0), logits.extent(1), may_end ? std::span<const std::int32_t>{} : ends, 0, generated.size());
     if (token == special.eop || token == special.eos) break;
     generated.push_back(token);
-    if (on_token && !on_token(token)) break;
+    if (!agreed(!on_token || on_token(token))) break;
     const std::int32_t first = length + static_cast<std::int32_t>(generated.size()) - 1;
     position = prompt.position(static_cast<std::int64_t>(generated.size()) - 1);
     if (first + 1 > options_.capacity || position >= M::config.context) break;
@@ -111,16 +141,33 @@ std::vector<std::int32_t> EngineCore<M, P, Tp, D>::generate(const Prompt& prompt
 }
 
 template <Model M, Precision P, int Tp, Device D>
-LossSummary EngineCore<M, P, Tp, D>::evaluate(const Batch& batch) {
+View<typename EngineCore<M, P, Tp, D>::T, 2> EngineCore<M, P, Tp, D>::run_rows(const Batch& batch, LayerObserver<T> observe) {
   require(batch.rows <= options_.sequences && batch.length <= options_.capacity, "an Engine made for ", options_.sequences, " sequences of ", options_.capacity,
           " tokens was asked to evaluate ", batch.rows, " rows of ", batch.length);
-  LossSummary losses;
   rows_.upload(*device_, batch, M::config);
   scoring_.upload(*device_, batch, 0, M::config.vocab);
   const Rows<A> rows = rows_.rows(rotary_.cos(), rotary_.sin());
   transformer_->begin(tp_, 0, rows.rows, rows.length);
-  transformer_->forward(tp_, weights_.tensors(), rows, 0, {});
-  head_->forward(tp_, scoring_.losses(), transformer_->normalize_output(tp_, weights_.tensors(), rows, 0), weights_.tensors().embedding, scoring_.scored());
+  transformer_->forward(tp_, weights_.tensors(), rows, 0, {}, observe);
+  return transformer_->normalize_output(tp_, weights_.tensors(), rows, 0);
+}
+
+template <Model M, Precision P, int Tp, Device D>
+View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::logits(const Batch& batch, LayerObserver<T> observe) {
+  const View<T, 2> output = run_rows(batch, observe);
+  const std::int64_t count = scoring_.count();
+  const Buffer<T, D> hidden(*device_, count * M::config.hidden, "head");
+  const Buffer<A, D> logits(*device_, count * M::config.vocab, "head");
+  const View<T, 2> scored = hidden.view_at(0, count, M::config.hidden);
+  gather_rows(*device_, scored, output, scoring_.scored().rows);
+  return collect_logits(batch_logits_, logits.view(), scored);
+}
+
+template <Model M, Precision P, int Tp, Device D>
+LossSummary EngineCore<M, P, Tp, D>::evaluate(const Batch& batch) {
+  LossSummary losses;
+  const View<T, 2> output = run_rows(batch, {});
+  head_->forward(tp_, scoring_.losses(), output, weights_.tensors().embedding, scoring_.scored());
   scoring_.collect(*device_, losses);
   return losses;
 }

@@ -1,23 +1,24 @@
-// WeightStore: the memory of an engine's weights, plain and quantised, and how they are read into it.
+// WeightStore: the memory of an engine's weights, plain and quantised, and how a rank's part of them is read into it.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <string>
-#include <type_traits>
 #include <vector>
 
 #include "golem/config/precision.hpp"
 #include "golem/core/buffer.hpp"
 #include "golem/core/device.hpp"
+#include "golem/core/math.hpp"
 #include "golem/core/stateful.hpp"
+#include "golem/nn/flat_layout.hpp"
 #include "golem/nn/weights.hpp"
 #include "golem/quant/absmax.hpp"
 
 namespace golem {
 
-/// All weights of a stage in one allocation, in the types of P.
+/// All weights of a stage on one of Tp tensor ranks, in one allocation, in the types of P.
 template <Model M, Precision P, int Tp, Device D>
 class WeightStore {
  public:
@@ -33,10 +34,11 @@ class WeightStore {
 
   const StageWeights<P>& tensors() const { return tensors_; }
 
-  /// Reads every weight by its name in files. A quantised matrix is read as it is stored where the source has its scales
-  /// ("<name>_scale", spec 5.1), and is quantised here, row by row, where it has not.
-  void load(const TensorSource& source) {
-    tensors_.visit(M::config, stage_, [&](const Parameter& parameter, int layer, auto& tensor) { read(source, full_name(parameter, layer), tensor); });
+  /// Reads tensor rank `rank`'s part of every weight by its name in files, some rows at a time. A quantised matrix is read as it
+  /// is stored where the source has its scales ("<name>_scale", spec 5.1), and is quantised here, row by row, where it has not.
+  void load(const TensorSource& source, int rank = 0) {
+    rank_ = rank;
+    tensors_.visit(M::config, stage_, [&](const Parameter& parameter, int layer, auto& tensor) { read(source, parameter, full_name(parameter, layer), tensor); });
   }
 
  private:
@@ -53,41 +55,71 @@ class WeightStore {
   }
 
   template <int Rank>
-  void read(const TensorSource& source, const std::string& name, View<T, Rank>& tensor) {
-    read_into(source, name, const_cast<T*>(tensor.data), std::vector<std::int64_t>(tensor.extents, tensor.extents + Rank), dtype_of<T>());
+  void read(const TensorSource& source, const Parameter& parameter, const std::string& name, View<T, Rank>& tensor) {
+    copy(source, parameter, name, const_cast<T*>(tensor.data));
   }
 
   template <Quant Q>
-  void read(const TensorSource& source, const std::string& name, QuantizedView<Q>& tensor) {
+  void read(const TensorSource& source, const Parameter& parameter, const std::string& name, QuantizedView<Q>& tensor) {
     auto* bytes = const_cast<std::uint8_t*>(tensor.data.data);
     auto* scales = const_cast<float16*>(tensor.scales.data);
     if (source.has(name + "_scale")) {
-      read_into(source, name, bytes, {tensor.rows, Q.row_bytes(tensor.columns)}, DType::i8);
-      std::vector<std::int64_t> shape{tensor.rows};
-      if (Q.group != 0) shape.push_back(Q.groups(tensor.columns));
-      read_into(source, name + "_scale", scales, shape, DType::f16);
+      Parameter stored = parameter, scale = parameter;
+      stored.columns = Q.row_bytes(parameter.columns);
+      scale.columns = Q.group == 0 ? 0 : Q.groups(parameter.columns);
+      require(stored.local_columns(Tp) == Q.row_bytes(tensor.columns) && (Q.group == 0 || scale.local_columns(Tp) == Q.groups(tensor.columns)), "the matrix '", name, "', stored with ", Q.bits,
+              " bits in groups of ", Q.group, ", cannot be cut among ", Tp, " tensor ranks: their parts of its ", parameter.columns,
+              " columns would begin within a group; load weights that are not quantised, or use fewer ranks");
+      copy(source, stored, name, bytes);
+      copy(source, scale, name + "_scale", scales);
       return;
     }
-    std::vector<float> plain(static_cast<std::size_t>(tensor.rows * tensor.columns));
-    source.read(TensorState{.name = name, .type = DType::f32, .shape = {tensor.rows, tensor.columns}, .data = plain.data(), .bytes = plain.size() * sizeof(float)});
-    std::vector<std::uint8_t> host_bytes(static_cast<std::size_t>(tensor.data.size()));
-    std::vector<float16> host_scales(static_cast<std::size_t>(tensor.scales.size()));
-    quantize(QuantizedView<Q, std::uint8_t>(tensor.rows, tensor.columns, host_bytes.data(), host_scales.data()), View<float, 2>{plain.data(), tensor.rows, tensor.columns});
-    device_->copy_in(bytes, host_bytes.data(), host_bytes.size());
-    device_->copy_in(scales, host_scales.data(), host_scales.size() * sizeof(float16));
+    for_each_piece<float>(source, parameter, name, [&](const std::vector<float>& plain, std::int64_t first, std::int64_t rows) {
+      const std::int64_t row_bytes = Q.row_bytes(tensor.columns), groups = Q.groups(tensor.columns);
+      std::vector<std::uint8_t> host_bytes(static_cast<std::size_t>(rows * row_bytes));
+      std::vector<float16> host_scales(static_cast<std::size_t>(rows * groups));
+      quantize(QuantizedView<Q, std::uint8_t>(rows, tensor.columns, host_bytes.data(), host_scales.data()), View<const float, 2>{plain.data(), rows, tensor.columns});
+      device_->copy_in(bytes + first * row_bytes, host_bytes.data(), host_bytes.size());
+      device_->copy_in(scales + first * groups, host_scales.data(), host_scales.size() * sizeof(float16));
+    });
   }
 
+  /// Reads this rank's part of a tensor, as it is stored but for its floating type, to `to`.
   template <class E>
-  void read_into(const TensorSource& source, const std::string& name, E* to, const std::vector<std::int64_t>& shape, DType type) {
-    std::int64_t count = 1;
-    for (const std::int64_t extent : shape) count *= extent;
-    std::vector<E> host(static_cast<std::size_t>(count));
-    source.read(TensorState{.name = name, .type = type, .shape = shape, .data = host.data(), .bytes = host.size() * sizeof(E)});
-    device_->copy_in(to, host.data(), host.size() * sizeof(E));
+  void copy(const TensorSource& source, const Parameter& stored, const std::string& name, E* to) {
+    const std::int64_t columns = stored.columns ? stored.local_columns(Tp) : 1;
+    for_each_piece<E>(source, stored, name, [&](const std::vector<E>& piece, std::int64_t first, std::int64_t rows) {
+      device_->copy_in(to + first * columns, piece.data(), static_cast<std::size_t>(rows * columns) * sizeof(E));
+    });
+  }
+
+  /// Calls use(elements, first row, rows) for this rank's part of a tensor, in pieces of whole rows, so that no tensor of any
+  /// size is in the host's memory twice.
+  template <class E, class Use>
+  void for_each_piece(const TensorSource& source, const Parameter& stored, const std::string& name, Use use) {
+    constexpr std::int64_t piece_bytes = std::int64_t{64} << 20;
+    constexpr DType type = std::is_same_v<E, std::uint8_t> ? DType::i8 : dtype_of<E>();
+    const std::int64_t rows = stored.local_rows(Tp), columns = stored.columns ? stored.local_columns(Tp) : 1;
+    const std::int64_t at_once = larger<std::int64_t>(1, piece_bytes / (columns * static_cast<std::int64_t>(sizeof(E))));
+    std::vector<std::int64_t> shape{stored.rows};
+    if (stored.columns) shape.push_back(stored.columns);
+    std::vector<E> piece;
+    for (std::int64_t first = 0; first < rows; first += at_once) {
+      const std::int64_t count = smaller(at_once, rows - first);
+      piece.resize(static_cast<std::size_t>(count * columns));
+      source.read(TensorState{.name = name,
+                              .type = type,
+                              .shape = shape,
+                              .data = piece.data(),
+                              .bytes = piece.size() * sizeof(E),
+                              .slice = slice_of(stored, Tp, rank_, first * columns, count * columns)});
+      use(piece, first, count);
+    }
   }
 
   D* device_;
   Stage stage_;
+  int rank_ = 0;
   Buffer<std::byte, D> memory_;
   StageWeights<P> tensors_;
 };

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <deque>
@@ -48,8 +49,14 @@ inline void prove_size(const std::string& path, const CheckpointFile& expected) 
   require(found == expected.bytes, "'", path, "' is not what was saved: expected ", expected.bytes, " bytes, found ", found);
 }
 inline void prove_digest(const std::string& path, const CheckpointFile& expected) {
-  const MappedFile file(path);  // for a moment, so that its pages do not count among this process's for longer
-  const std::string found = sha256_hex(file.data(), file.size());
+  const MappedFile file(path);
+  Sha256 digest;
+  for (std::size_t at = 0, piece = 0; at < file.size(); at += piece) {
+    piece = std::min<std::size_t>(file.size() - at, std::size_t{64} << 20);
+    digest.update(file.data() + at, piece);
+    file.release(file.data() + at, piece);  // so that its pages do not count among this process's for longer
+  }
+  const std::string found = digest.hex();
   require(found == expected.sha256, "'", path, "' is not what was saved: expected SHA-256 ", expected.sha256, ", found ", found);
 }
 
@@ -133,6 +140,20 @@ class CheckpointReader {
         if (!data) data = prove(piece).data();
         visit(data + from * size_of(tensor.full.type), at, count);
       });
+    }
+  }
+  /// The pages that a tensor was put together from no longer count as this process's memory.
+  void release(const TensorState& wanted) const {
+    for (const Piece& piece : known(wanted.name).pieces) {
+      const std::byte *first = nullptr, *last = nullptr;
+      const Tensor& tensor = known(wanted.name);
+      for_each_shared(SliceBlocks(piece.slice), SliceBlocks(wanted.slice.value_or(whole_slice(tensor.extent))),
+                      [&](std::int64_t from, std::int64_t, std::int64_t count) {
+                        const std::byte* const begin = piece.file->file.bytes(*piece.stored).data() + from * size_of(tensor.full.type);
+                        const std::byte* const end = begin + count * size_of(tensor.full.type);
+                        first = first && first < begin ? first : begin, last = last > end ? last : end;
+                      });
+      if (first) piece.file->file.release({first, last});
     }
   }
 

@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <string>
 #include <utility>
 
@@ -12,6 +11,7 @@
 #include "golem/core/number.hpp"
 #include "golem/core/stateful.hpp"
 #include "golem/io/checkpoint_reader.hpp"
+#include "golem/io/element_conversion.hpp"
 
 namespace golem {
 
@@ -28,17 +28,13 @@ class CheckpointWeights : public TensorSource {
   void read(const TensorState& wanted) const override {
     const StoredTensor* found = reader_.find(wanted.name);
     TensorState stored = wanted;
-    if (found && floating(found->type) && floating(wanted.type)) stored.type = found->type;
+    if (found && is_floating(found->type) && is_floating(wanted.type)) stored.type = found->type;
     stored.bytes = wanted.bytes / static_cast<std::size_t>(size_of(wanted.type)) * static_cast<std::size_t>(size_of(stored.type));
     reader_.check(stored);
-    if (stored.type == wanted.type) return reader_.copy(wanted);
-    switch (wanted.type) {
-      case DType::f64: return convert_to<double>(stored);
-      case DType::f32: return convert_to<float>(stored);
-      case DType::f16: return convert_to<float16>(stored);
-      case DType::bf16: return convert_to<bfloat16>(stored);
-      default: fail("tensor '", wanted.name, "' cannot be read as ", name_of(wanted.type));
-    }
+    reader_.for_each_piece(stored, [&](const std::byte* from, std::int64_t at, std::int64_t count) {
+      convert_elements(static_cast<std::byte*>(wanted.data) + at * size_of(wanted.type), wanted.type, from, stored.type, count, wanted.name);
+    });
+    reader_.release(stored);
   }
 
  private:
@@ -46,29 +42,6 @@ class CheckpointWeights : public TensorSource {
     options.part = CheckpointPart::model;
     return options;
   }
-  static bool floating(DType type) { return type == DType::f64 || type == DType::f32 || type == DType::f16 || type == DType::bf16; }
-
-  template <class To>
-  void convert_to(const TensorState& stored) const {
-    switch (stored.type) {
-      case DType::f64: return convert<To, double>(stored);
-      case DType::f32: return convert<To, float>(stored);
-      case DType::f16: return convert<To, float16>(stored);
-      default: return convert<To, bfloat16>(stored);
-    }
-  }
-  template <class To, class From>
-  void convert(const TensorState& stored) const {
-    auto* const to = static_cast<To*>(stored.data);
-    reader_.for_each_piece(stored, [&](const std::byte* from, std::int64_t at, std::int64_t count) {
-      for (std::int64_t i = 0; i < count; ++i) {
-        From value;
-        std::memcpy(&value, from + i * static_cast<std::int64_t>(sizeof(From)), sizeof(From));
-        to[at + i] = static_cast<To>(static_cast<double>(value));
-      }
-    });
-  }
-
   CheckpointReader reader_;
 };
 

@@ -68,6 +68,19 @@ class OutputFile {
     file_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     require(file_ >= 0, "cannot create '", path_, "': ", std::strerror(errno));
   }
+  /// Goes on with a file whose first `kept` bytes are right, and cuts off what follows them; one that is not there is made where `kept` is 0. It is not
+  /// digested: finish() returns "".
+  OutputFile(std::string path, std::uint64_t kept, FileStep step) : path_(std::move(path)), step_(step), size_(kept), digested_(false) {
+    files::announce(step_, "create", path_);
+    file_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    require(file_ >= 0, "cannot create '", path_, "': ", std::strerror(errno));
+    const ::off_t held = ::lseek(file_, 0, SEEK_END);
+    const bool cut = held >= static_cast<::off_t>(kept) && ::ftruncate(file_, static_cast<::off_t>(kept)) == 0 && ::lseek(file_, 0, SEEK_END) >= 0;
+    const int cause = errno;
+    if (!cut) ::close(std::exchange(file_, -1));
+    require(cut, "cannot go on with '", path_, "' at byte ", kept, ", of which it has ", static_cast<std::int64_t>(held), ": ",
+            held < static_cast<::off_t>(kept) ? "it is shorter" : std::strerror(cause));
+  }
   OutputFile(const OutputFile&) = delete;
   OutputFile& operator=(const OutputFile&) = delete;
   ~OutputFile() {
@@ -81,18 +94,23 @@ class OutputFile {
       const ::ssize_t written = ::write(file_, from, std::min<std::size_t>(bytes, std::size_t{8} << 20));
       if (written < 0 && errno == EINTR) continue;
       require(written > 0, "cannot write byte ", size_, " of '", path_, "': ", std::strerror(written < 0 ? errno : ENOSPC));
-      digest_.update(from, static_cast<std::size_t>(written));
+      if (digested_) digest_.update(from, static_cast<std::size_t>(written));
       from += written, bytes -= static_cast<std::size_t>(written), size_ += static_cast<std::uint64_t>(written);
     }
   }
   void write(std::string_view text) { write(text.data(), text.size()); }
 
-  /// Puts the file on the disk and closes it. The SHA-256 digest of its content.
-  std::string finish() {
+  /// Puts on the disk what was written so far.
+  void sync() {
     files::announce(step_, "sync", path_);
     require(::fsync(file_) == 0, "cannot sync '", path_, "': ", std::strerror(errno));
+  }
+
+  /// Puts the file on the disk and closes it. The SHA-256 digest of its content.
+  std::string finish() {
+    sync();
     require(::close(std::exchange(file_, -1)) == 0, "cannot close '", path_, "': ", std::strerror(errno));
-    return digest_.hex();
+    return digested_ ? digest_.hex() : "";
   }
 
   std::uint64_t size() const { return size_; }
@@ -103,6 +121,7 @@ class OutputFile {
   FileStep step_;
   int file_ = -1;
   std::uint64_t size_ = 0;
+  bool digested_ = true;
   Sha256 digest_;
 };
 

@@ -166,6 +166,8 @@ class SafetensorsFile {
   }
   /// The tensor's bytes, row-major; they may be unaligned, so copy them out, or read them with memcpy.
   std::span<const std::byte> bytes(const StoredTensor& tensor) const { return content().subspan(header_.data_start + tensor.begin, tensor.bytes()); }
+  /// The pages of such bytes no longer count as this process's memory.
+  void release(std::span<const std::byte> bytes) const { file_.release(bytes.data(), bytes.size()); }
 
  private:
   std::string path_;

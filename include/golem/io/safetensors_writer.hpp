@@ -48,17 +48,30 @@ class SafetensorsWriter {
 
   /// The next tensor of the list.
   void write(const TensorState& tensor) {
+    begin(tensor);
+    append(tensor.data, tensor.bytes);
+  }
+
+  /// Begins the next tensor of the list, whose bytes append() then brings, in as many pieces as it likes.
+  void begin(const TensorState& tensor) {
+    require(left_ == 0, "'", file_.path(), "': tensor '", tensor.name, "' comes when the one before lacks ", left_, " bytes");
     require(written_ < expected_.size(), "'", file_.path(), "': tensor '", tensor.name, "' comes after the last one announced");
     const auto& [name, bytes] = expected_[written_];
     require(tensor.name == name && tensor.bytes == bytes, "'", file_.path(), "': tensor '", tensor.name, "' of ", tensor.bytes,
             " bytes comes where '", name, "' of ", bytes, " was announced");
-    file_.write(tensor.data, tensor.bytes);
+    left_ = bytes;
     ++written_;
+  }
+  void append(const void* data, std::size_t bytes) {
+    require(bytes <= left_, "'", file_.path(), "': ", bytes, " bytes come to a tensor that lacks ", left_);
+    file_.write(data, bytes);
+    left_ -= bytes;
   }
 
   /// Puts the file on the disk. Its SHA-256 digest.
   std::string finish() {
-    require(written_ == expected_.size(), "'", file_.path(), "' has got ", written_, " of its ", expected_.size(), " tensors");
+    require(written_ == expected_.size() && left_ == 0, "'", file_.path(), "' has got ", written_, " of its ", expected_.size(), " tensors, the last without ", left_,
+            " bytes");
     return file_.finish();
   }
   std::uint64_t size() const { return file_.size(); }
@@ -67,6 +80,7 @@ class SafetensorsWriter {
   OutputFile file_;
   std::vector<std::pair<std::string, std::uint64_t>> expected_;
   std::size_t written_ = 0;
+  std::uint64_t left_ = 0;  // bytes of the tensor that was begun
 };
 
 }  // namespace golem

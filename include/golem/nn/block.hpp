@@ -23,15 +23,15 @@ class Block {
   /// Where dropout acts; "block" -1 is the embedding.
   enum class Site : std::uint64_t { attention = 1, feed_forward = 2, probabilities = 3 };
 
-  explicit constexpr Block(int layer) : layer_(layer) {}
+  explicit constexpr Block(int layer, Rounding rounding = Rounding::once) : layer_(layer), rounding_(rounding) {}
 
   /// y = block(s.x); fills the rest of `s`. y must not be s.x. Both are of own tokens (see TensorParallel).
   template <class D, class W>
   void forward(D& device, TensorParallel<Tp>& tp, View<T, 2> y, const W& w, const BlockActivations<T>& s, BlockScratch<T> scratch, const Rows<A>& rows) const {
     refill(device, tp, w, s, scratch, rows);
-    const View<T, 2> branch = row_parallel(device, tp, scratch.branch, s.gated, w.down);            // (own, C)
+    const View<T, 2> branch = row_parallel(device, tp, scratch.branch, s.gated, w.down, rounding_);  // (own, C)
     drop_rows(device, tp, branch, branch, Site::feed_forward, rows);
-    add_scaled(device, y, residual(s.sum, s.m), branch, M::config.alpha());                         // y = alpha m + FFN(m)
+    add_scaled(device, y, residual(s.sum, s.m), branch, M::config.alpha(), rounding_);              // y = alpha m + FFN(m)
   }
 
   /// The part of `forward` that fills `s` from s.x: all that the backward pass needs. Recomputation calls it alone.
@@ -39,19 +39,19 @@ class Block {
   void refill(D& device, TensorParallel<Tp>& tp, const W& w, const BlockActivations<T>& s, BlockScratch<T> scratch, const Rows<A>& rows) const {
     normalize(device, s.a, s.x, w.input_norm.gamma, w.input_norm.beta, M::config.norm_eps, s.mean_a, s.rstd_a);  // (own, C)
     refill_attention(device, tp, w, s, scratch, rows);                                              // (N, C/tp)
-    const View<T, 2> branch = row_parallel(device, tp, scratch.branch, s.attended, w.dense);        // (own, C)
+    const View<T, 2> branch = row_parallel(device, tp, scratch.branch, s.attended, w.dense, rounding_);  // (own, C)
     drop_rows(device, tp, branch, branch, Site::attention, rows);
     normalize_sum(device, s.m, s.sum, residual(s.x, s.a), branch, M::config.alpha(), w.attention_norm.gamma, w.attention_norm.beta,
-                  M::config.norm_eps, s.mean_m, s.rstd_m);                                          // sum = alpha a + attention(a)
+                  M::config.norm_eps, s.mean_m, s.rstd_m, rounding_);                               // sum = alpha a + attention(a)
     project(device, s.up, tp.gather(scratch.gathered, s.m), w.up.weight, w.up.bias);                // (N, 2F/tp)
-    activate(device, s.gated, s.up, M::config.ffn_kind);                                            // (N, F/tp)
+    activate(device, s.gated, s.up, M::config.ffn_kind, rounding_);                                 // (N, F/tp)
   }
 
   /// What attention makes of s.a: the part that selective recomputation does not keep.
   template <class D, class W>
   void refill_attention(D& device, TensorParallel<Tp>& tp, const W& w, const BlockActivations<T>& s, BlockScratch<T> scratch, const Rows<A>& rows) const {
     project(device, s.qkv, tp.gather(scratch.gathered, s.a), w.qkv.weight, w.qkv.bias);             // (N, 3C/tp)
-    rotate(device, by_head(s.qkv), rows.cos, rows.sin, rows.positions);
+    rotate(device, by_head(s.qkv), rows.cos, rows.sin, rows.positions, rounding_);
     attend_rows(device, tp, s, rows);                                                               // (N, C/tp)
   }
 
@@ -95,16 +95,16 @@ class Block {
              View<T, 4> values, View<const CachedSequence, 1> sequences) const {
     normalize(device, s.a, s.x, w.input_norm.gamma, w.input_norm.beta, M::config.norm_eps, View<A, 1>{}, View<A, 1>{});
     project(device, s.qkv, s.a, w.qkv.weight, w.qkv.bias);
-    rotate(device, by_head(s.qkv), rows.cos, rows.sin, rows.positions);
+    rotate(device, by_head(s.qkv), rows.cos, rows.sin, rows.positions, rounding_);
     append_cache(device, keys, values, by_head(s.qkv), sequences);
     attend_cached(device, heads(s.attended), by_head(s.qkv), keys, values, sequences, attention_options(tp, rows, 0));
-    row_parallel(device, tp, scratch.branch, s.attended, w.dense);
+    row_parallel(device, tp, scratch.branch, s.attended, w.dense, rounding_);
     normalize_sum(device, s.m, s.sum, residual(s.x, s.a), scratch.branch, M::config.alpha(), w.attention_norm.gamma, w.attention_norm.beta,
-                  M::config.norm_eps, View<A, 1>{}, View<A, 1>{});
+                  M::config.norm_eps, View<A, 1>{}, View<A, 1>{}, rounding_);
     project(device, s.up, s.m, w.up.weight, w.up.bias);
-    activate(device, s.gated, s.up, M::config.ffn_kind);
-    row_parallel(device, tp, scratch.branch, s.gated, w.down);
-    add_scaled(device, y, residual(s.sum, s.m), scratch.branch, M::config.alpha());
+    activate(device, s.gated, s.up, M::config.ffn_kind, rounding_);
+    row_parallel(device, tp, scratch.branch, s.gated, w.down, rounding_);
+    add_scaled(device, y, residual(s.sum, s.m), scratch.branch, M::config.alpha(), rounding_);
   }
 
   /// y = x after dropout: the own tokens of a batch, row by row; x as it is where nothing is dropped. y may be x.
@@ -148,8 +148,10 @@ class Block {
             .layer_scale = layer_ + 1.0,  // spec 1.5, section 9 item 11
             .dropout = rows.dropout,
             .random = stream(Site::probabilities, rows.first_sample + row, rows),
+            .rounding = rounding_,
             .first_head = std::int64_t{tp.rank()} * local_heads,
-            .heads = M::config.heads};
+            .heads = M::config.heads,
+            .tokens = M::config.context};
   }
 
   template <class D>
@@ -181,6 +183,7 @@ class Block {
   }
 
   int layer_;
+  Rounding rounding_;
 };
 
 }  // namespace golem

@@ -122,16 +122,6 @@ class FlatLayout {
   std::vector<std::size_t> chunk_ends_;
 };
 
-/// Which part of the full tensor elements [begin, begin + count) of a tensor-parallel rank's shard are.
-constexpr Slice slice_of(const Parameter& parameter, int tp, int tensor_rank, std::int64_t begin, std::int64_t count) {
-  const std::int64_t rows = parameter.local_rows(tp), columns = parameter.columns ? parameter.local_columns(tp) : 1, half = rows / 2;
-  const bool glu = parameter.shard == Shard::glu_rows && tp > 1;
-  Slice slice{.columns = {parameter.columns ? parameter.full_column(0, tp, tensor_rank) : 0, columns}, .elements = {begin, count}};
-  slice.rows[0] = {parameter.full_row(0, tp, tensor_rank), glu ? half : rows};
-  if (glu) slice.rows[1] = {parameter.full_row(half, tp, tensor_rank), half};
-  return slice;
-}
-
 /// Tensors of the whole model.
 constexpr std::int64_t tensor_count(const ModelConfig& c) {
   return 1 + c.layers * static_cast<std::int64_t>(block_parameters(c).size()) + static_cast<std::int64_t>(final_parameters(c).size());

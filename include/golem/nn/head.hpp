@@ -34,7 +34,8 @@ class Head {
  public:
   using A = accumulate_t<T>;
 
-  Head(D& device, bool trains, std::int64_t tokens) : device_(&device), trains_(trains) {
+  /// Rounding::stepwise rounds logits to T.
+  Head(D& device, bool trains, std::int64_t tokens, Rounding rounding = Rounding::once) : device_(&device), trains_(trains), rounding_(rounding) {
     Arena measure;
     lay_out(measure, tokens);
     memory_ = Buffer<std::byte, D>(device, static_cast<std::int64_t>(measure.used()), "head");
@@ -82,7 +83,10 @@ class Head {
   }
 
   /// Logits (n, V/tp) of the hidden rows (n, C).
-  void logits(View<A, 2> logits, View<const T, 2> hidden, View<const T, 2> embedding) { project(*device_, logits, hidden, embedding, View<T, 1>{}); }
+  void logits(View<A, 2> logits, View<const T, 2> hidden, View<const T, 2> embedding) {
+    project(*device_, logits, hidden, embedding, View<T, 1>{});
+    if (rounding_ == Rounding::stepwise) round_to_type(*device_, logits, T{});
+  }
 
  private:
   static std::int64_t first_token(const TensorParallel<Tp>& tp) {
@@ -100,7 +104,7 @@ class Head {
     const std::int64_t n = hidden.extent(0);
     const View<A, 2> logits = logits_.rows(0, n);
     const View<A, 1> max = max_.rows(0, n), sum = sum_.rows(0, n), picked = picked_.rows(0, n);
-    project(*device_, logits, hidden, embedding, View<T, 1>{});
+    this->logits(logits, hidden, embedding);
     logit_statistics(*device_, max, sum, picked, logits, targets, first_token(tp));
     if constexpr (Tp > 1) {
       const View<A, 1> own_max = own_max_.rows(0, n);
@@ -126,6 +130,7 @@ class Head {
 
   D* device_;
   bool trains_;
+  Rounding rounding_;
   Buffer<std::byte, D> memory_;
   View<T, 2> hidden_, d_logits_, d_hidden_;
   View<A, 2> logits_;

@@ -45,6 +45,8 @@ class RowsOnDevice {
               c.vocab - 1, ": the data were made with another tokenizer");
     windows_host_ = batch.windows;
     for (Window& window : windows_host_) {
+      require(window.context_begin >= 0 && window.context_begin <= window.context_end && window.context_end <= window.begin, "a window of tokens ", window.begin, " to ", window.end,
+              " was given tokens ", window.context_begin, " to ", window.context_end, " as its context: a context lies before its window");
       if (c.mask == Mask::causal) window.prefix = 0;
       if (c.mask == Mask::bidirectional) window.prefix = window.end - window.begin;
     }

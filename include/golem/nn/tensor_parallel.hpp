@@ -8,6 +8,7 @@
 #include "golem/comm/communicator.hpp"
 #include "golem/comm/world.hpp"
 #include "golem/core/error.hpp"
+#include "golem/core/number.hpp"
 #include "golem/core/tensor.hpp"
 
 namespace golem {
@@ -93,9 +94,15 @@ class TensorParallel {
 };
 
 /// y = own tokens of (sum over ranks of x w^T) + bias, in `space` (N, O), from x (N, I/tp) and w (O, I/tp). The bias joins on
-/// one rank, so that it is added once.
+/// one rank, so that it is added once; where rounding is stepwise, on all ranks behind the sum (spec 1.3).
 template <int Tp, class D, class T, class Linear>
-View<T, 2> row_parallel(D& device, TensorParallel<Tp>& tp, View<T, 2> space, View<T, 2> x, const Linear& linear) {
+View<T, 2> row_parallel(D& device, TensorParallel<Tp>& tp, View<T, 2> space, View<T, 2> x, const Linear& linear, Rounding rounding) {
+  if (rounding == Rounding::stepwise) {
+    project(device, space, x, linear.weight, View<T, 1>{});
+    const View<T, 2> sum = tp.sum(space);
+    add_bias(device, sum, linear.bias);
+    return sum;
+  }
   project(device, space, x, linear.weight, tp.rank() == 0 ? linear.bias : View<T, 1>{});
   return tp.sum(space);
 }

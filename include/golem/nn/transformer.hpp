@@ -20,6 +20,16 @@ namespace golem {
 /// got all that this micro-batch adds.
 using GradientsDone = function_ref<void(int layer)>;
 
+/// What a forward pass shows of block `layer` as soon as it is computed; views of the device that the next block overwrites.
+template <class T>
+struct LayerOutput {
+  int layer = 0;
+  View<const T, 2> hidden;  // (own, C): the block's output, before the next norm
+  View<const T, 2> qkv;     // (N, 3C/tp): [q k v] of each head, q and k rotated
+};
+template <class T>
+using LayerObserver = function_ref<void(const LayerOutput<T>&)>;
+
 /// The passes of one stage. Each call names the slot of `memory` that its micro-batch has. Tensors between blocks are of own
 /// tokens: see TensorParallel.
 template <Model M, Precision P, int Tp, Device D>
@@ -56,7 +66,7 @@ class Transformer {
   }
 
   /// The last block's output (own, C), for the micro-batch that `begin` took the slot for: in `y`, or kept here before a head.
-  View<T, 2> forward(Ranks& tp, const Weights& w, const Rows<A>& rows, int slot, View<T, 2> y) {
+  View<T, 2> forward(Ranks& tp, const Weights& w, const Rows<A>& rows, int slot, View<T, 2> y, LayerObserver<T> observe = {}) {
     const StageSpace<T>& space = cut(tp, rows);
     if (stage_.embedding) embed_tokens(tp, space, input(slot, stage_.first, space), w, rows);
     for (int layer = stage_.first; layer < stage_.last; ++layer) {
@@ -65,7 +75,9 @@ class Transformer {
       BlockActivations<T> s = saved(slot, layer, space, nullptr);
       s.x = x;
       const bool inside = layer + 1 < stage_.last || stage_.head;
-      block(layer).forward(*device_, tp, inside ? input(slot, layer + 1, space) : y, w.blocks[index(layer)], s, space.scratch, rows);
+      const View<T, 2> output = inside ? input(slot, layer + 1, space) : y;
+      block(layer).forward(*device_, tp, output, w.blocks[index(layer)], s, space.scratch, rows);
+      if (observe) observe({layer, output, s.qkv});
     }
     if (stage_.head) y = input(slot, stage_.last, space);
     else if (stage_.first == stage_.last) device_->copy(y.data, input(slot, stage_.first, space).data, static_cast<std::size_t>(y.size()) * sizeof(T));
@@ -145,20 +157,21 @@ class Transformer {
 
   /// Forward for new tokens of cached sequences; keys, values: one (slots, H/tp, capacity, D) a block.
   View<T, 2> infer(Ranks& tp, const Weights& w, const Rows<A>& rows, const std::vector<View<T, 4>>& keys, const std::vector<View<T, 4>>& values,
-                   View<const CachedSequence, 1> sequences) {
+                   View<const CachedSequence, 1> sequences, LayerObserver<T> observe = {}) {
     const StageSpace<T>& space = cut(tp, rows);
     embed_tokens(tp, space, input(0, stage_.first, space), w, rows);
     for (int layer = stage_.first; layer < stage_.last; ++layer) {
       BlockActivations<T> s = space.refilled;
       s.x = input(0, layer, space);
       block(layer).infer(*device_, tp, input(0, layer + 1, space), w.blocks[index(layer)], s, space.scratch, rows, keys[index(layer)], values[index(layer)], sequences);
+      if (observe) observe({layer, input(0, layer + 1, space), s.qkv});
     }
     normalize(*device_, space.output, input(0, stage_.last, space), w.final_norm.gamma, w.final_norm.beta, M::config.norm_eps, View<A, 1>{}, View<A, 1>{});
     return space.output;
   }
 
  private:
-  static Block<M, T, Tp> block(int layer) { return Block<M, T, Tp>(layer); }
+  static Block<M, T, Tp> block(int layer) { return Block<M, T, Tp>(layer, rounding_of<P>()); }
   std::size_t index(int layer) const { return static_cast<std::size_t>(layer - stage_.first); }
   const StageSpace<T>& cut(const Ranks& tp, const Rows<A>& rows) { return memory_->space(tokens(tp, rows.rows, rows.length)); }
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "golem/config/plan_inference.hpp"
 #include "golem/config/plan_training.hpp"
 #include "golem/report/axis.hpp"
 #include "golem/report/chart.hpp"
@@ -36,7 +37,7 @@ struct MemoryChart {
 namespace memory_chart {
 
 inline constexpr int left = 84, right = 84, top = 98, bar_height = 24, bar_gap = 8;  // pixels
-inline constexpr const char* fills[]{"#5b8def", "#8fb8f6", "#86cdaa", "#3fa37a", "#f3c179", "#b9a5e0", "#c9ced6"};
+inline constexpr const char* fills[]{"#5b8def", "#8fb8f6", "#86cdaa", "#3fa37a", "#f3c179", "#b9a5e0", "#c9ced6", "#e58f8f"};
 
 inline std::string fill_of(std::size_t item) { return sentence("fill=\"", fills[item % std::size(fills)], "\""); }
 
@@ -113,7 +114,13 @@ inline std::vector<MemoryItem> items_of(const TrainingMemory& memory) {
           {"moments", memory.moments},
           {"activations", memory.activations},
           {"head", memory.head},
-          {"communication", memory.communication}};
+          {"communication", memory.communication},
+          {"workspace", memory.workspace}};
+}
+
+/// The same of what an engine holds.
+inline std::vector<MemoryItem> items_of(const InferenceMemory& memory) {
+  return {{"weights", memory.weights}, {"key-value cache", memory.key_value_cache}, {"activations", memory.activations}, {"head", memory.head}, {"workspace", memory.workspace}};
 }
 
 }  // namespace golem

@@ -53,7 +53,7 @@ class BatchExchange {
               " window offsets and ", b.tasks.size(), " tasks");
       message_.insert(message_.end(), {b.rows, b.length, static_cast<std::int32_t>(b.windows.size())});
       for (const auto* list : {&b.tokens, &b.positions, &b.targets, &b.first_window}) message_.insert(message_.end(), list->begin(), list->end());
-      for (const Window& window : b.windows) message_.insert(message_.end(), {window.begin, window.end, window.prefix});
+      for (const Window& window : b.windows) message_.insert(message_.end(), {window.begin, window.end, window.prefix, window.context_begin, window.context_end});
       for (const Task task : b.tasks) message_.push_back(static_cast<std::int32_t>(task));
     }
   }
@@ -66,7 +66,7 @@ class BatchExchange {
       const auto tokens = static_cast<std::size_t>(b.rows) * static_cast<std::size_t>(b.length), rows = static_cast<std::size_t>(b.rows);
       const auto take = [&](std::vector<std::int32_t>& list, std::size_t count) { list.assign(next, next + count), next += count; };
       take(b.tokens, tokens), take(b.positions, tokens), take(b.targets, tokens), take(b.first_window, rows + 1);
-      for (Window& window : b.windows) window = {next[0], next[1], next[2]}, next += 3;
+      for (Window& window : b.windows) window = {next[0], next[1], next[2], next[3], next[4]}, next += 5;
       for (std::size_t r = 0; r < rows; ++r) b.tasks.push_back(static_cast<Task>(*next++));
     }
   }

@@ -25,7 +25,7 @@ template <Model M, TrainingPrecision P, int Tp, Device D>
 typename TrainerCore<M, P, Tp, D>::Step TrainerCore<M, P, Tp, D>::read_batches(BatchSource next, std::int64_t rows) {
   const Layout& layout = world_.layout();
   Step step{.rows = rows};
-  const int count = micro_batches_of(config_, layout, rows);
+  const int count = checked_micro_batches(config_, layout, rows);
   std::int64_t done = 0;  // rows of each data rank
   for (int i = 0; i < count; ++i) {
     const std::int64_t of_this = smaller<std::int64_t>(config_.micro_batch, rows / layout.dp - done);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "golem/config/describe.hpp"
+#include "golem/config/plan_training.hpp"
 #include "golem/config/stages.hpp"
 #include "golem/train/schedules.hpp"
 #include "golem/train/trainer_core.hpp"
@@ -32,12 +33,13 @@ inline std::vector<Stage> stages_of(const ModelConfig& c, const World& world, in
   return stages;
 }
 
-/// Micro-batches of one data rank in a step of `rows` rows. Throws Error where the rows cannot be dealt out evenly.
-inline int micro_batches_of(const TrainingConfig& config, const Layout& layout, std::int64_t rows) {
+/// Micro-batches of one data rank in a step of `rows` rows. Throws Error where the rows cannot be dealt out evenly, or the
+/// schedule cannot have so many.
+inline int checked_micro_batches(const TrainingConfig& config, const Layout& layout, std::int64_t rows) {
   require(config.micro_batch >= 1, "a Trainer was asked for micro-batches of ", config.micro_batch, " rows: TrainingConfig::micro_batch must be at least 1");
   require(rows >= 1, "a Trainer was asked for steps of ", rows, " rows: TrainingConfig::batch must have at least 1");
   require(rows % layout.dp == 0, "a step of ", rows, " rows cannot be dealt out to ", layout.dp, " data ranks: make TrainingConfig::batch a multiple of Layout::dp, as well as every size that its ramp goes through");
-  const auto count = static_cast<int>(ceil_div(rows / layout.dp, std::int64_t{config.micro_batch}));
+  const int count = micro_batches_of(config, layout, rows);
   require_schedule(config.schedule, layout.pp, config.chunks, count);
   return count;
 }
@@ -48,11 +50,11 @@ inline const TrainingConfig& checked(const TrainingConfig& config, const Layout&
   require(config.zero == 0 || config.zero == 1, "ZeRO stage ", config.zero, " was asked for: TrainingConfig::zero is 0 or 1");
   require(config.add_like.data_ranks >= 1, "TrainingConfig::add_like has ", config.add_like.data_ranks, " data ranks: at least 1");
   require(layout.ranks() == 1 || (config.add_like.data_ranks == 1 && !config.add_like.stages), "TrainingConfig::add_like is for a run on one rank, and this one has ", layout.ranks());
-  micro_batches_of(config, layout, config.batch.full);
+  checked_micro_batches(config, layout, config.batch.full);
   const BatchSize& ramp = config.batch;
   if (ramp.start == 0 || ramp.start >= ramp.full) return config;
   require(ramp.increment >= 1, "a batch that grows from ", ramp.start, " to ", ramp.full, " rows has an increment of ", ramp.increment, ": TrainingConfig::batch.increment must be at least 1");
-  for (std::int64_t rows = ramp.start; rows < ramp.full; rows += ramp.increment) micro_batches_of(config, layout, rows);
+  for (std::int64_t rows = ramp.start; rows < ramp.full; rows += ramp.increment) checked_micro_batches(config, layout, rows);
   return config;
 }
 
@@ -78,12 +80,7 @@ TrainerCore<M, P, Tp, D>::TrainerCore(D& device, const TrainingConfig& config, c
   const int micro_batches = micro_batches_of(config, layout, config.batch.full);
 
   const TokenCount tokens = Chunk::tokens(tp_, config.micro_batch, c.context);
-  Stage largest = stages_.front();
-  for (const Stage& stage : stages_) {
-    if (stage.last - stage.first > largest.last - largest.first) largest.first = stage.first, largest.last = stage.last;
-    largest.head = largest.head || stage.head;
-  }
-  memory_.emplace(device, Chunk::keep(tp_, config.recompute), largest, tokens,
+  memory_.emplace(device, Chunk::keep(tp_, config.recompute), largest_chunk(c, layout.pp, config.chunks, world_.stage()), tokens,
                   InFlight{activations_in_flight(config.schedule, layout.pp, config.chunks, micro_batches, world_.stage()),
                            weight_gradients_in_flight(config.schedule, layout.pp, config.chunks, micro_batches, world_.stage())});
   for (std::size_t chunk = 0; chunk < stages_.size(); ++chunk) {

@@ -1,0 +1,102 @@
+// What `checkpoint` reads: a released checkpoint or one of golem's own, whichever lies there, with the model that it is of.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <charconv>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+#include "golem/config/describe.hpp"
+#include "golem/config/presets.hpp"
+#include "golem/io/checkpoint_weights.hpp"
+#include "golem/io/sat_weights.hpp"
+
+namespace examples {
+
+/// The presets by name; another one is one more line.
+inline golem::ModelConfig preset_named(std::string_view name) {
+  if (name == "glm_130b") return golem::glm_130b::config;
+  if (name == "glm_10b") return golem::glm_10b::config;
+  if (name == "glm_1b") return golem::glm_1b::config;
+  if (name == "glm_base") return golem::glm_base::config;
+  if (name == "glm_small") return golem::glm_small::config;
+  if (name == "glm_tiny") return golem::glm_tiny::config;
+  golem::fail("there is no model '", name,
+              "' in this program: it knows glm_130b, glm_10b, glm_1b, glm_base, glm_small and glm_tiny; leave --model out to go by the shapes of the "
+              "tensors");
+}
+
+/// The model of a golem checkpoint, by its shapes and by what it says of itself.
+inline golem::ModelConfig model_of(const golem::CheckpointReader& reader, int heads) {
+  const auto shape = [&](std::string_view name) -> const std::vector<std::int64_t>& {
+    const golem::StoredTensor* const found = reader.find(name);
+    golem::require(found && found->shape.size() == 2, "'", reader.folder(), "' has no matrix '", name, "': it is no checkpoint of a GLM");
+    return found->shape;
+  };
+  golem::ModelConfig c = golem::glm_130b::config;
+  const auto &embedding = shape("transformer.word_embeddings.weight"), &up = shape("transformer.layers.0.mlp.dense_h_to_4h.weight");
+  c.vocab = static_cast<int>(embedding[0]), c.hidden = static_cast<int>(embedding[1]);
+  c.ffn = static_cast<int>(up[0]) / 2;
+  for (c.layers = 0; reader.find(golem::sentence("transformer.layers.", c.layers, ".input_layernorm.weight")); ++c.layers) {
+  }
+  const std::string& text = reader.state().model;
+  if (const auto at = text.find("heads "); heads == 0 && at != std::string::npos)
+    std::from_chars(text.data() + at + 6, text.data() + text.size(), heads);
+  c.heads = heads > 0 ? heads : c.hidden / 128;
+  golem::require(c.heads > 0 && c.hidden % c.heads == 0, "'", reader.folder(), "': a hidden size of ", c.hidden, " cannot be cut into ", c.heads,
+                 " heads: say how many the model has, --heads");
+  return c;
+}
+
+/// An opened checkpoint.
+struct CheckpointSource {
+  std::string folder, step;  // of the files; what names it
+  int tp = 1, bits = 0;      // that it was saved or quantised for
+  golem::DType type = golem::DType::f16;
+  golem::ModelConfig model;
+  std::string content;  // changes when a file does
+  std::unique_ptr<golem::SatCheckpoint> sat;
+  std::unique_ptr<golem::CheckpointWeights> own;
+  std::unique_ptr<golem::TensorSource> weights_of_sat;
+
+  const golem::TensorSource& weights() const { return sat ? *weights_of_sat : *own; }
+};
+
+/// `preset` and `heads` may be left open ("", 0). Throws Error where a preset's sizes are not those of the tensors.
+inline CheckpointSource open_checkpoint(const std::string& path, const std::string& preset, int heads) {
+  CheckpointSource source;
+  if (!preset.empty() && heads == 0) heads = preset_named(preset).heads;
+  if (golem::is_sat_checkpoint(path)) {
+    source.sat = std::make_unique<golem::SatCheckpoint>(path);
+    const golem::SatModel model = golem::sat_model(*source.sat, heads);
+    source.folder = source.sat->folder(), source.step = source.sat->iteration(), source.tp = source.sat->tp();
+    source.bits = model.bits, source.model = model.config, source.content = golem::content_of(*source.sat);
+    source.type = source.sat->shard(0).find("transformer.word_embeddings.weight")->type;
+    source.weights_of_sat = std::make_unique<golem::SatWeights>(*source.sat, model, model.bits > 0 ? source.tp : 1);
+  } else {
+    source.own =
+        std::make_unique<golem::CheckpointWeights>(path, golem::LoadOptions{.digests = false});  // each byte is read once; `verify` compares digests
+    const golem::CheckpointReader& reader = source.own->reader();
+    source.folder = reader.folder(), source.step = golem::sentence(reader.state().step);
+    source.model = model_of(reader, heads);
+    source.type = reader.find("transformer.word_embeddings.weight")->type;
+    if (const auto bits = reader.state().integers.find("quantized.bits"); bits != reader.state().integers.end())
+      source.bits = static_cast<int>(bits->second);
+    golem::Sha256 files;
+    for (const auto& [name, file] : reader.state().files) files.update(file.sha256.data(), file.sha256.size());
+    source.content = files.hex();
+  }
+  if (!preset.empty()) {
+    const golem::ModelConfig wanted = preset_named(preset), &found = source.model;
+    golem::require(wanted.layers == found.layers && wanted.hidden == found.hidden && wanted.ffn == found.ffn && wanted.vocab == found.vocab, "'",
+                   source.folder, "' has ", found.layers, " layers, hidden ", found.hidden, ", ffn ", found.ffn, ", vocab ", found.vocab, ", and ",
+                   preset, " has ", wanted.layers, ", ", wanted.hidden, ", ", wanted.ffn, ", ", wanted.vocab);
+    source.model = wanted;
+  }
+  return source;
+}
+
+}  // namespace examples

@@ -1,0 +1,188 @@
+// glm130b_generate: GLM-130B fills blanks and goes on with texts, on 1, 2, 4 or 8 ranks, in fp16, INT8 or INT4; from the keyboard, a file or the command line.
+// SPDX-License-Identifier: Apache-2.0
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <ctime>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "golem/comm/tcp.hpp"
+#include "golem/golem.hpp"
+#ifdef GOLEM_EXAMPLES_MPI
+#include "golem/comm/mpi.hpp"
+#endif
+#include "generate_options.hpp"
+#include "glm130b_models.hpp"
+#include "glm130b_weights.hpp"
+#include "golem/report/whole_file.hpp"
+#include "models.hpp"
+#include "ranks.hpp"
+#include "shared_texts.hpp"
+
+namespace {
+
+using examples::GenerateOptions;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
+struct Figures {
+  std::int64_t texts = 0, blanks = 0, tokens = 0;
+  double seconds = 0;
+};
+
+// The original's name for a file of answers: the id, or the text's first 20 characters and the time.
+std::string answers_file(const GenerateOptions& options, const examples::NamedText& text) {
+  if (options.with_id) return options.output + "/" + text.id + ".txt";
+  std::string name;
+  std::size_t characters = 0;
+  for (const char c : text.text) {
+    if ((static_cast<unsigned char>(c) & 0xC0) != 0x80 && ++characters > 20) break;
+    if (c != '/' && static_cast<unsigned char>(c) >= 0x20) name += c;
+  }
+  const std::time_t now = std::time(nullptr);
+  char time[32];
+  std::strftime(time, sizeof time, "%m-%d-%H-%M-%S", std::localtime(&now));
+  return options.output + "/" + name + "-" + time + ".txt";
+}
+
+// What rank 0 is asked next, as tokens on all ranks; no tokens where there is nothing more.
+struct Asked {
+  examples::NamedText text = {};  // on rank 0 alone
+  std::optional<std::vector<std::int32_t>> tokens = {};
+};
+
+Asked next_text(examples::TextSource& source, const golem::Tokenizer& tokenizer, golem::World& world) {
+  Asked asked;
+  world.note(0, "waiting for a text");
+  while (world.rank() == 0 && !asked.tokens) {
+    const std::optional<examples::NamedText> text = source.next();
+    if (!text) break;
+    try {
+      asked = {*text, examples::original_tokens(tokenizer, text->text, golem::Newlines::ignore)};
+    } catch (const golem::Error& error) {
+      if (!source.is_keyboard()) throw;
+      std::fprintf(stderr, "%s\n", error.what());
+    }
+  }
+  asked.tokens = examples::share(world, asked.tokens);
+  return asked;
+}
+
+void print_answers(golem::Filled filled, const examples::NamedText& asked, const GenerateOptions& options, const golem::Tokenizer& tokenizer) {
+  std::fprintf(stderr, "\n");
+  if (filled.text.back() == tokenizer.special().eos) filled.text.pop_back();
+  const std::string text = tokenizer.decode(filled.text);
+  nlohmann::ordered_json answers = nlohmann::json::array();
+  for (const auto& answer : filled.answers) answers.push_back(tokenizer.decode(answer));
+  std::printf("%s\n", nlohmann::ordered_json{{"text", text}, {"answers", answers}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  std::fflush(stdout);
+  if (!options.output.empty()) golem::write_whole(answers_file(options, asked), "answers", text + "\n");
+}
+
+// Answers texts until there are none. Rank 0 reads and prints; every rank computes.
+template <class EngineType>
+Figures answer_texts(EngineType& engine, examples::TextSource source, const GenerateOptions& options, const golem::Tokenizer& tokenizer, golem::World& world) {
+  Figures figures;
+  const bool leads = world.rank() == 0;
+  for (Asked asked = next_text(source, tokenizer, world); asked.tokens; asked = next_text(source, tokenizer, world)) {
+    const Clock::time_point begin = Clock::now();
+    examples::TokenStream stream(tokenizer);
+    world.note(0, "generating");
+    golem::Filled filled;
+    try {
+      filled = golem::fill_blanks(engine, *asked.tokens, options.sampling, tokenizer.special(), [&](std::int32_t token) {
+        ++figures.tokens;
+        if (leads) stream.show(token);
+        return true;
+      });
+    } catch (const golem::Error& error) {  // all ranks find it: the text is too long, or not of this tokenizer
+      if (!options.interactive()) world.all().end_run(error.what());
+      if (leads) std::fprintf(stderr, "%s\n", error.what());
+      continue;
+    }
+    figures.seconds += seconds_since(begin), ++figures.texts, figures.blanks += static_cast<std::int64_t>(filled.answers.size());
+    if (leads) print_answers(std::move(filled), asked.text, options, tokenizer);
+  }
+  return figures;
+}
+
+// Ranks read their weights together, or one after the other.
+template <class M, class EngineType>
+void read_weights(EngineType& engine, const GenerateOptions& options, golem::World& world) {
+  for (int turn = 0; turn < (options.sequential ? world.all().size() : 1); ++turn) {
+    if (!options.sequential || turn == world.rank()) {
+      world.note(0, "reading weights");
+      const auto source = examples::open_weights<M>(options.checkpoint);
+      golem::require(!options.stored || source->has("transformer.layers.0.attention.query_key_value.weight_scale"), "the weights in '", options.checkpoint,
+                     "' are not quantised: leave --from-quantized-checkpoint away");
+      engine.load_weights(*source);
+    }
+    if (options.sequential) world.all().barrier();
+  }
+}
+
+template <class M, class P, int Tp>
+void generate(const GenerateOptions& options, golem::World& world) {
+  const Clock::time_point begin = Clock::now();
+  const golem::Tokenizer tokenizer = golem::Tokenizer::load(options.tokenizer.empty() ? options.checkpoint + "/tokenizer.model" : options.tokenizer);
+  golem::require(tokenizer.size() <= M::config.vocab, "the tokenizer has ", tokenizer.size(), " pieces, and the model a vocabulary of ", M::config.vocab, ": give the model's own tokenizer");
+  const int capacity = std::min(options.out_length - 1, M::config.context);  // the last token of an answer needs no place in the cache
+  examples::check_memory(golem::sentence(options.model, " in ", options.precision), golem::plan_inference<M, P>(1, capacity, Tp).total(), golem::read_environment().ranks > 1 ? 1 : Tp);
+  golem::cpu::Device device({.threads = examples::threads_of(options.threads, Tp)});
+  golem::Engine<M, P, golem::Layout{.tp = Tp}> engine(device, world, {.capacity = capacity});
+  read_weights<M>(engine, options, world);
+  const double loading = seconds_since(begin);
+  world.all().barrier();
+  const bool leads = world.rank() == 0;
+  examples::TextSource source = !leads || !options.text.empty() ? examples::TextSource::from_text(options.text)
+                                : options.interactive()          ? examples::TextSource::from_keyboard()
+                                                                 : examples::TextSource::from_file(options.input, options.with_id);
+  const Figures figures = answer_texts(engine, std::move(source), options, tokenizer, world);
+  if (!leads) return;
+  const nlohmann::ordered_json line{{"job", "glm130b_generate"}, {"model", options.model}, {"precision", options.precision}, {"tp", Tp}, {"threads", device.threads()}, {"texts", figures.texts},
+                                    {"blanks", figures.blanks}, {"tokens", figures.tokens}, {"tokens_per_s", figures.seconds > 0 ? static_cast<double>(figures.tokens) / figures.seconds : 0.0},
+                                    {"loading_s", loading}, {"peak_bytes", device.memory().peak()}, {"seconds", seconds_since(begin)}};
+  std::printf("%s\n", line.dump().c_str());
+}
+
+using Job = void (*)(const GenerateOptions&, golem::World&);
+
+// The engine of that model, precision and degree.
+Job job_of(const GenerateOptions& options) {
+  Job job = nullptr;
+  examples::with_glm_130b(options.model, [&]<class M>() {
+    examples::with_tensor_degree<M>(options.tp, [&]<int Tp>() {
+      if (options.precision == "fp16") job = generate<M, golem::fp16, Tp>;
+      else if (options.precision == "int8") job = generate<M, golem::quantized<golem::Quant{.bits = 8}, golem::fp16>, Tp>;
+      else if (options.precision == "int4") job = generate<M, golem::quantized<golem::Quant{.bits = 4}, golem::fp16>, Tp>;
+      else golem::fail("--precision takes fp16, int8 or int4, not '", options.precision, "'");
+    });
+  });
+  return job;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  GenerateOptions options;
+  golem::Layout layout;
+  CLI::App app("Fills the [MASK]s of texts with GLM-130B, or goes on behind [gMASK]; without either, goes on behind the text.");
+  examples::add_options(app, options);
+  const examples::CommandLine line = examples::read_command_line(app, argc, argv, layout);
+  if (line.ends) return line.status;
+  if (line.refused.empty()) layout.tp = options.tp > 0 ? options.tp : golem::read_environment().ranks;
+  options.tp = layout.tp;
+  const double deadline = options.interactive() ? 0 : options.deadline;  // a person may think for as long as she likes
+  return examples::run_program(
+      "glm130b_generate", line, layout, deadline, [&](golem::World& world) { world.agree("the options", examples::describe(options)); },
+      [&] {
+        examples::check_options(options);
+        return [&options, job = job_of(options)](golem::World& world) { job(options, world); };
+      });
+}

@@ -1,0 +1,37 @@
+// GLM-130B and its small sibling: the same architecture, numbers and programs, in sizes for one machine.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <unistd.h>
+
+#include <cstdint>
+#include <string_view>
+
+#include "golem/config/plan.hpp"
+#include "golem/config/presets.hpp"
+#include "golem/core/error.hpp"
+
+namespace examples {
+
+/// A sixteenth of GLM-130B's context, and heads enough for 8 tensor ranks; learns something in a minute.
+struct glm_130b_tiny {
+  static constexpr auto config = golem::checked(golem::glm_130b::config.with([](auto& c) { c.layers = 6, c.hidden = 128, c.heads = 8, c.ffn = 352, c.vocab = 512, c.context = 128, c.embedding_std = 0.02; }));
+};
+
+/// Calls use.template operator()<Model>() for glm_130b or tiny.
+template <class Use>
+void with_glm_130b(std::string_view name, Use use) {
+  if (name == "glm_130b") return use.template operator()<golem::glm_130b>();
+  if (name == "tiny") return use.template operator()<glm_130b_tiny>();
+  golem::fail("there is no model '", name, "' in this program: name glm_130b or tiny");
+}
+
+/// Throws Error where the ranks of this process need more memory than the machine has.
+inline void check_memory(std::string_view what, std::int64_t rank_bytes, int ranks_here) {
+  const std::int64_t memory = std::int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE);
+  const double gib = static_cast<double>(golem::gibibyte);
+  golem::require(rank_bytes <= memory / ranks_here, what, " takes ", static_cast<double>(rank_bytes) / gib, " GiB on each rank, and this machine has ", static_cast<double>(memory) / gib, " GiB for ",
+                 ranks_here, ranks_here == 1 ? " of them" : " of them in this process", ": start ranks on more machines, or try --model tiny");
+}
+
+}  // namespace examples

@@ -1,0 +1,231 @@
+// One rank's part of a training run: data, trainer, loop, log, checkpoints and the line at the end; shared by the programs that train.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "golem/config/describe.hpp"
+#include "golem/config/stages.hpp"
+#include "golem/data/loader.hpp"
+#include "golem/golem.hpp"
+#include "golem/io/background_save.hpp"
+#include "golem/io/checkpoint.hpp"
+#include "golem/report/loss_chart.hpp"
+#include "golem/report/metrics_log.hpp"
+#include "golem/report/progress.hpp"
+#include "pretrain_data.hpp"
+#include "pretrain_ranks.hpp"
+#include "ranks.hpp"
+#include "run_folder.hpp"
+
+namespace examples {
+
+/// Set by a signal: the run saves and leaves.
+inline volatile std::sig_atomic_t interrupted = 0;
+
+// Everything that a checkpoint holds.
+template <class TrainerType>
+struct State {
+  TrainerType& trainer;
+  golem::Loader& loader;
+  std::string tokenizer;
+
+  void visit_state(golem::StateVisitor& visitor) {
+    visitor.text("tokenizer", tokenizer);
+    trainer.visit_state(visitor);
+    loader.visit_state(visitor);
+  }
+};
+
+// Applies the levers of the command line to a run that was just resumed, and says what changed.
+template <class TrainerType>
+std::vector<std::string> pull_levers(const PretrainOptions& options, TrainerType& trainer, golem::Loader& loader) {
+  std::vector<std::string> notes;
+  golem::Levers& levers = trainer.levers();
+  const auto set = [&](auto& value, const auto& given, const char* name) {
+    if (!given) return;
+    notes.push_back(golem::sentence(name, " changed from ", value, " to ", *given));
+    value = *given;
+  };
+  set(levers.learning_rate.peak, options.new_peak, "peak learning rate");
+  set(levers.learning_rate.min, options.new_min, "minimum learning rate");
+  set(levers.shrink.alpha, options.new_shrink, "embedding shrink");
+  if (options.new_shrink_ramp) {
+    levers.shrink.ramp_from = trainer.steps(), levers.shrink.ramp_steps = *options.new_shrink_ramp;
+    notes.push_back(golem::sentence("embedding shrink rises to 1 over ", *options.new_shrink_ramp, " steps"));
+  }
+  if (options.rewarm > 0) {
+    levers.rewarm_from = trainer.steps(), levers.rewarm_steps = options.rewarm;
+    notes.push_back(golem::sentence("learning rate warms up again over ", options.rewarm, " steps"));
+  }
+  if (options.reshuffle) {
+    loader.reshuffle(*options.reshuffle);
+    notes.push_back(golem::sentence("rows are shuffled by seed ", *options.reshuffle));
+  }
+  if (options.skip_rows > 0) {
+    loader.skip(options.skip_rows);
+    notes.push_back(golem::sentence("rows ", loader.position() - options.skip_rows, " to ", loader.position() - 1, " are skipped"));
+  }
+  return notes;
+}
+
+// One rank's part of the run. Rank 0 prepares the files, logs and prints.
+template <class M, class P, int Tp>
+void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::World& world) {
+  const auto begin = std::chrono::steady_clock::now();
+  const bool leads = world.rank() == 0, resumes = !options.resume.empty();
+  const RunFolder run{options.out};
+  const golem::BlankRecipe& recipe = job.recipe;
+  const std::string fingerprint = golem::describe(M::config);
+  world.agree("the model", fingerprint);
+  if (leads) {
+    const auto note = [&](std::string_view activity) { world.note(0, activity); };
+    run.create();
+    const golem::Tokenizer made = make_tokenizer(options, run, M::config.vocab, note);
+    if (!resumes) build_corpora(options, run, made, recipe, note);
+    build_instructions(options, run, made, note);
+  }
+  world.all().barrier();
+  const golem::Tokenizer tokenizer = golem::Tokenizer::load(run.tokenizer());
+  const RunData data(options, run, tokenizer);
+  const golem::Corpus& training_rows = data.training;
+  golem::require(training_rows.header().tokenizer == tokenizer.digest(), "the corpus '", run.training_rows(), "' was made with another tokenizer than '", run.tokenizer(),
+                 "': begin the run anew");
+  world.note(0, "opening the data");
+  std::optional<HeldOut> held_out;
+  if (!options.held_out.empty()) held_out.emplace(options.held_out, tokenizer);
+  world.agree("the data", describe_data(tokenizer, data) + (held_out ? ", held-out text " + held_out->digest() : ""));
+
+  golem::cpu::Device device({.threads = threads_of(options.threads, options.layout.ranks())});
+  golem::TrainerCore<M, P, Tp, golem::cpu::Device> trainer(device, job.training, world);
+  golem::Loader loader(training_rows, recipe, tokenizer.special(), data.loading(options, world.data_rank(), world.layout().dp));
+  State<decltype(trainer)> state{trainer, loader, tokenizer.digest()};
+  const golem::LoadOptions loading{.model = fingerprint, .ranks = world.layout().ranks()};
+  if (resumes) {
+    world.note(0, "loading the checkpoint");
+    golem::load(options.resume == "auto" ? options.out : options.resume, state, loading);
+    golem::require(state.tokenizer == tokenizer.digest(), "the checkpoint in '", options.out, "' belongs to another tokenizer than '", run.tokenizer(), "'");
+  }
+  std::optional<golem::MetricsLog> log;
+  if (leads) log.emplace(run.metrics(), golem::MetricsOptions{.resumed_step = trainer.steps()});
+  if (resumes)
+    for (const std::string& note : pull_levers(options, trainer, loader))
+      if (leads) {
+        log->write_note(trainer.steps(), note);
+        std::fprintf(stderr, "%s\n", note.c_str());
+      }
+
+  const auto bits_per_byte = [&] {
+    std::int64_t window = 0;  // each data rank scores its part of them
+    const auto nats = [&](const golem::Batch& batch) { return window++ % world.layout().dp == world.data_rank() ? trainer.evaluate(batch).nats : 0.0; };
+    std::vector<double> sum{held_out->bits_per_byte(M::config.context, tokenizer.special(), nats)};
+    trainer.sum(sum, world.data());
+    return sum[0];
+  };
+  nlohmann::ordered_json summary{{"job", options.job}, {"model", options.model}, {"precision", P::name}, {"isa", golem::cpu::name_of(device.isa())}, {"threads", device.threads()},
+                                 {"layout", {{"tp", world.layout().tp}, {"pp", world.layout().pp}, {"dp", world.layout().dp}, {"sequence_parallel", world.layout().sequence_parallel},
+                                             {"schedule", options.schedule}, {"chunks", options.chunks}, {"zero", options.zero}}},
+                                 {"params", trainer.parameter_elements()}, {"vocab", M::config.vocab}, {"corpus_tokens", training_rows.rows() * recipe.row}, {"order", options.order},
+                                 {"instructions", data.instructions ? data.instructions->pairs() : 0}};
+  if (held_out && trainer.steps() == 0) summary["bpb_start"] = bits_per_byte();
+
+  golem::Progress progress({.steps = options.steps});
+  golem::BackgroundSaver saver;
+  golem::StepReport last;
+  double seconds = 0, validation_loss = 0, paused = 0;
+  std::int64_t tokens = 0, steps_here = 0;
+  const auto on_step = [&](const golem::StepReport& report) {
+    last = report, seconds += report.seconds, tokens += report.tokens;
+    if (!leads) return;
+    progress.show(report);
+    log->write(report);
+    if (++steps_here == 3) std::fprintf(stderr, "%lld steps, about %.1f minutes\n", static_cast<long long>(options.steps - report.step), static_cast<double>(options.steps - report.step) * report.seconds / 60);
+  };
+  const auto validate = [&] {
+    golem::Loader rows = data.validating(options, recipe, tokenizer.special());
+    const std::int64_t all = std::min<std::int64_t>(rows.rows(), options.validation_rows), dp = world.layout().dp, rank = world.data_rank();
+    if (all == 0) return;
+    rows.seek(all * rank / dp);  // each data rank scores its part of them
+    golem::LossSummary losses;
+    for (std::int64_t left = all * (rank + 1) / dp - rows.position(); left > 0;) {
+      const int count = static_cast<int>(std::min<std::int64_t>(options.micro_batch, left));
+      losses += trainer.evaluate(rows.next(count));
+      left -= count;
+    }
+    std::vector<double> sums{losses.row_means, static_cast<double>(losses.rows)};
+    trainer.sum(sums, world.data());
+    validation_loss = sums[0] / sums[1];
+    if (leads) log->write_validation(trainer.steps(), validation_loss);
+  };
+  const auto barrier = [&] { world.all().barrier(); };
+  const auto save = [&] {
+    world.note(trainer.steps(), "saving");
+    const golem::SavePause pause = saver.save(options.out, trainer.steps(), state,
+                                              {.model = fingerprint, .keep_last = options.keep, .keep_every = options.keep_every, .rank = world.rank(), .ranks = world.layout().ranks(), .barrier = barrier});
+    paused = std::max(paused, pause.seconds());
+  };
+  const auto roll_back = [&](const golem::StepReport& report) {
+    const std::int64_t position = loader.position();
+    saver.wait();
+    world.all().barrier();
+    golem::load(options.out, state, loading);
+    if (leads) log->write_note(report.step, golem::sentence("rolled back to step ", trainer.steps(), "; rows ", loader.position(), " to ", position - 1, " are skipped: ", report.note));
+    loader.seek(position);
+  };
+  if (!resumes && options.sentinel == "roll-back") save();
+  const golem::LoopEnd end = golem::run_loop(
+      trainer, [&](int rows) -> const golem::Batch& { return loader.next(rows); },
+      {.last_step = options.steps, .validate_every = options.validate_every, .save_every = options.save_every, .stop = &interrupted},
+      {.on_step = on_step, .validate = validate, .save = save, .roll_back = roll_back});
+  world.note(trainer.steps(), "finishing");
+  saver.wait();
+  progress.finish();
+  summary["steps"] = trainer.steps();
+  summary["finished"] = end == golem::LoopEnd::finished;
+  summary["tokens"] = tokens;
+  summary["tokens_per_s"] = seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
+  summary["loss"] = last.loss;
+  summary["validation_loss"] = validation_loss;
+  summary["traffic"] = traffic(world);
+  char digest[17];
+  std::snprintf(digest, sizeof digest, "%016llx", static_cast<unsigned long long>(trainer.digest()));
+  summary["digest"] = digest;
+  if (held_out && end == golem::LoopEnd::finished) summary["bpb"] = bits_per_byte();
+  summary["peak_bytes"] = device.memory().peak();
+  summary["save_pause_s"] = paused;
+  summary["out"] = options.out;
+  summary["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  world.all().barrier();
+  if (!leads) return;
+  golem::write_chart(run.chart(), golem::loss_chart(golem::read_metrics(run.metrics())));
+  const std::string line = summary.dump();
+  golem::corpus::write_file(run.summary(), line.data(), line.size());
+  std::printf("%s\n", line.c_str());
+}
+
+/// Runs a job on all ranks: `choose()` makes it, and throws Error for what the options ask in vain. The program's status.
+template <class Choose>
+int run_pretraining(const CommandLine& line, const PretrainOptions& options, Choose choose) {
+  for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) std::signal(signal, [](int) { interrupted = 1; });
+  const auto agree = [&](golem::World& world) {
+    world.count();
+    world.note(0, "preparing the run");
+    agree_on_options(options, world);
+  };
+  return run_program(options.job.c_str(), line, options.layout, options.deadline, agree, [&] {
+    check_options(options);
+    const PretrainJob job = choose();
+    golem::checked_micro_batches(job.training, options.layout, options.batch);
+    return [&options, job](golem::World& world) { job.run(options, job, world); };
+  });
+}
+
+}  // namespace examples

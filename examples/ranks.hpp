@@ -1,0 +1,73 @@
+// How the ranks of a program start: each with its command line, which they compare, so that what is wrong with it is told once.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <functional>
+#include <string>
+#include <thread>
+
+#include "golem/comm/environment.hpp"
+#include "golem/comm/launch.hpp"
+#include "golem/comm/world.hpp"
+
+namespace examples {
+
+struct CommandLine {
+  bool ends = false;  // the program, at once, with this status
+  int status = 0;
+  std::string refused = {};  // why this rank cannot take it; to be thrown where the other ranks learn of it
+};
+
+// Reads the options. A rank that a launcher started says nothing by itself: the others may have been given other words.
+inline CommandLine read_command_line(CLI::App& app, int argc, char** argv, golem::Layout& layout) {
+  const golem::Environment here = golem::read_environment();
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const bool is_wrong = error.get_exit_code() != 0;  // else it asks for help
+    if (here.ranks > 1 && is_wrong) {
+      layout = {.dp = here.ranks};
+      return {.refused = golem::sentence(error.what(), "; --help lists the options")};
+    }
+    return {.ends = true, .status = here.rank == 0 ? app.exit(error) : 0};
+  }
+  return {};
+}
+
+// Threads of one rank: what was asked for, else OMP_NUM_THREADS, else its share of the machine.
+inline int threads_of(int asked, int ranks) {
+  if (asked > 0) return asked;
+  if (const char* given = std::getenv("OMP_NUM_THREADS")) return std::max(1, std::atoi(given));
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / ranks);
+}
+
+// Starts a program's ranks: all compare what they were given by agree(world), and do what choose() returns. What choose() throws, all
+// ranks find alike: it is no one's failure, and is told once. The program's status.
+template <class Agree, class Choose>
+int run_program(const char* name, const CommandLine& line, const golem::Layout& layout, double deadline, Agree agree, Choose choose) {
+  const auto body = [&](golem::World& world) {
+    golem::require(line.refused.empty(), line.refused);
+    agree(world);
+    std::function<void(golem::World&)> job;
+    try {
+      job = choose();
+    } catch (const golem::Error& error) {
+      world.all().end_run(error.what());
+    }
+    job(world);
+  };
+  try {
+    golem::run_world(layout, body, {.deadline = deadline});
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s: %s\n", name, error.what());
+    return 1;
+  }
+  return 0;
+}
+
+}  // namespace examples

@@ -1,0 +1,108 @@
+// Texts of a program whose ranks answer together: rank 0 reads and tokenises them, all get the tokens.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "golem/comm/world.hpp"
+#include "golem/core/error.hpp"
+#include "golem/core/utf8.hpp"
+#include "golem/data/documents.hpp"
+#include "golem/data/tokenizer.hpp"
+
+namespace examples {
+
+struct NamedText {
+  std::string id, text;
+};
+
+/// Texts in turn: from one string, the lines of a file, or the keyboard, where "stop" or an empty line ends them.
+class TextSource {
+ public:
+  static TextSource from_text(std::string text) { return TextSource({{.id = "", .text = std::move(text)}}); }
+  static TextSource from_keyboard() { return TextSource({}, true); }
+  /// Lines of a file; with ids, each is "id<tab>text". Throws Error for a line without a tab, naming it.
+  static TextSource from_file(const std::string& path, bool with_id) {
+    std::vector<NamedText> texts;
+    const golem::Document document = golem::read_document(path);
+    std::size_t number = 0;
+    for (std::size_t line = 0; line < document.text.size();) {
+      const std::size_t end = std::min(document.text.find('\n', line), document.text.size());
+      const std::string text = document.text.substr(line, end - line);
+      line = end + 1, ++number;
+      if (text.empty()) continue;
+      const std::size_t tab = text.find('\t');
+      golem::require(!with_id || tab != text.npos, "line ", number, " of '", path, "' has no tab behind an id: --with-id wants one in each line");
+      if (with_id) texts.push_back({text.substr(0, tab), text.substr(tab + 1)});
+      else texts.push_back({"", text});
+    }
+    return TextSource(std::move(texts));
+  }
+
+  std::optional<NamedText> next() {
+    if (!keyboard_) return next_ < texts_.size() ? std::optional(texts_[next_++]) : std::nullopt;
+    std::fprintf(stderr, "text with [MASK] or [gMASK], a line; stop ends\n> ");
+    std::string line;
+    if (!std::getline(std::cin, line) || line.empty() || line == "stop") return std::nullopt;
+    return NamedText{"", line};
+  }
+  bool is_keyboard() const { return keyboard_; }
+
+ private:
+  explicit TextSource(std::vector<NamedText> texts, bool keyboard = false) : texts_(std::move(texts)), keyboard_(keyboard) {}
+  std::vector<NamedText> texts_;
+  std::size_t next_ = 0;
+  bool keyboard_ = false;
+};
+
+/// The tokens that the original's program makes of a text (spec 2.2): a text without a mask is continued, and one that does not end
+/// in a mask ends in eos.
+inline std::vector<std::int32_t> original_tokens(const golem::Tokenizer& tokenizer, const std::string& text, golem::Newlines newlines) {
+  golem::require_text(text, "the text");
+  const golem::SpecialTokens& special = tokenizer.special();
+  std::vector<std::int32_t> tokens = tokenizer.encode_prompt(text, newlines);
+  golem::require(!tokens.empty(), "a text without a token has nothing to go on: give it some text, or a blank in some text");
+  if (golem::next_mask(tokens, special) < 0) tokens.push_back(special.gmask);
+  const std::int32_t last = tokens.back();
+  if (last != special.mask && last != special.gmask && last != special.smask) tokens.push_back(special.eos);
+  return tokens;
+}
+
+/// Rank 0's tokens, on all ranks; none where rank 0 has none.
+inline std::optional<std::vector<std::int32_t>> share(golem::World& world, const std::optional<std::vector<std::int32_t>>& tokens) {
+  if (world.all().size() == 1) return tokens;
+  std::int64_t count = tokens ? static_cast<std::int64_t>(tokens->size()) : -1;
+  world.all().broadcast(golem::View<std::int64_t, 1>{&count, 1}, 0);
+  if (count < 0) return std::nullopt;
+  std::vector<std::int32_t> all = tokens.value_or(std::vector<std::int32_t>());
+  all.resize(static_cast<std::size_t>(count));
+  world.all().broadcast(golem::View<std::int32_t, 1>{all.data(), count}, 0);
+  return all;
+}
+
+/// Shows text on standard error as its tokens come, whole characters at a time.
+class TokenStream {
+ public:
+  explicit TokenStream(const golem::Tokenizer& tokenizer) : tokenizer_(&tokenizer) {}
+  void show(std::int32_t token) {
+    tokens_.push_back(token);
+    const std::string text = tokenizer_->decode(tokens_);
+    if (golem::first_invalid_utf8(text) != text.npos) return;  // the rest of a character is to come
+    if (text.size() > shown_) std::fputs(text.c_str() + shown_, stderr);
+    std::fflush(stderr);
+    shown_ = text.size();
+  }
+
+ private:
+  const golem::Tokenizer* tokenizer_;
+  std::vector<std::int32_t> tokens_;
+  std::size_t shown_ = 0;
+};
+
+}  // namespace examples

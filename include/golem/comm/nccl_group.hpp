@@ -1,0 +1,101 @@
+// NcclGroup: a Backend whose transfers of device memory are NCCL's, on streams of their own; the rest goes the host's way.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "golem/comm/nccl_session.hpp"
+
+namespace golem {
+
+/// One rank of a group of GPUs. `inner` is the same group on the host: through it ranks meet, are watched and fail, and host memory travels.
+/// A transfer begins when what the compute stream was given before has run; Pending::wait() makes the stream wait, not the host.
+///
+/// Collectives of a group share a communicator; messages have one for each pair of ranks and direction, since NCCL runs the calls of a
+/// communicator one after the other. Each is made by the first transfer that needs it.
+class NcclGroup final : public PassingBackend, public std::enable_shared_from_this<NcclGroup> {
+ public:
+  NcclGroup(std::shared_ptr<Backend> inner, std::shared_ptr<nccl::Session> session) : PassingBackend(std::move(inner)), session_(std::move(session)) {}
+  ~NcclGroup() override {
+    for (cudaEvent_t event : events_) static_cast<void>(cudaEventDestroy(event));
+  }
+
+  void run(const Transfer& transfer) override {
+    if (!on_device(transfer)) return inner().run(transfer);
+    start(transfer)->wait();
+  }
+
+  std::unique_ptr<PendingTransfer> start(const Transfer& transfer) override {
+    if (!on_device(transfer)) return inner().start(transfer);
+    check_peer(transfer, rank(), size(), axis());
+    nccl::Communicator& communicator = communicator_for(transfer);
+    session_->require_alive();
+    const cudaEvent_t event = take_event();
+    cuda::runtime::record(event, session_->compute());
+    cuda::runtime::wait(communicator.stream(), event);
+    communicator.enqueue(transfer, is_message(transfer) ? (transfer.kind == Transfer::Kind::send ? 1 : 0) : transfer.peer);
+    cuda::runtime::record(event, communicator.stream());
+    return std::make_unique<Started>(shared_from_this(), event);
+  }
+
+  std::shared_ptr<Backend> split(int color, int key, std::string_view axis) override { return std::make_shared<NcclGroup>(inner().split(color, key, axis), session_); }
+
+ private:
+  class Started final : public PendingTransfer {
+   public:
+    Started(std::shared_ptr<NcclGroup> group, cudaEvent_t event) : group_(std::move(group)), event_(event) {}
+    ~Started() override {
+      if (!group_) return;
+      static_cast<void>(cudaStreamWaitEvent(group_->session_->compute(), event_, 0));
+      group_->events_.push_back(event_);
+    }
+    void wait() override {
+      const auto group = std::exchange(group_, nullptr);
+      group->events_.push_back(event_);
+      group->session_->require_alive();
+      cuda::runtime::wait(group->session_->compute(), event_);
+    }
+
+   private:
+    std::shared_ptr<NcclGroup> group_;
+    cudaEvent_t event_;
+  };
+
+  static bool on_device(const Transfer& transfer) {
+    const void* const memory = transfer.out ? transfer.out : transfer.in;
+    return transfer.count > 0 && cuda::runtime::is_device_memory(memory);
+  }
+
+  cudaEvent_t take_event() {
+    if (events_.empty()) return cuda::runtime::create_event();
+    const cudaEvent_t event = events_.back();
+    events_.pop_back();
+    return event;
+  }
+
+  nccl::Communicator& communicator_for(const Transfer& transfer) {
+    const bool sends = transfer.kind == Transfer::Kind::send;
+    const std::pair<int, int> route = !is_message(transfer) ? std::pair(-1, -1) : sends ? std::pair(rank(), transfer.peer) : std::pair(transfer.peer, rank());
+    std::shared_ptr<nccl::Communicator>& communicator = communicators_[route];
+    if (communicator) return *communicator;
+    ncclUniqueId id{};
+    const bool collective = route.first < 0, makes = collective ? rank() == 0 : sends;
+    if (makes) id = nccl::unique_id();
+    Transfer letter{.kind = collective ? Transfer::Kind::broadcast : transfer.kind, .count = sizeof id, .type = DType::u8, .peer = collective ? 0 : transfer.peer};
+    if (letter.kind == Transfer::Kind::send) letter.in = &id;
+    else letter.out = &id;
+    inner().run(letter);
+    communicator = collective ? session_->meet(id, size(), rank(), axis()) : session_->meet(id, 2, sends ? 0 : 1, axis());
+    return *communicator;
+  }
+
+  std::shared_ptr<nccl::Session> session_;
+  std::map<std::pair<int, int>, std::shared_ptr<nccl::Communicator>> communicators_;  // by sender and receiver; collectives by (-1, -1)
+  std::vector<cudaEvent_t> events_;                                                   // that no transfer uses
+};
+
+}  // namespace golem

@@ -1,0 +1,85 @@
+// nccl::Session: the communicators of one rank, watched by a thread that ends them all when one has lost a peer.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "golem/comm/nccl_runtime.hpp"
+
+namespace golem::nccl {
+
+/// What the groups of one rank share: the stream that computes, and whether NCCL still works. A kernel of NCCL waits for ever for a
+/// peer that is gone; once NCCL says so, every communicator is aborted, so that the host gets its stream back and meets the error.
+class Session {
+ public:
+  explicit Session(cudaStream_t compute) : compute_(compute), watcher_([this] { watch(); }) {}
+  ~Session() {
+    {
+      const std::lock_guard lock(mutex_);
+      ending_ = true;
+    }
+    changed_.notify_one();
+    watcher_.join();
+  }
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  cudaStream_t compute() const { return compute_; }
+
+  /// A communicator over the ranks that are given the same id; returns when all have come.
+  std::shared_ptr<Communicator> meet(const ncclUniqueId& id, int ranks, int rank, std::string_view axis) {
+    require_alive();
+    const auto made = std::make_shared<Communicator>(id, ranks, rank);
+    check(made->settle(), made->get(), "let rank ", rank, " of ", ranks, " on the ", axis, " axis meet the others");
+    const std::lock_guard lock(mutex_);
+    std::erase_if(communicators_, [](const std::weak_ptr<Communicator>& old) { return old.expired(); });
+    communicators_.push_back(made);
+    return made;
+  }
+
+  /// Throws Error where a communicator has failed.
+  void require_alive() const {
+    if (!failed_.load(std::memory_order_acquire)) [[likely]] return;
+    const std::lock_guard lock(mutex_);
+    throw Error(why_);
+  }
+
+ private:
+  void watch() {
+    std::unique_lock lock(mutex_);
+    while (!changed_.wait_for(lock, std::chrono::milliseconds(100), [&] { return ending_; })) {
+      for (const auto& one : communicators_) {
+        const auto held = one.lock();
+        const ncclResult_t status = held ? held->state() : ncclSuccess;
+        if (status == ncclSuccess || status == ncclInProgress) continue;
+        const std::string_view last = ncclGetLastError(held->get());
+        why_ = sentence("NCCL lost a peer: ", std::string_view(ncclGetErrorString(status)), last.empty() ? "" : ", ", last, "; see what the other ranks say, or set NCCL_DEBUG=INFO");
+        break;
+      }
+      if (why_.empty()) continue;
+      for (const auto& one : communicators_)
+        if (const auto held = one.lock()) held->abort();
+      failed_.store(true, std::memory_order_release);
+      return;
+    }
+  }
+
+  cudaStream_t compute_;
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::weak_ptr<Communicator>> communicators_;
+  std::string why_;
+  std::atomic<bool> failed_{false};
+  bool ending_ = false;
+  std::thread watcher_;  // last: it uses the others
+};
+
+}  // namespace golem::nccl

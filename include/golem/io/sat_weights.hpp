@@ -1,0 +1,118 @@
+// SatWeights: a released checkpoint as a TensorSource, for a rank of whatever tensor-parallel degree, whatever degree it was saved at.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "golem/config/parameters.hpp"
+#include "golem/core/error.hpp"
+#include "golem/core/slice.hpp"
+#include "golem/core/stateful.hpp"
+#include "golem/io/element_conversion.hpp"
+#include "golem/io/finite.hpp"
+#include "golem/io/sat_checkpoint.hpp"
+
+namespace golem {
+
+/// Reads out of the memory maps of the shards, and lets their pages go at once.
+class SatWeights : public TensorSource {
+ public:
+  /// For rank `rank` of `tp`; `checkpoint` must outlive it. Throws Error where the model cannot be cut for that many, or is quantised for another
+  /// number: scales are of a rank's rows (spec 5.1).
+  SatWeights(const SatCheckpoint& checkpoint, const SatModel& model, int tp = 1, int rank = 0)
+      : checkpoint_(&checkpoint), model_(model), tp_(tp), rank_(rank) {
+    require_divisible(model.config, tp, sentence("cannot load '", checkpoint.folder(), "'"));
+    require(rank >= 0 && rank < tp, "rank ", rank, " is none of ", tp, " ranks");
+    require(model.bits == 0 || tp == checkpoint.tp(), "'", checkpoint.folder(), "' was quantised for ", checkpoint.tp(),
+            " ranks, and cannot be loaded by ", tp, ": its scales are of each rank's rows; quantise the fp16 checkpoint for ", tp);
+    for_each_parameter(model_.config, whole(model_.config),
+                       [&](const Parameter& parameter, int layer) { parameters_.emplace(full_name(parameter, layer), parameter); });
+  }
+
+  bool has(const std::string& name) const override {
+    if (model_.bits > 0 && name.ends_with("_scale")) return checkpoint_->shard(0).find(name) != nullptr;
+    return parameters_.contains(name);
+  }
+
+  /// Fills the rank's part of a tensor, wanted in that shape; or, where a slice is wanted, that slice of the full one. Floating types are converted,
+  /// rounding once. Throws Error naming the shard where a tensor is missing, has another shape, or has NaN or infinity in it.
+  void read(const TensorState& wanted) const override {
+    const std::string where = sentence("cannot load tensor '", wanted.name, "' from '", checkpoint_->folder(), "'");
+    const bool scale = model_.bits > 0 && wanted.name.ends_with("_scale");
+    const auto found = parameters_.find(scale ? wanted.name.substr(0, wanted.name.size() - 6) : wanted.name);
+    require(found != parameters_.end(), where, ": no GLM of this shape has it");
+    if (model_.bits > 0 && found->second.quantized) return read_stored(wanted, where);
+    const Parameter& p = found->second;
+    std::vector<std::int64_t> full{p.rows}, local{p.local_rows(tp_)};
+    if (p.columns > 0) full.push_back(p.columns), local.push_back(p.local_columns(tp_));
+    require(wanted.shape == (wanted.slice ? full : local), where, ": it is of shape ", safetensors::shape_text(wanted.slice ? full : local),
+            ", expected ", safetensors::shape_text(wanted.shape));
+    const Slice slice = wanted.slice.value_or(slice_of(p, tp_, rank_, 0, p.local_size(tp_)));
+    check_slice(slice, matrix_extent(full, where), where);
+    require(static_cast<std::uint64_t>(slice.size()) * static_cast<std::uint64_t>(size_of(wanted.type)) == wanted.bytes, where, ": memory of ",
+            wanted.bytes, " bytes for ", slice.size(), " elements");
+    const SliceBlocks to(slice);
+    const int sources = p.shard == Shard::replicated ? 1 : checkpoint_->tp();
+    for (int rank = 0; rank < sources; ++rank) {
+      const SatTensor& tensor = stored(rank, wanted.name, p, where);
+      const std::byte *first = nullptr, *last = nullptr;
+      for_each_shared(SliceBlocks(slice_of(p, checkpoint_->tp(), rank, 0, p.local_size(checkpoint_->tp()))), to,
+                      [&](std::int64_t from, std::int64_t at, std::int64_t count) {
+                        SatShard::for_each_run(tensor, from, count, [&](const std::byte* bytes, std::int64_t element, std::int64_t elements) {
+                          copy(wanted, at + element - from, tensor, bytes, elements, rank);
+                          first = first && first < bytes ? first : bytes, last = std::max(last, bytes + elements * size_of(tensor.type));
+                        });
+                      });
+      if (first) checkpoint_->shard(rank).archive().file().release(first, static_cast<std::size_t>(last - first));
+    }
+  }
+
+ private:
+  /// A parameter's part in a shard, proved to be of the shape that it must have there.
+  const SatTensor& stored(int rank, const std::string& name, const Parameter& p, std::string_view where) const {
+    const SatShard& shard = checkpoint_->shard(rank);
+    const SatTensor* const tensor = shard.find(name);
+    require(tensor, where, ": '", shard.path(), "' does not have it");
+    std::vector<std::int64_t> expected{p.local_rows(checkpoint_->tp())};
+    if (p.columns > 0) expected.push_back(p.local_columns(checkpoint_->tp()));
+    require(tensor->shape == expected && is_floating(tensor->type), where, ": in '", shard.path(), "' it is ", name_of(tensor->type), " ",
+            safetensors::shape_text(tensor->shape), ", expected ", safetensors::shape_text(expected));
+    return *tensor;
+  }
+
+  /// A quantised matrix or its scales, as this rank's shard has them.
+  void read_stored(const TensorState& wanted, std::string_view where) const {
+    const SatShard& shard = checkpoint_->shard(rank_);
+    const SatTensor* const tensor = shard.find(wanted.name);
+    require(tensor, where, ": '", shard.path(), "' does not have it");
+    require(!wanted.slice && tensor->shape == wanted.shape && tensor->type == wanted.type, where, ": in '", shard.path(), "' it is ",
+            name_of(tensor->type), " ", safetensors::shape_text(tensor->shape), ", expected ", name_of(wanted.type), " ",
+            safetensors::shape_text(wanted.shape), "; it was quantised to ", model_.bits, " bits");
+    require(static_cast<std::uint64_t>(tensor->extent.size()) * static_cast<std::uint64_t>(size_of(tensor->type)) == wanted.bytes, where,
+            ": memory of ", wanted.bytes, " bytes for ", tensor->extent.size(), " elements");
+    SatShard::for_each_run(*tensor, 0, tensor->extent.size(),
+                           [&](const std::byte* bytes, std::int64_t at, std::int64_t count) { copy(wanted, at, *tensor, bytes, count, rank_); });
+    shard.archive().file().release(tensor->data, static_cast<std::size_t>(tensor->reach * size_of(tensor->type)));
+  }
+
+  void copy(const TensorState& wanted, std::int64_t at, const SatTensor& tensor, const std::byte* from, std::int64_t count, int rank) const {
+    const std::int64_t index = first_not_finite(tensor.type, from, static_cast<std::uint64_t>(count * size_of(tensor.type)));
+    require(index < 0, "'", checkpoint_->shard(rank).path(), "': tensor '", wanted.name, "' has NaN or infinity, at offset ",
+            from + index * size_of(tensor.type) - checkpoint_->shard(rank).archive().file().data(), " of the file");
+    convert_elements(static_cast<std::byte*>(wanted.data) + at * size_of(wanted.type), wanted.type, from, tensor.type, count, wanted.name);
+  }
+
+  const SatCheckpoint* checkpoint_;
+  SatModel model_;
+  int tp_, rank_;
+  std::map<std::string, Parameter, std::less<>> parameters_;
+};
+
+}  // namespace golem

@@ -1,0 +1,191 @@
+// NCCL's groups on the host's NCCL: collectives and messages of device memory, a trainer on many ranks, and what happens when a peer is lost.
+// SPDX-License-Identifier: Apache-2.0
+#include "simt/simt.hpp"
+
+#include "golem/comm/nccl.hpp"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "catch.hpp"
+#include "golem/golem.cuh"
+#include "simt/runtime.hpp"
+#include "train/models.hpp"
+
+using namespace golem;
+
+namespace {
+
+template <class T>
+struct OnDevice {
+  cuda::Device* device;
+  Buffer<T, cuda::Device> buffer;
+
+  OnDevice(cuda::Device& device, const std::vector<T>& values) : device(&device), buffer(device, static_cast<std::int64_t>(values.size()), "test") {
+    device.copy_in(buffer.data(), values.data(), values.size() * sizeof(T));
+  }
+  View<T, 1> view() { return buffer.view(); }
+  View<T, 1> part(std::int64_t first, std::int64_t count) { return {buffer.data() + first, count}; }
+  std::vector<T> values() {
+    std::vector<T> out(static_cast<std::size_t>(buffer.size()));
+    device->copy_out(out.data(), buffer.data(), out.size() * sizeof(T));
+    return out;
+  }
+};
+
+// Runs body(world, device) on as many ranks as the layout has, each with a device and NCCL.
+template <class Body>
+void on_ranks(const Layout& layout, Body body) {
+  run_ranks(layout.ranks(), [&](Group all) {
+    World world(std::move(all), layout);
+    cuda::Device device;
+    use_nccl(world, device.stream());
+    body(world, device);
+  });
+}
+
+// Heads of 16 dims and a vocabulary that two tensor ranks divide.
+struct Small {
+  static constexpr auto config = checked({.layers = 3, .hidden = 32, .heads = 2, .ffn = 40, .vocab = 38, .context = 24, .norm = Norm::deep, .embedding_std = 0.5, .dropout = 0.1});
+};
+
+constexpr TrainingConfig training{.learning_rate = {.peak = 1e-2, .min = 1e-3, .warmup_samples = 8, .decay_samples = 60},
+                                  .batch = {.full = 4},
+                                  .micro_batch = 1,
+                                  .shrink = {.alpha = 0.1, .ramp_from = 3, .ramp_steps = 4, .where = EmbeddingShrink::Where::input_and_head}};
+
+// The rows of a data rank: row r of step s of the whole run, whoever asks.
+struct Series {
+  int data_rank = 0, data_ranks = 1, next = 0;
+  Batch batch;
+  const Batch& operator()(int rows) {
+    batch = models::random_batch(rows, 11, Small::config.vocab, static_cast<std::uint64_t>(data_rank + data_ranks * next++));
+    return batch;
+  }
+};
+
+template <class P>
+std::vector<double> losses_of_one(int steps) {
+  cpu::Device device({.threads = 1});
+  Trainer<Small, P> trainer(device, training);
+  Series series;
+  std::vector<double> losses;
+  for (int i = 0; i < steps; ++i) losses.push_back(trainer.step(series).loss);
+  return losses;
+}
+
+template <class P, int Tp>
+std::vector<double> losses_of(const Layout& layout, TrainingConfig config, int steps) {
+  std::vector<double> losses;
+  on_ranks(layout, [&](World& world, cuda::Device& device) {
+    TrainerCore<Small, P, Tp, cuda::Device> trainer(device, config, world);
+    Series series{.data_rank = world.data_rank(), .data_ranks = layout.dp, .next = 0, .batch = {}};
+    for (int i = 0; i < steps; ++i) {
+      const StepReport report = trainer.step(series);
+      if (world.rank() == 0) losses.push_back(report.loss);
+    }
+  });
+  return losses;
+}
+
+template <class P, int Tp>
+void compare(const Layout& layout, const TrainingConfig& config = training) {
+  const std::vector<double> expected = losses_of_one<P>(3), got = losses_of<P, Tp>(layout, config, 3);
+  REQUIRE(got.size() == expected.size());
+  for (std::size_t i = 0; i < got.size(); ++i) CHECK(got[i] == Approx(expected[i]).epsilon(1e-9));
+}
+
+}  // namespace
+
+TEST_CASE("collectives of device memory are NCCL's, of every type; host memory goes the host's way") {
+  on_ranks({.dp = 3}, [](World& world, cuda::Device& device) {
+    Group& all = world.all();
+    const auto rank = static_cast<float>(world.rank());
+    OnDevice<float> x(device, {rank, 10 * rank, -rank});
+    all.all_reduce(x.view(), Reduce::sum);
+    if (x.values() != std::vector<float>{3, 30, -3}) fail("sum");
+    OnDevice<bfloat16> low(device, {bfloat16(rank), bfloat16(-rank)});
+    all.all_reduce(low.view(), Reduce::max);
+    if (float(low.values()[0]) != 2 || float(low.values()[1]) != 0) fail("maximum");
+
+    OnDevice<double> whole(device, {rank, rank + 1, rank + 2, rank + 3, rank + 4, rank + 5});
+    all.reduce_scatter(whole.part(2 * world.rank(), 2), whole.view(), Reduce::sum);
+    const std::vector<double> sums = whole.values();
+    const auto own = static_cast<std::size_t>(2 * world.rank());
+    if (sums[own] != 3 + 3.0 * double(own) || sums[own + 1] != 6 + 3.0 * double(own)) fail("reduce-scatter");
+    all.all_gather(whole.view(), whole.part(2 * world.rank(), 2));
+    if (whole.values() != std::vector<double>{3, 6, 9, 12, 15, 18}) fail("all-gather");
+
+    OnDevice<std::int64_t> from_one(device, {world.rank()});
+    all.broadcast(from_one.view(), 1);
+    if (from_one.values()[0] != 1) fail("broadcast");
+
+    std::vector<std::int32_t> host{world.rank()};
+    all.all_reduce(View<std::int32_t, 1>(host.data(), 1), Reduce::sum);
+    if (host[0] != 3) fail("host memory");
+    all.barrier();
+  });
+  CHECK(simt::bytes_in_use() == 0);
+}
+
+TEST_CASE("messages go round a ring both ways at once, started before any is awaited") {
+  on_ranks({.pp = 3}, [](World& world, cuda::Device& device) {
+    Group& ring = world.pipeline();
+    const int next = (ring.rank() + 1) % 3, before = (ring.rank() + 2) % 3;
+    const auto rank = static_cast<float>(ring.rank());
+    for (int round = 0; round < 3; ++round) {
+      OnDevice<float> forward(device, {rank, 1}), backward(device, {rank, 2}), from_before(device, {0, 0}), from_next(device, {0, 0});
+      // The first messages of two directions meet one after the other, as those of a pipeline do.
+      Pending sent = ring.rank() == 0 ? ring.start_send(View<const float, 1>(forward.view()), next) : Pending();
+      Pending received = ring.start_receive(from_before.view(), before);
+      if (ring.rank() != 0) sent = ring.start_send(View<const float, 1>(forward.view()), next);
+      Pending back = ring.rank() == 0 ? ring.start_send(View<const float, 1>(backward.view()), before) : Pending();
+      Pending got = ring.start_receive(from_next.view(), next);
+      if (ring.rank() != 0) back = ring.start_send(View<const float, 1>(backward.view()), before);
+      sent.wait(), received.wait(), back.wait(), got.wait();
+      if (from_before.values() != std::vector<float>{static_cast<float>(before), 1}) fail("from before");
+      if (from_next.values() != std::vector<float>{static_cast<float>(next), 2}) fail("from next");
+    }
+  });
+}
+
+TEST_CASE("trainers on many GPUs compute what one rank computes") {
+  compare<fp64, 2>({.tp = 2, .pp = 2, .dp = 1});
+  compare<fp64, 1>({.tp = 1, .pp = 2, .dp = 2});
+  TrainingConfig sharded = training;
+  sharded.zero = 1, sharded.schedule = PipelineSchedule::zero_bubble;
+  compare<fp64, 1>({.tp = 1, .pp = 2, .dp = 2}, sharded);
+  sharded.schedule = PipelineSchedule::one_f_one_b;
+  compare<fp64, 2>({.tp = 2, .pp = 1, .dp = 2, .sequence_parallel = true}, sharded);
+}
+
+TEST_CASE("a lost peer ends the wait, and the next transfer says so") {
+  const simt::MachineRestored restored;
+  std::string why;
+  try {
+    on_ranks({.dp = 2}, [](World& world, cuda::Device& device) {
+      OnDevice<float> x(device, {1});
+      world.data().all_reduce(x.view(), Reduce::sum);
+      x.values();
+      world.all().barrier();
+      if (world.rank() == 1) simt::locked([] { simt::machine().lost_peer = "rank 1 went home"; });
+      world.all().barrier();
+      for (;;) {
+        world.data().all_reduce(x.view(), Reduce::sum);
+        x.values();
+      }
+    });
+  } catch (const Error& error) {
+    why = error.what();
+  }
+  CHECK_THAT(why, Catch::Matchers::Contains("rank 1 went home"));
+  CHECK_THAT(why, Catch::Matchers::Contains("NCCL"));
+}
+
+TEST_CASE("a library older than its header is refused") {
+  const simt::MachineRestored restored;
+  simt::machine().nccl_version = 21000;
+  World world;
+  CHECK_THROWS_WITH(use_nccl(world, nullptr), Catch::Matchers::Contains("runs with the library of NCCL 2.10.0"));
+}

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Fuzzes each parser with libFuzzer under the sanitizers, for so many seconds each, beginning with sound files.
+# SPDX-License-Identifier: Apache-2.0
+# run.sh SOURCE BUILD SECONDS [TARGET...]
+set -euo pipefail
+source=$1 build=$2 seconds=$3
+shift 3
+targets=("$@")
+[ ${#targets[@]} -gt 0 ] || for file in "$source"/tests/fuzz/*.cpp; do targets+=("$(basename "$file" .cpp)"); done
+mkdir -p "$build"
+for target in "${targets[@]}"; do
+  libraries=()
+  [ "$target" != tokenizer ] || libraries=(-lsentencepiece)
+  clang++ -std=c++20 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -I"$source/include" -I"$source/tests" "$source/tests/fuzz/$target.cpp" \
+    -o "$build/$target" "${libraries[@]}"
+  mkdir -p "$build/$target.corpus"
+  cp "$source"/tests/golden/sat/49300/*.pt "$source"/tests/golden/sat/*.pt "$build/$target.corpus/"
+  echo "-- $target, $seconds s"
+  "$build/$target" -max_total_time="$seconds" -max_len=65536 -rss_limit_mb=2048 -malloc_limit_mb=1024 -print_final_stats=1 -artifact_prefix="$build/$target." "$build/$target.corpus" >"$build/$target.log" 2>&1 ||
+    { tail -n 40 "$build/$target.log"; echo "FAILED: $target; the input is beside $build/$target"; exit 1; }
+  grep -E 'stat::number_of_executed_units|stat::peak_rss_mb' "$build/$target.log"
+done

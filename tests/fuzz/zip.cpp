@@ -1,0 +1,8 @@
+// libFuzzer target: any bytes as a zip archive.
+// SPDX-License-Identifier: Apache-2.0
+#include "fuzz/targets.hpp"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  fuzz::zip({data, size});
+  return 0;
+}

@@ -1,0 +1,160 @@
+// Released checkpoints: files that torch.save itself made are read to the last element, for any degree; what is missing or damaged is named.
+// SPDX-License-Identifier: Apache-2.0
+#include "golem/io/sat_checkpoint.hpp"
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "catch.hpp"
+#include "golem/io/pickle_writer.hpp"
+#include "golem/io/sat_weights.hpp"
+#include "io/files.hpp"
+#include "io/zip.hpp"
+
+using golem::DType, golem::float16, golem::SatCheckpoint;
+using test::error_of, test::has;
+
+namespace {
+
+/// What tests/golden/sat/make.py made.
+const std::string golden = GOLEM_TEST_SOURCE "/tests/golden/sat";
+
+/// Element i of tensor `number`, as make.py has it.
+float expected(std::int64_t number, std::int64_t i) { return static_cast<float>((31 * i + 7 * number) % 2001 - 1000) / 1024; }
+
+/// A copy of the golden checkpoint, to be damaged.
+struct Copy : test::Folder {
+  Copy() { std::filesystem::copy(golden, path, std::filesystem::copy_options::recursive | std::filesystem::copy_options::overwrite_existing); }
+  std::string shard(int rank) const { return path + "/49300/" + golem::sat::shard_name(rank); }
+  std::string error() const {
+    return error_of([&] { SatCheckpoint{path}; });
+  }
+};
+
+}  // namespace
+
+TEST_CASE("what torch.save wrote is found, with the model that it is of") {
+  const SatCheckpoint checkpoint(golden);
+  CHECK(checkpoint.tp() == 2);
+  CHECK(checkpoint.iteration() == "49300");
+  CHECK(checkpoint.shard(0).tensors().size() == 29);  // and the two inv_freq
+  const golem::SatModel model = golem::sat_model(checkpoint, 2);
+  CHECK(model.bits == 0);
+  const golem::ModelConfig& c = model.config;
+  CHECK((c.layers == 2 && c.hidden == 16 && c.heads == 2 && c.ffn == 24 && c.vocab == 32 && c.ffn_kind == golem::Ffn::geglu));
+  CHECK(has(error_of([&] { golem::sat_model(checkpoint); }), "cannot be cut into heads of 128: say how many heads the model has"));
+  CHECK(SatCheckpoint(golden + "/49300").tp() == 2);
+  CHECK(!checkpoint.shard(0).find("transformer.layers.0.attention.dense.weight")->contiguous());
+  CHECK(!golem::is_sat_checkpoint(GOLEM_TEST_SOURCE "/tests/golden"));
+}
+
+TEST_CASE("every element is read, by ranks of any degree and as any floating type") {
+  const SatCheckpoint checkpoint(golden);
+  const golem::SatModel model = golem::sat_model(checkpoint, 2);
+  for (const int tp : {1, 2})
+    for (int rank = 0; rank < tp; ++rank) {
+      const golem::SatWeights weights(checkpoint, model, tp, rank);
+      std::int64_t number = 0;
+      golem::for_each_parameter(model.config, golem::whole(model.config), [&](const golem::Parameter& p, int layer) {
+        std::vector<std::int64_t> shape{p.local_rows(tp)};
+        if (p.columns > 0) shape.push_back(p.local_columns(tp));
+        std::vector<float> found(static_cast<std::size_t>(p.local_size(tp)));
+        const std::string name = golem::full_name(p, layer);
+        CHECK(weights.has(name));
+        weights.read({.name = name, .type = DType::f32, .shape = shape, .data = found.data(), .bytes = found.size() * 4});
+        std::size_t wrong = 0;
+        const std::int64_t columns = p.columns > 0 ? p.local_columns(tp) : 1;
+        for (std::int64_t i = 0; i < p.local_size(tp); ++i) {
+          const std::int64_t place = p.full_row(i / columns, tp, rank) * (p.columns > 0 ? p.columns : 1) + p.full_column(i % columns, tp, rank);
+          wrong += found[static_cast<std::size_t>(i)] != expected(number, place);
+        }
+        INFO(name << " tp " << tp << " rank " << rank);
+        CHECK(wrong == 0);
+        ++number;
+      });
+    }
+  const golem::SatWeights weights(checkpoint, model);
+  CHECK(!weights.has("transformer.layers.2.mlp.dense_4h_to_h.bias"));
+  float one[16];
+  const golem::TensorState wanted{.name = "transformer.final_layernorm.bias", .type = DType::f32, .shape = {16}, .data = one, .bytes = 64};
+  golem::TensorState wrong = wanted;
+  wrong.shape = {15};
+  CHECK(has(error_of([&] { weights.read(wrong); }), "it is of shape (16), expected (15)"));
+  wrong = wanted, wrong.bytes = 60;
+  CHECK(has(error_of([&] { weights.read(wrong); }), "memory of 60 bytes for 16 elements"));
+  wrong = wanted, wrong.type = DType::i32;
+  CHECK(has(error_of([&] { weights.read(wrong); }), "f16 cannot be read as i32"));
+  CHECK(has(error_of([&] { golem::SatWeights(checkpoint, model, 3); }), "3 ranks do not divide this model's 2 heads"));
+  CHECK(has(error_of([&] { golem::SatWeights(checkpoint, model, 2, 2); }), "rank 2 is none of 2 ranks"));
+}
+
+TEST_CASE("what is missing or damaged is named") {
+  {
+    Copy copy;
+    std::filesystem::remove(copy.shard(0));
+    CHECK(has(copy.error(), "lacks mp_rank_00_model_states.pt: of 2 parts it has 1"));
+  }
+  {
+    Copy copy;
+    std::filesystem::remove(copy.shard(1));
+    const SatCheckpoint one(copy.path);
+    CHECK(has(error_of([&] { golem::sat_model(one, 2); }),
+              "and 1 shards of it do not make the 48 of a hidden size of 16: parts of the checkpoint are missing"));
+  }
+  {
+    Copy copy;
+    test::write(copy / "latest", "49400");
+    CHECK(has(copy.error(), "names the folder '49400', which is not there"));
+    test::write(copy / "latest", "../x");
+    CHECK(has(copy.error(), "nor a file 'latest' that names a folder"));
+    test::write(copy / "latest", "49300\n");
+    CHECK(copy.error() == "no error");
+  }
+  {
+    Copy copy;
+    std::filesystem::resize_file(copy.shard(1), 20000);
+    CHECK(has(copy.error(), "mp_rank_01_model_states.pt' is truncated"));
+  }
+  {
+    Copy copy;
+    std::string file = test::read(copy.shard(1));
+    const SatCheckpoint sound(golden);
+    const golem::SatTensor& tensor = *sound.shard(1).find("transformer.layers.1.mlp.dense_4h_to_h.bias");
+    const auto at = static_cast<std::size_t>(tensor.data - sound.shard(1).archive().file().data());
+    file[at + 5] = '\x7e';  // NaN in element 2
+    test::write(copy.shard(0), file);
+    const SatCheckpoint damaged(copy.path);
+    std::vector<float> values(16);
+    const std::string error = error_of([&] {
+      golem::SatWeights(damaged, golem::sat_model(damaged, 2))
+          .read({.name = "transformer.layers.1.mlp.dense_4h_to_h.bias", .type = DType::f32, .shape = {16}, .data = values.data(), .bytes = 64});
+    });
+    CHECK(
+        has(error, golem::sentence(
+                       "mp_rank_00_model_states.pt': tensor 'transformer.layers.1.mlp.dense_4h_to_h.bias' has NaN or infinity, at offset ", at + 4)));
+  }
+}
+
+TEST_CASE("a hostile shard is refused") {
+  const std::string error = error_of([] { golem::SatShard(golden + "/names_os_system.pt"); });
+  CHECK(has(error, "names_os_system.pt', pickle at offset "));
+  CHECK(has(error, "the pickle names 'posix.system'"));
+
+  const test::Folder folder;
+  const auto refused = [&](std::vector<test::ZipPart> parts) {
+    test::write(folder / "x.pt", test::zip_of(std::move(parts)));
+    return error_of([&] { golem::SatShard(folder / "x.pt"); });
+  };
+  const std::string pickle = golem::format_pickle({{"w", DType::f16, {2, 2}}}, "a test");
+  CHECK(refused({test::zip_part("r/data.pkl", pickle), test::zip_part("r/data/0", "12345678")}) == "no error");
+  CHECK(has(refused({test::zip_part("r/data.pkl", pickle)}), "the pickle speaks of a storage '0', and there is no entry 'r/data/0'"));
+  CHECK(has(refused({test::zip_part("r/data.pkl", pickle), test::zip_part("r/data/0", "1234567")}),
+            "it has 7 bytes, and the pickle speaks of 4 elements of f16"));
+  CHECK(has(refused({test::zip_part("r/data.pkl", pickle), test::zip_part("r/data/0", "123456789a")}), "it has 10 bytes"));
+  CHECK(has(refused({test::zip_part("r/data.pkl", pickle), test::zip_part("s/data.pkl", pickle)}), "two pickles"));
+  CHECK(has(refused({test::zip_part("r/other", pickle)}), "it has no entry data.pkl"));
+  CHECK(has(refused({test::zip_part("r/data.pkl", "\x80\2}.")}), "no dict 'module'"));
+  CHECK(has(refused({test::zip_part("r/data.pkl", pickle), test::zip_part("r/data/0", "12345678"), test::zip_part("r/byteorder", "big")}),
+            "the byte order is 'big'"));
+}

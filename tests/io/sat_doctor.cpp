@@ -1,0 +1,137 @@
+// The doctor tells each thing that can be wrong with a released checkpoint, and several at once.
+// SPDX-License-Identifier: Apache-2.0
+#include "golem/io/sat_doctor.hpp"
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "catch.hpp"
+#include "golem/io/pickle_writer.hpp"
+#include "golem/io/zip_writer.hpp"
+#include "io/files.hpp"
+
+using golem::DType;
+using test::has;
+
+namespace {
+
+const std::string golden = GOLEM_TEST_SOURCE "/tests/golden/sat";
+
+struct Copy : test::Folder {
+  Copy() { std::filesystem::copy(golden, path, std::filesystem::copy_options::recursive | std::filesystem::copy_options::overwrite_existing); }
+  std::string shard(int rank) const { return path + "/49300/" + golem::sat::shard_name(rank); }
+  std::vector<std::string> findings() const { return golem::examine_sat_checkpoint(path, {.heads = 2}); }
+};
+
+bool one_says(const std::vector<std::string>& findings, const std::string& words) {
+  for (const std::string& finding : findings)
+    if (has(finding, words)) return true;
+  for (const std::string& finding : findings) UNSCOPED_INFO(finding);
+  return false;
+}
+
+/// Offset of an element in a shard's file.
+std::size_t place_of(int rank, const std::string& name, std::int64_t element) {
+  const golem::SatShard shard(golden + "/49300/" + golem::sat::shard_name(rank));
+  const golem::SatTensor& tensor = *shard.find(name);
+  return static_cast<std::size_t>(tensor.data + element * size_of(tensor.type) - shard.archive().file().data());
+}
+
+void damage(const std::string& path, std::size_t at, const std::string& bytes) {
+  std::string file = test::read(path);
+  test::write(path, file.replace(at, bytes.size(), bytes));
+}
+
+/// A shard of a tiny model, after `change` of its list of tensors.
+template <class Change>
+void write_shard(const std::string& path, Change change) {
+  const golem::SatShard shard(golden + "/49300/" + golem::sat::shard_name(0));
+  std::vector<golem::PickleTensor> list;
+  for (const auto& [name, tensor] : shard.tensors()) list.push_back({name, tensor.type, tensor.shape});
+  change(list);
+  golem::ZipWriter writer(path);
+  const std::string pickle = golem::format_pickle(list, "a test");
+  writer.begin("x/data.pkl", pickle.size()), writer.write(pickle);
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    std::uint64_t bytes = static_cast<std::uint64_t>(size_of(list[i].type));
+    for (const std::int64_t dim : list[i].shape) bytes *= static_cast<std::uint64_t>(dim);
+    writer.begin(golem::sentence("x/data/", i), bytes), writer.write(std::string(bytes, '\0'));
+  }
+  writer.finish();
+}
+
+}  // namespace
+
+TEST_CASE("a sound checkpoint has no findings, and every byte of it is looked at") {
+  CHECK(golem::examine_sat_checkpoint(golden, {.heads = 2}).empty());
+  std::uint64_t last = 0, all = 0;
+  const auto on_progress = [&](std::uint64_t done, std::uint64_t total) { last = done, all = total; };
+  golem::examine_sat_checkpoint(golden, {.heads = 2, .on_progress = on_progress});
+  CHECK((last == all && all > 20000));
+  constexpr golem::ModelConfig other = golem::glm_tiny::config;
+  CHECK(one_says(golem::examine_sat_checkpoint(golden, {.model = &other}), "has a hidden size of 16, expected 64"));
+}
+
+TEST_CASE("missing parts, cut files and damaged bytes are found, all of them in one look") {
+  {
+    Copy copy;
+    std::filesystem::remove(copy.shard(0));
+    std::filesystem::resize_file(copy.shard(1), 20000);
+    const auto findings = copy.findings();
+    CHECK(one_says(findings, "lacks mp_rank_00_model_states.pt"));
+    CHECK(one_says(findings, "mp_rank_01_model_states.pt' is truncated"));
+  }
+  {
+    Copy copy;
+    std::filesystem::remove(copy.shard(1));
+    CHECK(one_says(copy.findings(), "parts of the checkpoint are missing"));
+  }
+  {
+    Copy copy;
+    const std::string norm = "transformer.layers.0.input_layernorm.bias", weight = "transformer.layers.1.mlp.dense_h_to_4h.weight";
+    damage(copy.shard(0), place_of(0, weight, 7), std::string("\0\x7c", 2));
+    damage(copy.shard(1), place_of(1, norm, 3), std::string("\0\x3c", 2));
+    const auto findings = copy.findings();
+    CHECK(findings.size() == 4);
+    CHECK(one_says(findings,
+                   golem::sentence("mp_rank_00_model_states.pt': tensor '", weight, "' has NaN or infinity, at offset ", place_of(0, weight, 7))));
+    CHECK(one_says(findings, "mp_rank_00_model_states.pt': the bytes of entry"));
+    CHECK(one_says(findings, "mp_rank_01_model_states.pt': the bytes of entry"));
+    CHECK(one_says(findings, "have different values of 'transformer.layers.0.input_layernorm.bias', which all ranks share"));
+  }
+  CHECK(one_says(golem::examine_sat_checkpoint(golden + "/nowhere"), "is no released checkpoint"));
+  Copy copy;
+  std::filesystem::copy(golden + "/names_os_system.pt", copy.shard(0), std::filesystem::copy_options::overwrite_existing);
+  CHECK(one_says(copy.findings(), "names 'posix.system'"));
+}
+
+TEST_CASE("names and shapes that do not fit are found") {
+  const auto findings_of = [](auto change, auto change_other) {
+    Copy copy;
+    write_shard(copy.shard(0), change);
+    write_shard(copy.shard(1), change_other);
+    return copy.findings();
+  };
+  const auto nothing = [](std::vector<golem::PickleTensor>&) {};
+  CHECK(findings_of(nothing, nothing).empty());
+  const auto extra = [](std::vector<golem::PickleTensor>& list) { list.push_back({"transformer.surprise", DType::f16, {2}}); };
+  CHECK(one_says(findings_of(extra, extra), "has a tensor 'transformer.surprise', which no GLM has"));
+  CHECK(one_says(findings_of(extra, nothing), "has no tensor 'transformer.surprise', and"));
+  CHECK(one_says(findings_of(nothing, extra), "has a tensor 'transformer.surprise', and"));
+  const auto without = [](std::vector<golem::PickleTensor>& list) {
+    std::erase_if(list, [](const auto& t) { return t.name == "transformer.layers.1.attention.dense.bias"; });
+  };
+  CHECK(one_says(findings_of(without, without), "has no tensor 'transformer.layers.1.attention.dense.bias'"));
+  const auto reshaped = [](std::vector<golem::PickleTensor>& list) {
+    for (auto& t : list)
+      if (t.name == "transformer.layers.1.attention.dense.bias") t.shape = {17};
+  };
+  CHECK(one_says(findings_of(reshaped, reshaped), "is f16 (17), expected shape (16)"));
+  CHECK(one_says(findings_of(nothing, reshaped), "is f16 (17), and in"));
+  const auto retyped = [](std::vector<golem::PickleTensor>& list) {
+    for (auto& t : list)
+      if (t.name == "transformer.layers.1.attention.dense.bias") t.type = DType::i32;
+  };
+  CHECK(one_says(findings_of(retyped, retyped), "is i32 (16), expected shape (16)"));
+}

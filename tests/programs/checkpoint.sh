@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# examples/checkpoint: there and back between layouts and degrees, stopped and gone on with, quantised; and the doctor's findings.
+# SPDX-License-Identifier: Apache-2.0
+# checkpoint.sh PROGRAM SOURCE
+set -euo pipefail
+checkpoint=$1 golden=$2/tests/golden/sat
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+fail() { echo "checkpoint.sh: $1"; exit 1; }
+says() { # says WORDS COMMAND...: it succeeds, with these words in its last line
+  local words=$1
+  shift
+  "$@" >out 2>err || { cat err; fail "$* ended with an error"; }
+  tail -n 1 out | grep -qF -- "$words" || { cat out; fail "$* should end with: $words"; }
+}
+refuses() { # refuses WORDS COMMAND...: it fails, with these words on standard error
+  local words=$1
+  shift
+  if "$@" >out 2>err; then fail "$* should be refused"; fi
+  grep -qF -- "$words" err || { cat err; fail "$* should say: $words"; }
+}
+
+says '"ranks":2' "$checkpoint" inspect "$golden" --heads 2 --tensors
+grep -q 'transformer.layers.1.mlp.dense_h_to_4h.weight .*f16 (48, 16)' out && fail "a rank has half of the rows"
+grep -q 'transformer.layers.1.mlp.dense_h_to_4h.weight .*f16 (24, 16)' out || fail "inspect lists no shapes"
+says '"sound":true' "$checkpoint" verify "$golden" --heads 2
+
+echo "-- there and back, through golem's own layout and other degrees"
+says '"ranks":1' "$checkpoint" reshard "$golden" --heads 2 --tp 1 --out one
+says '"layout":"golem"' "$checkpoint" convert one --heads 2 --layout golem --out own
+says '"sound":true' "$checkpoint" verify own
+says '"ranks":2' "$checkpoint" convert own --layout sat --tp 2 --out two
+says '"ranks":1' "$checkpoint" reshard two --heads 2 --tp 1 --out back
+diff -r one back || fail "the way back leads elsewhere"
+says '"bytes":21120' "$checkpoint" convert "$golden" --heads 2 --layout golem --type f32 --out wide
+
+echo "-- quantised for each rank"
+says '"bits":4' "$checkpoint" quantize "$golden" --heads 2 --bits 4 --tp 2 --out int4
+says '"bits":4' "$checkpoint" inspect int4 --heads 2
+says '"sound":true' "$checkpoint" verify int4 --heads 2
+says '"bits":8' "$checkpoint" quantize one --heads 2 --bits 8 --layout golem --out int8
+says '"sound":true' "$checkpoint" verify int8
+refuses "start from the checkpoint that it was made from" "$checkpoint" reshard int4 --heads 2 --tp 1 --out none
+
+echo "-- stopped, and gone on with"
+synthesis=(synthesize --model glm_tiny --layers 200 --tp 4)
+"$checkpoint" "${synthesis[@]}" --out straight >out 2>err
+"$checkpoint" "${synthesis[@]}" --out stopped >out 2>err &
+pid=$!
+while [ ! -e .stopped.unfinished ] && kill -0 $pid 2>/dev/null; do sleep 0.01; done
+kill -INT $pid 2>/dev/null || true
+wait $pid || true
+if [ ! -e stopped ]; then
+  grep -q "the same command goes on from there" err || { cat err; fail "a stopped conversion should say how it goes on"; }
+  "$checkpoint" "${synthesis[@]}" --out stopped >out 2>err || fail "a stopped conversion should go on"
+fi
+diff -r straight stopped || fail "a stopped conversion differs from a straight one"
+[ ! -e .stopped.unfinished ] || fail "a complete conversion left something behind"
+says '"sound":true' "$checkpoint" verify straight --heads 4
+refuses "exists already" "$checkpoint" "${synthesis[@]}" --out straight
+
+echo "-- what is wrong is told"
+cp -r "$golden" damaged
+rm damaged/49300/mp_rank_00_model_states.pt
+truncate -s 9000 damaged/49300/mp_rank_01_model_states.pt
+refuses "lacks mp_rank_00_model_states.pt" "$checkpoint" verify damaged --heads 2
+grep -q "is truncated" err || fail "the second finding is missing"
+tail -n 1 out | grep -q '"sound":false' || fail "verify should end with its line of JSON"
+refuses "the pickle names 'posix.system'" bash -c "mkdir -p hostile/1 && cp '$golden/names_os_system.pt' hostile/1/mp_rank_00_model_states.pt && '$checkpoint' inspect hostile/1"
+refuses "say how many heads" "$checkpoint" inspect "$golden"
+refuses "3 ranks do not divide" "$checkpoint" reshard "$golden" --heads 2 --tp 3 --out none
+refuses "there is no model" "$checkpoint" verify "$golden" --model glm_131b
+refuses "and glm_130b has 70" "$checkpoint" inspect "$golden" --model glm_130b --heads 2
+refuses "no such folder" "$checkpoint" inspect nowhere
+[ ! -e none ] && [ ! -e .none.unfinished ] || fail "a refused conversion left something behind"
