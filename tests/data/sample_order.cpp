@@ -24,7 +24,7 @@ SampleOrder own(std::int64_t rows, std::int64_t instructions, InstructionMix mix
 
 }  // namespace
 
-// The expected numbers of the next four tests come from Python's random module, by the rules of spec 2.5 and 2.8.
+// The expected numbers of the next four tests come from tests/golden/make_rows.py.
 TEST_CASE("the original mixes rows of text and of instructions by one draw") {
   const Glm130bRows rows(Part::training);
   SampleOrder order = original(53);
