@@ -17,6 +17,7 @@
 
 #include "checkpoint_source.hpp"
 #include "golem/core/random.hpp"
+#include "golem/io/archive_parts.hpp"
 #include "golem/io/checkpoint_target.hpp"
 #include "golem/io/sat_doctor.hpp"
 #include "golem/io/sat_target.hpp"
@@ -206,6 +207,21 @@ std::vector<std::string> examine_own(const Options& o, Progress& progress) {
 
 int verify(const Options& o) {
   Progress progress;
+  if (golem::files::is_folder(o.from)) {
+    const golem::ArchiveParts parts = golem::examine_archive_parts(o.from);
+    for (const std::string& finding : parts.findings) std::fprintf(stderr, "%s\n", finding.c_str());
+    if (parts.count > 0) {
+      end_with({{"job", "verify"},
+                {"from", o.from},
+                {"layout", "parts"},
+                {"parts", parts.count},
+                {"bytes", parts.bytes},
+                {"sound", parts.findings.empty()},
+                {"findings", parts.findings}},
+               progress);
+      return parts.findings.empty() ? 0 : 1;
+    }
+  }
   const golem::ModelConfig model = o.model.empty() ? golem::ModelConfig{} : examples::preset_named(o.model);
   bool sat = true;
   try {

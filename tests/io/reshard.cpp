@@ -227,7 +227,7 @@ TEST_CASE("quantised while converting: each rank's rows have their own scales, a
     CHECK(has(error_of([&] {
                 weights.read({.name = name, .type = DType::i8, .shape = {48, 24}, .data = bytes.data(), .bytes = 48 * 24});
               }),
-              "it was quantised to 4 bits"));
+              "it is of shape (48, 12) in 4 bits, expected (48, 24)"));
   }
   CHECK(has(error_of([&] { SatWeights(checkpoint, model, 1); }), "was quantised for 3 ranks, and cannot be loaded by 1"));
 }
