@@ -92,8 +92,14 @@ struct Quantizer {
   }
   template <golem::Quant Q>
   void run(const golem::float16* weights, std::int64_t rows, std::int64_t columns, std::uint8_t* bytes, golem::float16* scales) {
-    report += golem::quantize(golem::QuantizedView<Q, std::uint8_t>(rows, columns, bytes, scales),
-                              golem::View<const golem::float16, 2>(weights, rows, columns));
+    const golem::QuantizedView<Q, std::uint8_t> to(rows, columns, bytes, scales);
+    const golem::View<const golem::float16, 2> from(weights, rows, columns);
+    constexpr std::int64_t together = 16;  // rows that one thread takes
+    std::vector<golem::QuantizationReport> parts(static_cast<std::size_t>((rows + together - 1) / together));
+#pragma omp parallel for schedule(dynamic)
+    for (std::int64_t part = 0; part < static_cast<std::int64_t>(parts.size()); ++part)
+      parts[static_cast<std::size_t>(part)] = golem::quantize_rows(to, from, part * together, std::min(together, rows - part * together));
+    for (const golem::QuantizationReport& part : parts) report += part;  // in their order, whatever the threads
   }
 };
 

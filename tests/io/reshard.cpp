@@ -151,6 +151,21 @@ TEST_CASE("golem's own checkpoints are written and read, and both ways lead back
   CHECK(has(error_of([&] { golem::CheckpointTarget(folder / "two", 1, {config, 2}, "a test"); }), "cannot be written for 2 ranks"));
 }
 
+TEST_CASE("a weight that the wanted type cannot hold stops a conversion") {
+  class Overflow : public Formula {
+    void read(const golem::TensorState& wanted) const override {
+      Formula::read(wanted);
+      if (wanted.name == "transformer.final_layernorm.bias") static_cast<float16*>(wanted.data)[3] = float16(1e6f);
+    }
+  };
+  const test::Folder folder;
+  CHECK(has(error_of([&] {
+              convert(Overflow(), {config, 2}, folder / "two");
+            }),
+            "tensor 'transformer.final_layernorm.bias' has a value that f16 cannot hold: convert it to a wider type"));
+  CHECK(!std::filesystem::exists(folder / "two"));
+}
+
 TEST_CASE("a conversion that stops goes on, and what it leaves is what an uninterrupted one leaves") {
   const test::Folder folder;
   const Formula formula;
