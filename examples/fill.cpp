@@ -6,6 +6,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "golem/config/describe.hpp"
 #include "golem/golem.hpp"
@@ -18,6 +19,8 @@ namespace {
 struct Options {
   std::string run = "run", checkpoint, precision = "full", text, file;
   golem::Sampling sampling{.top_k = 1, .max_tokens = 64};
+  golem::BeamSearchOptions search{.beams = 1};
+  bool samples_beams = false;
   int threads = 0;
 };
 
@@ -36,14 +39,28 @@ void fill_text(EngineType& engine, const std::string& text, const Options& optio
     return true;
   };
   golem::require_text(text, "the text");
-  const golem::Filled filled = golem::fill_blanks(engine, tokenizer.encode_prompt(text), options.sampling, tokenizer.special(), show);
+  std::vector<golem::Filled> filled;  // one for each beam, best first
+  if (options.search.beams > 1) {
+    golem::BeamSearchOptions search = options.search;
+    search.min_tokens = options.sampling.min_tokens, search.max_tokens = options.sampling.max_tokens, search.seed = options.sampling.seed;
+    search.choice = options.samples_beams ? golem::BeamSearchOptions::Choice::sampled : golem::BeamSearchOptions::Choice::best;
+    filled = golem::fill_blanks(engine, tokenizer.encode_prompt(text), search, tokenizer.special());
+    for (const auto& answer : filled.front().answers) figures.tokens += static_cast<std::int64_t>(answer.size());
+  } else {
+    filled.push_back(golem::fill_blanks(engine, tokenizer.encode_prompt(text), options.sampling, tokenizer.special(), show));
+  }
   figures.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  figures.blanks += static_cast<std::int64_t>(filled.answers.size());
+  figures.blanks += static_cast<std::int64_t>(filled.front().answers.size());
   ++figures.texts;
   std::fprintf(stderr, "\n");
-  nlohmann::ordered_json answers = nlohmann::json::array();
-  for (const auto& answer : filled.answers) answers.push_back(tokenizer.decode(answer));
-  std::printf("%s\n", nlohmann::ordered_json{{"text", tokenizer.decode(filled.text)}, {"answers", answers}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  const auto written = [&](const golem::Filled& one) {
+    nlohmann::ordered_json answers = nlohmann::json::array();
+    for (const auto& answer : one.answers) answers.push_back(tokenizer.decode(answer));
+    return nlohmann::ordered_json{{"text", tokenizer.decode(one.text)}, {"answers", answers}};
+  };
+  nlohmann::ordered_json line = written(filled.front());
+  for (std::size_t beam = 1; beam < filled.size(); ++beam) line["other_beams"].push_back(written(filled[beam]));
+  std::printf("%s\n", line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
   std::fflush(stdout);
 }
 
@@ -51,7 +68,7 @@ template <class M, class P>
 void run(const Options& options) {
   const golem::Tokenizer tokenizer = golem::Tokenizer::load(examples::RunFolder{options.run}.tokenizer());
   golem::cpu::Device device({.threads = options.threads});
-  golem::Engine<M, P> engine(device);
+  golem::Engine<M, P> engine(device, {.sequences = options.search.beams});
   golem::load(engine, options.checkpoint.empty() ? options.run : options.checkpoint, {.model = golem::describe(M::config)});
   Figures figures;
   if (!options.text.empty()) {
@@ -92,6 +109,11 @@ int main(int argc, char** argv) {
   app.add_option("--temperature", options.sampling.temperature, "of sampling")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--top-k", options.sampling.top_k, "tokens drawn from; 1: greedy, 0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
   app.add_option("--top-p", options.sampling.top_p, "probability that the tokens drawn from have together; 0: all")->capture_default_str()->check(CLI::Range(0.0, 1.0));
+  app.add_option("--beams", options.search.beams, "of a beam search instead of sampling; 1: none")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--length-penalty", options.search.length_penalty, "of the beam search: above 0 favours long answers")->capture_default_str();
+  app.add_option("--no-repeat-ngram", options.search.no_repeat_ngram, "tokens in a row that a beam may not generate twice; 0: any may come again")->capture_default_str();
+  app.add_flag("--sample-beams", options.samples_beams, "draw the candidates of the beam search, as the original's command line does");
+  app.add_option("--min-tokens", options.sampling.min_tokens, "of an answer")->capture_default_str()->check(CLI::NonNegativeNumber);
   app.add_option("--max-tokens", options.sampling.max_tokens, "of an answer")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--seed", options.sampling.seed, "of sampling")->capture_default_str();
   app.add_option("--threads", options.threads, "0: all")->capture_default_str();

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "golem/comm/tcp.hpp"
 #include "golem/golem.hpp"
 #ifdef GOLEM_EXAMPLES_MPI
 #include "golem/comm/mpi.hpp"
@@ -65,7 +66,7 @@ Asked next_text(examples::TextSource& source, const golem::Tokenizer& tokenizer,
     try {
       asked = {*text, examples::original_tokens(tokenizer, text->text, golem::Newlines::ignore)};
     } catch (const golem::Error& error) {
-      if (!source.keyboard()) throw;
+      if (!source.is_keyboard()) throw;
       std::fprintf(stderr, "%s\n", error.what());
     }
   }
@@ -139,9 +140,9 @@ void generate(const GenerateOptions& options, golem::World& world) {
   const double loading = seconds_since(begin);
   world.all().barrier();
   const bool leads = world.rank() == 0;
-  examples::TextSource source = !leads || !options.text.empty() ? examples::TextSource::of(options.text)
-                                : options.interactive()          ? examples::TextSource::keyboard()
-                                                                 : examples::TextSource::file(options.input, options.with_id);
+  examples::TextSource source = !leads || !options.text.empty() ? examples::TextSource::from_text(options.text)
+                                : options.interactive()          ? examples::TextSource::from_keyboard()
+                                                                 : examples::TextSource::from_file(options.input, options.with_id);
   const Figures figures = answer_texts(engine, std::move(source), options, tokenizer, world);
   if (!leads) return;
   const nlohmann::ordered_json line{{"job", "glm130b_generate"}, {"model", options.model}, {"precision", options.precision}, {"tp", Tp}, {"threads", device.threads()}, {"texts", figures.texts},

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "golem/comm/tcp.hpp"
 #include "golem/config/describe.hpp"
 #ifdef GOLEM_EXAMPLES_MPI
 #include "golem/comm/mpi.hpp"

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <CLI/CLI.hpp>
 
+#include "golem/comm/tcp.hpp"
 #include "golem/config/stages.hpp"
 #include "golem/cpu/device.hpp"
 #ifdef GOLEM_EXAMPLES_MPI

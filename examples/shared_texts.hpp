@@ -25,10 +25,10 @@ struct NamedText {
 /// Texts in turn: from one string, the lines of a file, or the keyboard, where "stop" or an empty line ends them.
 class TextSource {
  public:
-  static TextSource of(std::string text) { return TextSource({{.id = "", .text = std::move(text)}}); }
-  static TextSource keyboard() { return TextSource({}, true); }
+  static TextSource from_text(std::string text) { return TextSource({{.id = "", .text = std::move(text)}}); }
+  static TextSource from_keyboard() { return TextSource({}, true); }
   /// Lines of a file; with ids, each is "id<tab>text". Throws Error for a line without a tab, naming it.
-  static TextSource file(const std::string& path, bool with_id) {
+  static TextSource from_file(const std::string& path, bool with_id) {
     std::vector<NamedText> texts;
     const golem::Document document = golem::read_document(path);
     std::size_t number = 0;
@@ -52,7 +52,7 @@ class TextSource {
     if (!std::getline(std::cin, line) || line.empty() || line == "stop") return std::nullopt;
     return NamedText{"", line};
   }
-  bool keyboard() const { return keyboard_; }
+  bool is_keyboard() const { return keyboard_; }
 
  private:
   explicit TextSource(std::vector<NamedText> texts, bool keyboard = false) : texts_(std::move(texts)), keyboard_(keyboard) {}

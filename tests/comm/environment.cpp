@@ -53,7 +53,7 @@ TEST_CASE("where the environment asks for a header that is not included, the err
   CHECK_THROWS_WITH(start_ranks({Environment::Launcher::mpi, 1, 4}, {}),
                     Contains("mpirun started this process as rank 1 of 4") && Contains("include <golem/comm/mpi.hpp>"));
   CHECK_THROWS_WITH(start_ranks({Environment::Launcher::slurm, 1, 4}, {}), Contains("Slurm started") && Contains("<golem/comm/mpi.hpp>"));
-  CHECK_THROWS_WITH(start_ranks({Environment::Launcher::torchrun, 1, 4}, {}), Contains("torchrun started") && Contains("<golem/comm/nccl.hpp>"));
+  CHECK_THROWS_WITH(start_ranks({Environment::Launcher::torchrun, 1, 4}, {}), Contains("torchrun started") && Contains("<golem/comm/tcp.hpp>"));
   CHECK(start_ranks({Environment::Launcher::mpi, 0, 1}, {}) == nullptr);
 }
 

@@ -6,9 +6,11 @@
 #include <cstdint>
 #include <cstring>
 #include <string>
+#include <type_traits>
 #include <vector>
 
-#include "golem/golem.hpp"
+#include "ops/engine.hpp"
+// behind it, for it may bring a stand-in for a GPU
 #include "golem/io/safetensors.hpp"
 
 namespace golden {
@@ -94,24 +96,28 @@ struct Seen {
 };
 
 /// Collects what the blocks of a pass over `count` tokens from `first` on, of rows of `length`, put out.
-template <class T>
+template <class T, class D>
 class Collector {
  public:
-  Collector(Seen& seen, std::size_t first, std::size_t count, std::size_t length) : seen_(&seen), first_(first), count_(count), length_(length) {
+  Collector(D& device, Seen& seen, std::size_t first, std::size_t count, std::size_t length) : device_(&device), seen_(&seen), first_(first), count_(count), length_(length) {
     for (auto* tensor : {&seen.hidden, &seen.keys, &seen.values}) tensor->resize(layers * length * width);
   }
   void operator()(const LayerOutput<T>& output) {
+    std::vector<T> hidden(count_ * width), heads(3 * count_ * width);
+    device_->copy_out(hidden.data(), output.hidden.data, hidden.size() * sizeof(T));
+    device_->copy_out(heads.data(), output.qkv.data, heads.size() * sizeof(T));
     for (std::size_t t = 0; t < count_; ++t)
       for (std::size_t i = 0; i < width; ++i) {
         const std::size_t at = (static_cast<std::size_t>(output.layer) * length_ + first_ + t) * width + i, qkv = t * 3 * width + i / dim * 3 * dim + i % dim;
-        seen_->hidden[at] = static_cast<double>(output.hidden.data[t * width + i]);
-        seen_->keys[at] = static_cast<double>(output.qkv.data[qkv + dim]);
-        seen_->values[at] = static_cast<double>(output.qkv.data[qkv + 2 * dim]);
+        seen_->hidden[at] = static_cast<double>(hidden[t * width + i]);
+        seen_->keys[at] = static_cast<double>(heads[qkv + dim]);
+        seen_->values[at] = static_cast<double>(heads[qkv + 2 * dim]);
       }
   }
 
  private:
   static constexpr std::size_t layers = tiny_130b::config.layers, width = tiny_130b::config.hidden, dim = tiny_130b::config.head_dim();
+  D* device_;
   Seen* seen_;
   std::size_t first_, count_, length_;
 };
@@ -121,7 +127,7 @@ template <class P, class E>
 Seen whole_row(E& engine, const Batch& batch) {
   Seen seen;
   const auto length = static_cast<std::size_t>(batch.length);
-  Collector<typename P::compute> collect(seen, 0, length, length);
+  Collector<typename P::compute, std::remove_reference_t<decltype(engine.device())>> collect(engine.device(), seen, 0, length, length);
   const auto logits = engine.logits(batch, collect);
   seen.logits.assign(logits.data, logits.data + logits.size());
   return seen;
@@ -133,7 +139,7 @@ Seen by_token(E& engine, const Batch& batch) {
   Seen seen;
   const std::int32_t length = batch.length, prefix = batch.windows[0].prefix;
   for (std::int32_t first = 0, count = prefix + 1; first < length; first += count, count = 1) {
-    Collector<typename P::compute> collect(seen, static_cast<std::size_t>(first), static_cast<std::size_t>(count), static_cast<std::size_t>(length));
+    Collector<typename P::compute, std::remove_reference_t<decltype(engine.device())>> collect(engine.device(), seen, static_cast<std::size_t>(first), static_cast<std::size_t>(count), static_cast<std::size_t>(length));
     const SequenceStep step{.slot = 0,
                             .first = first,
                             .prefix = prefix,

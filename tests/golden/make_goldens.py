@@ -34,7 +34,7 @@ from torch.utils._pytree import tree_map
 
 LAYERS, HIDDEN, HEADS, FFN, VOCAB, CONTEXT = 3, 128, 2, 88, 144, 2048
 SPECIAL = {"[MASK]": 130, "[gMASK]": 131, "sop": 134, "eop": 135, "eos": 136}
-STAND_INS = ("apex_is_absent", "deepspeed", "tensorboardX", "datasets", "transformers", "torchvision", "sentencepiece", "icetk", "webdataset",
+STAND_INS = ("deepspeed", "tensorboardX", "datasets", "transformers", "torchvision", "sentencepiece", "icetk", "webdataset",
              "lmdb", "nltk", "localAttention", "tqdm", "filelock", "PIL", "regex", "requests", "dataclass_wizard", "cpm_kernels")
 
 

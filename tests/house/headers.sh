@@ -18,7 +18,7 @@ leave_out='^$'
 leave() { leave_out+="|^golem/$1"; echo "left out: golem/$1, without <$2>"; }
 if [ "$folders" = all ]; then
   has nlohmann/json.hpp || { leave io/ nlohmann/json.hpp; leave report/ nlohmann/json.hpp; }
-  has sentencepiece_processor.h || leave data/tokenizer.hpp sentencepiece_processor.h
+  has sentencepiece_processor.h || leave data/tokenizer sentencepiece_processor.h
   has mpi.h || leave comm/mpi mpi.h
   has nccl.h || leave comm/nccl nccl.h
   has cuda_runtime.h || leave cuda/ cuda_runtime.h

@@ -60,6 +60,7 @@ grep -q '"instruction":' added/metrics.jsonl || fail "a resumed run did not begi
 echo "-- quantised, and filled"
 "$bin/quantize" straight --out int4 --bits 4 --group 32 | grep -q '"job":"quantize"' || fail "quantize"
 "$bin/fill" --run straight --text 'golem is a [MASK] library' --max-tokens 4 2>/dev/null | grep -q '"job":"fill".*"blanks":1' || fail "fill"
+"$bin/fill" --run straight --text 'golem is a [MASK] library for [MASK]' --max-tokens 4 --beams 3 --no-repeat-ngram 2 2>/dev/null | tr '\n' ' ' | grep -q '"other_beams".*"blanks":2' || fail "fill with beams"
 "$bin/fill" --run straight --checkpoint int4 --precision int4 --text 'golem is a' --max-tokens 4 2>/dev/null | grep -q '"precision":"int4"' || fail "fill with int4"
 
 echo "-- what goes wrong is told"

@@ -16,7 +16,8 @@ struct Small {
   static constexpr golem::ModelConfig config{.layers = 2, .hidden = 24, .heads = 3, .ffn = 20, .vocab = 37, .context = 24, .norm = norm, .ffn_kind = ffn, .mask = mask, .embedding_std = 0.5};
 };
 
-/// Rows of two windows each, with random tokens, prefixes and targets; every third token is not scored.
+/// Rows of two windows each, with random tokens, prefixes and targets; every third token is not scored. In every other row the
+/// second window has a part of the first as its context.
 inline golem::Batch random_batch(int rows, int length, int vocab, std::uint64_t seed) {
   const golem::Random random{seed, 7};
   golem::Batch batch{.rows = rows, .length = length};
@@ -26,6 +27,7 @@ inline golem::Batch random_batch(int rows, int length, int vocab, std::uint64_t 
     const int cut = length / 2 + r % 2;
     batch.windows.push_back({0, cut, static_cast<std::int32_t>(random.below(draw++, static_cast<std::uint64_t>(cut)))});
     batch.windows.push_back({cut, length, static_cast<std::int32_t>(random.below(draw++, static_cast<std::uint64_t>(length - cut)))});
+    if (r % 2) batch.windows.back().context_begin = 1, batch.windows.back().context_end = cut - 1;
     batch.first_window.push_back(static_cast<std::int32_t>(batch.windows.size()));
     batch.tasks.push_back(r % 2 ? golem::Task::generation : golem::Task::blank);
     for (int t = 0; t < length; ++t) {

@@ -29,7 +29,7 @@ constexpr const char* name_of(Environment::Launcher launcher) {
 
 /// The header that a program includes to be started by a launcher.
 constexpr const char* header_for(Environment::Launcher launcher) {
-  return launcher == Environment::Launcher::torchrun ? "golem/comm/nccl.hpp" : "golem/comm/mpi.hpp";
+  return launcher == Environment::Launcher::torchrun ? "golem/comm/tcp.hpp" : "golem/comm/mpi.hpp";
 }
 
 /// Reads the variables that launchers set: Open MPI's, those of PMI (MPICH, Intel MPI), Slurm's, torchrun's. `get` is std::getenv, or a test's.

@@ -40,7 +40,7 @@ class World {
   }
 
   /// The world of this process: all ranks that mpirun, srun or torchrun started; one rank where none did. Throws Error where the way to
-  /// communicate is not included, naming the header; for processes, include <golem/comm/mpi.hpp>.
+  /// communicate is not included, naming the header; for processes, include <golem/comm/mpi.hpp>, or for torchrun <golem/comm/tcp.hpp>.
   static World from_env(const Layout& layout, const LaunchOptions& options = {}) {
     return World(Group(start_ranks(read_environment(), options)), layout);
   }
