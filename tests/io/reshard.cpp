@@ -151,6 +151,21 @@ TEST_CASE("golem's own checkpoints are written and read, and both ways lead back
   CHECK(has(error_of([&] { golem::CheckpointTarget(folder / "two", 1, {config, 2}, "a test"); }), "cannot be written for 2 ranks"));
 }
 
+TEST_CASE("a weight that the wanted type cannot hold stops a conversion") {
+  class Overflow : public Formula {
+    void read(const golem::TensorState& wanted) const override {
+      Formula::read(wanted);
+      if (wanted.name == "transformer.final_layernorm.bias") static_cast<float16*>(wanted.data)[3] = float16(1e6f);
+    }
+  };
+  const test::Folder folder;
+  CHECK(has(error_of([&] {
+              convert(Overflow(), {config, 2}, folder / "two");
+            }),
+            "tensor 'transformer.final_layernorm.bias' has a value that f16 cannot hold: convert it to a wider type"));
+  CHECK(!std::filesystem::exists(folder / "two"));
+}
+
 TEST_CASE("a conversion that stops goes on, and what it leaves is what an uninterrupted one leaves") {
   const test::Folder folder;
   const Formula formula;
@@ -227,7 +242,7 @@ TEST_CASE("quantised while converting: each rank's rows have their own scales, a
     CHECK(has(error_of([&] {
                 weights.read({.name = name, .type = DType::i8, .shape = {48, 24}, .data = bytes.data(), .bytes = 48 * 24});
               }),
-              "it was quantised to 4 bits"));
+              "it is of shape (48, 12) in 4 bits, expected (48, 24)"));
   }
   CHECK(has(error_of([&] { SatWeights(checkpoint, model, 1); }), "was quantised for 3 ranks, and cannot be loaded by 1"));
 }
