@@ -52,4 +52,32 @@ inline double fma_operations(const golem::cpu::Device& device) {
   return 2.0 * device.threads() * FmaPiece::rounds * FmaPiece::chains * width;
 }
 
+/// Sums what it reads.
+struct ReadPiece {
+  template <int width>
+  [[gnu::always_inline]] static void run(float* out, const std::uint8_t* from, std::int64_t bytes) {
+    using V = golem::cpu::Lanes<std::int32_t, width>;
+    V sum[4] = {}, part;
+    for (std::int64_t i = 0; i + 4 * width <= bytes; i += 4 * width)
+#pragma GCC unroll 4
+      for (int k = 0; k < 4; ++k) {
+        __builtin_memcpy(&part, from + i + k * width, width);
+        sum[k] += part;
+      }
+    *out = static_cast<float>(sum[0][0] + sum[1][0] + sum[2][0] + sum[3][0]);
+  }
+};
+
+/// Seconds that all threads of the device take to read these bytes.
+inline double read_seconds(golem::cpu::Device& device, const void* data, std::int64_t bytes) {
+  constexpr std::int64_t piece = 1 << 18;
+  const double start = now();
+  device.parallel(bytes / piece, [&](std::int64_t i) {
+    float out = 0;
+    golem::cpu::run_on<ReadPiece>(device.isa(), &out, static_cast<const std::uint8_t*>(data) + i * piece, piece);
+    benchmark::DoNotOptimize(out);
+  });
+  return now() - start;
+}
+
 }  // namespace limits

@@ -127,15 +127,19 @@ void read_weights(EngineType& engine, const GenerateOptions& options, golem::Wor
   }
 }
 
+// Tokens that a text may have with its answer; the last of an answer needs no place in the cache.
+template <class M>
+int capacity_of(const GenerateOptions& options) {
+  return std::min(options.out_length - 1, M::config.context);
+}
+
 template <class M, class P, int Tp>
 void generate(const GenerateOptions& options, golem::World& world) {
   const Clock::time_point begin = Clock::now();
   const golem::Tokenizer tokenizer = golem::Tokenizer::load(options.tokenizer.empty() ? options.checkpoint + "/tokenizer.model" : options.tokenizer);
   golem::require(tokenizer.size() <= M::config.vocab, "the tokenizer has ", tokenizer.size(), " pieces, and the model a vocabulary of ", M::config.vocab, ": give the model's own tokenizer");
-  const int capacity = std::min(options.out_length - 1, M::config.context);  // the last token of an answer needs no place in the cache
-  examples::check_memory(golem::sentence(options.model, " in ", options.precision), golem::plan_inference<M, P>(1, capacity, Tp).total(), golem::read_environment().ranks > 1 ? 1 : Tp);
   golem::cpu::Device device({.threads = examples::threads_of(options.threads, Tp)});
-  golem::Engine<M, P, golem::Layout{.tp = Tp}> engine(device, world, {.capacity = capacity});
+  golem::Engine<M, P, golem::Layout{.tp = Tp}> engine(device, world, {.capacity = capacity_of<M>(options)});
   read_weights<M>(engine, options, world);
   const double loading = seconds_since(begin);
   world.all().barrier();
@@ -153,14 +157,22 @@ void generate(const GenerateOptions& options, golem::World& world) {
 
 using Job = void (*)(const GenerateOptions&, golem::World&);
 
+// That job, where the machine has the memory for it.
+template <class M, class P, int Tp>
+Job checked_job(const GenerateOptions& options) {
+  const golem::InferenceMemory memory = golem::plan_inference<M, P>(1, capacity_of<M>(options), Tp);
+  examples::check_memory(golem::sentence(options.model, " in ", options.precision), memory.total(), golem::read_environment().ranks > 1 ? 1 : Tp);
+  return generate<M, P, Tp>;
+}
+
 // The engine of that model, precision and degree.
 Job job_of(const GenerateOptions& options) {
   Job job = nullptr;
   examples::with_glm_130b(options.model, [&]<class M>() {
     examples::with_tensor_degree<M>(options.tp, [&]<int Tp>() {
-      if (options.precision == "fp16") job = generate<M, golem::fp16, Tp>;
-      else if (options.precision == "int8") job = generate<M, golem::quantized<golem::Quant{.bits = 8}, golem::fp16>, Tp>;
-      else if (options.precision == "int4") job = generate<M, golem::quantized<golem::Quant{.bits = 4}, golem::fp16>, Tp>;
+      if (options.precision == "fp16") job = checked_job<M, golem::fp16, Tp>(options);
+      else if (options.precision == "int8") job = checked_job<M, golem::quantized<golem::Quant{.bits = 8}, golem::fp16>, Tp>(options);
+      else if (options.precision == "int4") job = checked_job<M, golem::quantized<golem::Quant{.bits = 4}, golem::fp16>, Tp>(options);
       else golem::fail("--precision takes fp16, int8 or int4, not '", options.precision, "'");
     });
   });

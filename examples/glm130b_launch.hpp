@@ -47,9 +47,9 @@ static_assert(golem::fits<golem::glm_130b, LaunchPrecision, glm_130b_launch.layo
 inline constexpr Launch tiny_launch = [] {
   Launch launch = glm_130b_launch;
   launch.layout = {.tp = 2, .pp = 2, .dp = 2};
-  launch.rows = 480;
-  launch.training.learning_rate = {.peak = 2e-3, .min = 2e-4, .warmup_samples = 4, .decay_samples = 432};
-  launch.training.batch = {.full = 16, .start = 4, .increment = 2, .ramp_samples = 12};
+  launch.rows = 320;
+  launch.training.learning_rate = {.peak = 2e-3, .min = 2e-4, .warmup_samples = 4, .decay_samples = 288};
+  launch.training.batch = {.full = 16, .start = 4, .increment = 2, .ramp_samples = 8};
   launch.recipe.context = 128, launch.recipe.row = 125, launch.recipe.piece = 31, launch.recipe.shortest_window = 16;
   launch.save_every = 16, launch.validate_every = 16, launch.validation_rows = 3 * 16;
   return launch;

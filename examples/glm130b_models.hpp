@@ -29,9 +29,8 @@ void with_glm_130b(std::string_view name, Use use) {
 /// Throws Error where the ranks of this process need more memory than the machine has.
 inline void check_memory(std::string_view what, std::int64_t rank_bytes, int ranks_here) {
   const std::int64_t memory = std::int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE);
-  const double gib = static_cast<double>(golem::gibibyte);
-  golem::require(rank_bytes <= memory / ranks_here, what, " takes ", static_cast<double>(rank_bytes) / gib, " GiB on each rank, and this machine has ", static_cast<double>(memory) / gib, " GiB for ",
-                 ranks_here, ranks_here == 1 ? " of them" : " of them in this process", ": start ranks on more machines, or try --model tiny");
+  const auto gib = [](std::int64_t bytes) { return static_cast<double>(bytes * 10 / golem::gibibyte) / 10; };
+  golem::require(rank_bytes <= memory / ranks_here, what, " takes ", gib(rank_bytes), " GiB on each rank, and this machine has ", gib(memory), " GiB for ", ranks_here, ranks_here == 1 ? " of them" : " of them in this process", ": start ranks on more machines, or try --model tiny");
 }
 
 }  // namespace examples

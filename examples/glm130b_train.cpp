@@ -51,6 +51,7 @@ Launch launch_for(const Launch& launched, PretrainOptions& run) {
   launch.training.sentinel.action = examples::sentinel_action(run.sentinel);
   run.layout = launch.layout;
   run.batch = launch.training.batch.full, run.micro_batch = launch.training.micro_batch, run.seed = launch.training.seed;
+  run.schedule = golem::name_of(launch.training.schedule), run.chunks = launch.training.chunks, run.zero = launch.training.zero, run.recompute = golem::name_of(launch.training.recompute);
   if (run.steps == 0) run.steps = examples::steps_of(launch);
   run.save_every = launch.save_every, run.validate_every = launch.validate_every, run.validation_rows = launch.validation_rows;
   return launch;

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# GLM-130B's programs: its training on paper, the same program to the end with the small sibling, and the sibling generating on one rank and many.
+# SPDX-License-Identifier: Apache-2.0
+# glm130b.sh BINARIES SOURCE
+set -euo pipefail
+bin=$1 source=$2
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+export OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1
+
+fail() { echo "FAILED: $*"; exit 1; }
+# refuse WORDS COMMAND...: the command must fail, with one line that has these words on standard error, and none on standard output.
+refuse() {
+  local words=$1
+  shift
+  if timeout 120 "$@" >out 2>err </dev/null; then fail "went well: $*"; fi
+  [ "$(wc -l <err)" = 1 ] && grep -qF -- "$words" err || { cat err; fail "'$words' was not said by: $*"; }
+  [ ! -s out ] || fail "something was printed by: $*"
+}
+
+echo "-- the launch on paper"
+"$bin/glm130b_train" --plan --timeline step.svg --memory memory.svg >out
+for part in '768 A100-40G: tp 4, pp 8, dp 24, 1f1b' 'loss scale 65536 1 200 2' 'it fits: stage 0 takes 22.' 'step                    88.5'; do
+  grep -qF -- "$part" out || { cat out; fail "the plan should say: $part"; }
+done
+tail -n 1 out >line
+grep -q '"job":"glm130b_train".*"parameters":128697794560' line && grep -q '"bubble_formula":0.0382' line || fail "the plan's last line: $(cat line)"
+for picture in step memory; do head -c 4 $picture.svg | grep -q '<svg' || fail "$picture.svg is no picture"; done
+refuse "name one of A100-40G" "$bin/glm130b_train" --plan --hardware A100
+refuse "GiB on each rank" "$bin/glm130b_train" --corpus nowhere
+refuse "there is no model" "$bin/glm130b_train" --model huge
+
+echo "-- the sibling, to the end"
+mkdir text
+cp "$source"/README.md text/
+for header in "$source"/include/golem/*/*.hpp; do cp "$header" "text/$(basename "$header").txt"; done
+timeout 400 "$bin/glm130b_train" --model tiny --corpus text --out run >train.json 2>log || { cat log; fail "glm130b_train --model tiny"; }
+grep -q '"job":"glm130b_train","model":"tiny","precision":"low_gradients".*"finished":true' train.json || fail "its last line: $(cat train.json)"
+grep -qF '"layout":{"tp":2,"pp":2,"dp":2,"sequence_parallel":false,"schedule":"1f1b","chunks":1,"zero":1}' train.json || fail "its layout: $(cat train.json)"
+[ -s run/loss.svg ] && grep -q validation_loss run/metrics.jsonl || fail "it left no chart or log"
+
+echo "-- the sibling generates, in each format, and the same on one rank and many"
+generate=("$bin/glm130b_generate" --model tiny --checkpoint run --out-seq-length 60)
+for precision in fp16 int8 int4; do
+  "${generate[@]}" --precision $precision --tp 1 --text 'golem is a [MASK] library' >$precision 2>log || { cat log; fail "glm130b_generate in $precision"; }
+  grep -q "\"job\":\"glm130b_generate\",\"model\":\"tiny\",\"precision\":\"$precision\",\"tp\":1.*\"blanks\":1" $precision || fail "its last line: $(cat $precision)"
+done
+"${generate[@]}" --tp 1 --top-k 1 --text 'the trainer [gMASK]' >one 2>streamed || { cat streamed; fail "one rank"; }
+[ -s streamed ] || fail "nothing was streamed"
+"${generate[@]}" --tp 2 --top_k 1 --text 'the trainer [gMASK]' >two 2>log || { cat log; fail "two ranks"; }
+cmp <(head -n 1 one) <(head -n 1 two) || fail "two ranks answer otherwise than one"
+
+echo "-- files, ids and the keyboard"
+mkdir answers
+printf 'a\tthe first [MASK] text\nb\tthe second\n' >texts
+"${generate[@]}" --input-source texts --with-id --output-path answers --seed 5 --min-gen-length 2 >out 2>log || { cat log; fail "a file with ids"; }
+[ -s answers/a.txt ] && [ -s answers/b.txt ] && [ "$(wc -l <out)" = 3 ] || fail "answers: $(ls answers; cat out)"
+printf 'a \377 byte\nsome text\nstop\nmore text\n' | "${generate[@]}" --tp 2 >out 2>err || { cat err; fail "the keyboard"; }
+grep -q '"texts":1' out && grep -q "UTF-8" err || { cat out err; fail "the keyboard: a bad line should be told, and stop should end it"; }
+
+echo "-- what goes wrong is told"
+refuse "--bminf" "${generate[@]}" --bminf --text x
+refuse "takes 8 or 4" "${generate[@]}" --quantization-bit-width 5 --text x
+refuse "are not quantised" "${generate[@]}" --quantization-bit-width 8 --from-quantized-checkpoint --text x
+refuse "BaseStrategy" "${generate[@]}" --sampling-strategy Greedy --text x
+refuse "shorten the text" "${generate[@]}" --tp 2 --text "$(head -c 2000 text/README.md | tr '\n' ' ')"
+refuse "has no tab" "${generate[@]}" --input-source "$source/README.md" --with-id
+refuse "GiB on each rank" "$bin/glm130b_generate" --checkpoint run --tp 1 --text x
+echo "all went as it should"
