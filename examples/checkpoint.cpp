@@ -17,6 +17,7 @@
 
 #include "checkpoint_source.hpp"
 #include "golem/core/random.hpp"
+#include "golem/io/archive_parts.hpp"
 #include "golem/io/checkpoint_target.hpp"
 #include "golem/io/sat_doctor.hpp"
 #include "golem/io/sat_target.hpp"
@@ -91,8 +92,14 @@ struct Quantizer {
   }
   template <golem::Quant Q>
   void run(const golem::float16* weights, std::int64_t rows, std::int64_t columns, std::uint8_t* bytes, golem::float16* scales) {
-    report += golem::quantize(golem::QuantizedView<Q, std::uint8_t>(rows, columns, bytes, scales),
-                              golem::View<const golem::float16, 2>(weights, rows, columns));
+    const golem::QuantizedView<Q, std::uint8_t> to(rows, columns, bytes, scales);
+    const golem::View<const golem::float16, 2> from(weights, rows, columns);
+    constexpr std::int64_t together = 16;  // rows that one thread takes
+    std::vector<golem::QuantizationReport> parts(static_cast<std::size_t>((rows + together - 1) / together));
+#pragma omp parallel for schedule(dynamic)
+    for (std::int64_t part = 0; part < static_cast<std::int64_t>(parts.size()); ++part)
+      parts[static_cast<std::size_t>(part)] = golem::quantize_rows(to, from, part * together, std::min(together, rows - part * together));
+    for (const golem::QuantizationReport& part : parts) report += part;  // in their order, whatever the threads
   }
 };
 
@@ -206,6 +213,21 @@ std::vector<std::string> examine_own(const Options& o, Progress& progress) {
 
 int verify(const Options& o) {
   Progress progress;
+  if (golem::files::is_folder(o.from)) {
+    const golem::ArchiveParts parts = golem::examine_archive_parts(o.from);
+    for (const std::string& finding : parts.findings) std::fprintf(stderr, "%s\n", finding.c_str());
+    if (parts.count > 0) {
+      end_with({{"job", "verify"},
+                {"from", o.from},
+                {"layout", "parts"},
+                {"parts", parts.count},
+                {"bytes", parts.bytes},
+                {"sound", parts.findings.empty()},
+                {"findings", parts.findings}},
+               progress);
+      return parts.findings.empty() ? 0 : 1;
+    }
+  }
   const golem::ModelConfig model = o.model.empty() ? golem::ModelConfig{} : examples::preset_named(o.model);
   bool sat = true;
   try {

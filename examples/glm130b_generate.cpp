@@ -13,13 +13,14 @@
 
 #include "golem/comm/tcp.hpp"
 #include "golem/comm/tcp.hpp"
+#include "golem/config/describe.hpp"
 #include "golem/golem.hpp"
 #ifdef GOLEM_EXAMPLES_MPI
 #include "golem/comm/mpi.hpp"
 #endif
 #include "generate_options.hpp"
 #include "glm130b_models.hpp"
-#include "glm130b_weights.hpp"
+#include "golem/io/open_weights.hpp"
 #include "golem/report/whole_file.hpp"
 #include "models.hpp"
 #include "ranks.hpp"
@@ -132,7 +133,7 @@ void read_weights(EngineType& engine, const GenerateOptions& options, golem::Wor
   for (int turn = 0; turn < (options.sequential ? world.all().size() : 1); ++turn) {
     if (!options.sequential || turn == world.rank()) {
       world.note(0, "reading weights");
-      const auto [files, source] = examples::open_weights<M>(options.checkpoint, options.precision == "fp16" ? 0 : options.precision == "int8" ? 8 : 4, world.all().size(), world.rank());
+      const auto source = golem::open_weights(options.checkpoint, M::config, world.all().size(), world.rank(), {.model = golem::describe(M::config)});
       golem::require(!options.stored || source->has("transformer.layers.0.attention.query_key_value.weight_scale"), "the weights in '", options.checkpoint,
                      "' are not quantised: leave --from-quantized-checkpoint away");
       engine.load_weights(*source);

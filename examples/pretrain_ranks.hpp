@@ -45,7 +45,7 @@ inline void agree_on_options(const PretrainOptions& options, golem::World& world
 
 // Throws Error where options contradict each other, before anything is made of the text.
 inline void check_options(const PretrainOptions& options) {
-  row_order(options.order);
+  golem::require(row_order(options.order) == golem::RowOrder::shuffled || !options.whole_words, "--order original makes blanks of any tokens, as the original did: leave --whole-words out");
   golem::require(options.former_instructions.empty() || (options.order == "original" && !options.instructions.empty()),
                  "--former-instructions goes with --order original and the --instructions that replace it: give both, or leave it out");
   golem::require(!options.corpus.empty() || !options.resume.empty(), "give --corpus with a folder of text, or --resume");

@@ -55,9 +55,13 @@ TEST_CASE("a damaged file is refused, or what it gives is in its vocabulary") {
     test::write(folder / "cut", sound.substr(0, length));
     CHECK_THROWS_AS(InstructionSet(folder / "cut"), Error);
   }
+  std::string crossed = sound;
+  crossed[sizeof(InstructionHeader) + sizeof(std::int64_t)] = 6;  // the first target would begin behind its end
+  test::write(folder / "crossed", crossed);
+  CHECK_THROWS_WITH(InstructionSet(folder / "crossed").target(0), Catch::Matchers::Contains("lies outside it"));
   int refused = 0;
   for (std::size_t byte = 0; byte < sound.size(); ++byte)
-    for (const char value : {'\x7f', '\xff', '\x01'}) {
+    for (const char value : {'\x7f', '\xff', '\x06', '\x01'}) {
       std::string changed = sound;
       changed[byte] = value;
       test::write(folder / "changed", changed);

@@ -21,7 +21,7 @@ constexpr SpecialTokens special{.mask = 1, .gmask = 2, .smask = 3, .sop = 4, .eo
 
 }  // namespace
 
-// Expected: the original's rule in Python (spec 2.6), with pair i of (37 i mod 700) + 1 and 91 i mod 600 tokens.
+// Expected: tests/golden/make_rows.py, with pair i of (37 i mod 700) + 1 and 91 i mod 600 tokens.
 TEST_CASE("a row of four instructions is the original's, token for token") {
   struct Expected {
     std::vector<int> pairs, prefixes;

@@ -24,7 +24,7 @@ SampleOrder own(std::int64_t rows, std::int64_t instructions, InstructionMix mix
 
 }  // namespace
 
-// The expected numbers of the next three tests come from Python's random module, by the rules of spec 2.5 and 2.8.
+// The expected numbers of the next four tests come from tests/golden/make_rows.py.
 TEST_CASE("the original mixes rows of text and of instructions by one draw") {
   const Glm130bRows rows(Part::training);
   SampleOrder order = original(53);
@@ -45,6 +45,15 @@ TEST_CASE("the original mixes rows of text and of instructions by one draw") {
   CHECK(order.origin(0).row == rows.row(3090));
   CHECK(order.origin(6).row == 198);
   CHECK(order.origin(20).row == 329);
+}
+
+TEST_CASE("few instructions come again and again, until they are their part of the rows") {
+  const SampleOrder order = original(2);  // 100 rows, for 499 places
+  const std::int64_t instructions[][2]{{12, 74}, {42, 39}, {50, 12}, {59, 96}, {67, 43}, {99, 61}};
+  for (const auto& [sample, row] : instructions) {
+    CHECK(order.origin(sample).kind == Kind::instructions);
+    CHECK(order.origin(sample).row == row);
+  }
 }
 
 TEST_CASE("the pairs of an original row of instructions are drawn one by one") {

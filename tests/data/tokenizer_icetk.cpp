@@ -103,6 +103,10 @@ TEST_CASE("text is detokenised around special ids, and ids that no text has are 
   tokens.push_back(20002);
   CHECK(tokenizer().detokenize(tokens) == "hello[[gMASK]][sop]world[</s>]");
   CHECK(tokenizer().decode(tokens) == "hello[gMASK]world");
+  Tokens joined = tokenizer().encode("hello");
+  joined.push_back(150004);
+  for (const std::int32_t token : tokenizer().encode("world")) joined.push_back(token);
+  CHECK(tokenizer().decode(joined) == "hello world");  // what is left out parts no words
   CHECK(tokenizer().detokenize(Tokens{150000, 150002, 150003, 150005, 150006, 150007}) == "[[MASK]][[sMASK]][eod][eop][ENC][dBLOCK]");
   const Tokens strange{-1, 0, 19999, 20001, 20003, 20300, 149999, 150008, 150527, 2147483647};
   CHECK(tokenizer().detokenize(strange).empty());

@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "golem/data/corpus.hpp"
+#include "golem/data/instruction_set.hpp"
 #include "golem/io/checkpoint_state.hpp"
 #include "golem/io/jsonl.hpp"
 #include "golem/io/pickle.hpp"
@@ -163,6 +164,19 @@ inline void corpus(Input input) {
   }
   ::unlink(path.c_str());
   ::unlink((path + ".header").c_str());
+}
+
+/// Whatever a file of instructions says of itself, its pairs are tokens of its vocabulary, or an error.
+inline void instructions(Input input) {
+  const MemoryFile file(input);
+  try {
+    const golem::InstructionSet set(file.path());
+    promise(set.pairs() >= 1 && set.tokenizer().size() <= 64);
+    for (std::int64_t i = 0; i < set.pairs(); ++i)
+      for (const auto part : {set.text(i), set.target(i)})
+        for (const std::int32_t token : part) promise(token >= 0);
+  } catch (const golem::Error&) {
+  }
 }
 
 }  // namespace fuzz

@@ -171,6 +171,20 @@ TEST_CASE("few beams find what the original's steps find, whatever the options")
   CHECK(differ > 10);  // the ban mattered
 }
 
+TEST_CASE("of equal answers the later one comes first") {
+  const std::vector<double> equal{1, 1, -50, -50, -50, -50, -50}, last{-50, -50, -50, -50, -50, 1, -50};
+  BeamSearch beams({.beams = 2}, Tokens{4}, ends);
+  beams.advance(View<const double, 2>(equal.data(), 1, 7));
+  std::vector<double> rows = last;
+  rows.insert(rows.end(), last.begin(), last.end());
+  beams.advance(View<const double, 2>(rows.data(), 2, 7));
+  const std::vector<Beam> answers = beams.finish();
+  REQUIRE(answers.size() == 2);
+  CHECK(answers[0].score == answers[1].score);
+  CHECK(answers[0].tokens == Tokens{1});
+  CHECK(answers[1].tokens == Tokens{0});
+}
+
 TEST_CASE("runs of the context may come again once: the table knows what was generated only") {
   const std::vector<double> logits{0, 9, 0, 0, 0, -50, -50};  // always token 1
   BeamSearch beams({.beams = 1, .no_repeat_ngram = 2}, Tokens{1, 1, 1}, ends);

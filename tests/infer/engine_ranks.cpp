@@ -23,6 +23,7 @@ struct shared {
 struct Answers {
   std::vector<std::vector<double>> logits;  // of each pass, all rows
   std::vector<std::int32_t> greedy, sampled;
+  std::vector<std::vector<std::int32_t>> beams;
   double loss = 0;
 };
 
@@ -42,6 +43,7 @@ Answers answers_of(EngineType& engine) {
   out.greedy = engine.generate(a, sampling, special);
   sampling.top_k = 0, sampling.top_p = 0.9f;
   out.sampled = engine.generate(b, sampling, special);
+  for (const Beam& beam : generate_beams(engine, b, {.beams = 2, .no_repeat_ngram = 2, .min_tokens = 4, .max_tokens = 8}, special)) out.beams.push_back(beam.tokens);
   out.loss = engine.evaluate(models::random_batch(2, 15, shared::config.vocab, 8)).loss();
   return out;
 }
@@ -84,6 +86,8 @@ void check_near(const Answers& found, const Answers& expected, double tolerance)
   CHECK(found.loss == Approx(expected.loss).epsilon(tolerance));
   CHECK(found.greedy == expected.greedy);
   CHECK(found.sampled == expected.sampled);
+  CHECK(found.beams.size() == 2);
+  CHECK(found.beams == expected.beams);
 }
 
 /// All ranks have the same bits, and these are near one rank's.

@@ -100,3 +100,12 @@ TEST_CASE("any bytes as a corpus and its header") {
   const std::string rows(reinterpret_cast<const char*>(tokens), sizeof tokens);
   run(fuzz::corpus, {std::string("golem corpus 1\nrow 3\nrows 2\nvocab 9\ntokenizer abc\n") + '\0' + rows}, 3000);
 }
+
+TEST_CASE("any bytes as a file of instructions") {
+  const test::Folder folder;
+  golem::InstructionBuilder builder(9, "digest");
+  builder.add(std::vector<std::int32_t>{1, 2, 3}, std::vector<std::int32_t>{4});
+  builder.add(std::vector<std::int32_t>{}, std::vector<std::int32_t>{5, 6});
+  builder.write(folder / "set");
+  run(fuzz::instructions, {test::read(folder / "set")}, 5000);
+}

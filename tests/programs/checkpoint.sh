@@ -72,5 +72,8 @@ refuses "say how many heads" "$checkpoint" inspect "$golden"
 refuses "3 ranks do not divide" "$checkpoint" reshard "$golden" --heads 2 --tp 3 --out none
 refuses "there is no model" "$checkpoint" verify "$golden" --model glm_131b
 refuses "and glm_130b has 70" "$checkpoint" inspect "$golden" --model glm_130b --heads 2
+mkdir parts
+for part in 00 01 03; do head -c 50 "$golden/make.py" >parts/glm-130b-sat.tar.part_$part; done
+refuses "lacks 1 of the parts of 'glm-130b-sat.tar.part_*' from number 0 to 3" "$checkpoint" verify parts
 refuses "no such folder" "$checkpoint" inspect nowhere
 [ ! -e none ] && [ ! -e .none.unfinished ] || fail "a refused conversion left something behind"

@@ -78,6 +78,19 @@ variant --schedule interleaved --chunks 2 --micro-batch 1 --recompute block
 variant --sequence-parallel --zero 1 --recompute block_split --check-every 5
 grep -q '"sequence_parallel":true,"schedule":"1f1b","chunks":1,"zero":1' variant.json || fail "the layout in: $(cat variant.json)"
 
+echo "-- instructions: the same rows on any layout"
+for i in $(seq 1 37); do echo "{\"text\": \"What is $i plus $i?\", \"target\": \"It is $((2 * i)).\"}"; done >instructions.jsonl
+for order in golem original; do
+  mixed=("${train[@]}" --instructions instructions.jsonl --instruction-part 0.25 --order $order)
+  well mixed "$pretrain" "${mixed[@]}" --out mixed
+  well mixed_many "$pretrain" "${mixed[@]}" --out mixed_many "${cube[@]}"
+  near mixed_many mixed
+  losses() { grep -o '"instruction":[0-9.]*' "$1/metrics.jsonl" | cut -d: -f2; }
+  paste <(losses mixed) <(losses mixed_many) | awk '{ d = $1 > $2 ? $1 - $2 : $2 - $1; bad += NF < 2 || d > 1e-4 } END { exit bad || NR < 10 }' ||
+    fail "losses of instructions: $(losses mixed) $(losses mixed_many)"
+  rm -r mixed mixed_many
+done
+
 echo "-- resumed: at the same layout byte for byte, at others but for rounding"
 # rewind NAME: a copy of the run of eight, as it was after ten steps.
 rewind() {

@@ -57,14 +57,6 @@ std::map<void*, std::size_t> allocations;
 std::size_t in_use = 0;
 int others = 0;
 
-/// Whether the test wants this call to fail.
-bool fails(const char* call) {
-  const Lock lock(mutex);
-  if (machine().fail_call != call) return false;
-  machine().fail_call.clear();
-  return true;
-}
-
 std::mt19937_64& turns() {
   static std::mt19937_64 random(machine().stream_seed);
   return random;
@@ -108,14 +100,17 @@ void release(void* memory) {
 
 }  // namespace
 
-Machine& machine() {
-  static Machine all;
-  return all;
-}
 Counts& counts() {
   static Counts all;
   return all;
 }
+bool fails(const char* call) {
+  const Lock lock(mutex);
+  if (machine().fail_call != call) return false;
+  machine().fail_call.clear();
+  return true;
+}
+
 std::size_t bytes_in_use() {
   const Lock lock(mutex);
   return in_use;
@@ -177,58 +172,6 @@ using namespace simt;
   if (fails(#call)) return machine().fail_status
 
 extern "C" {
-
-const char* cudaGetErrorName(cudaError_t status) {
-  switch (status) {
-    case cudaSuccess: return "cudaSuccess";
-    case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
-    case cudaErrorNoDevice: return "cudaErrorNoDevice";
-    case cudaErrorInsufficientDriver: return "cudaErrorInsufficientDriver";
-    case cudaErrorNoKernelImageForDevice: return "cudaErrorNoKernelImageForDevice";
-    case cudaErrorLaunchOutOfResources: return "cudaErrorLaunchOutOfResources";
-    default: return "cudaError";
-  }
-}
-const char* cudaGetErrorString(cudaError_t) { return "the host's runtime was told to fail"; }
-cudaError_t cudaGetLastError() { return cudaSuccess; }
-
-cudaError_t cudaGetDeviceCount(int* count) {
-  *count = machine().devices;
-  return machine().count_status;
-}
-cudaError_t cudaDriverGetVersion(int* version) {
-  *version = machine().driver;
-  return cudaSuccess;
-}
-cudaError_t cudaSetDevice(int index) {
-  FAIL_IF_ASKED(cudaSetDevice);
-  return index < machine().devices ? cudaSuccess : cudaErrorInvalidDevice;
-}
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  switch (attribute) {
-    case cudaDevAttrComputeCapabilityMajor: *value = machine().major; break;
-    case cudaDevAttrComputeCapabilityMinor: *value = machine().minor; break;
-    case cudaDevAttrMultiProcessorCount: *value = 4; break;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = 163 << 10; break;
-    default: return cudaErrorInvalidValue;
-  }
-  return cudaSuccess;
-}
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
-  *properties = {};
-  std::snprintf(properties->name, sizeof properties->name, "the host");
-  return cudaSuccess;
-}
-cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
-  *total = machine().memory_bytes, *free = *total - bytes_in_use();
-  return cudaSuccess;
-}
-cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int) {
-  *pool = nullptr;
-  return cudaSuccess;
-}
-cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
-cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, std::size_t) { return cudaSuccess; }
 
 cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, cudaStream_t) {
   FAIL_IF_ASKED(cudaMallocAsync);

@@ -28,6 +28,9 @@ struct Machine {
 };
 Machine& machine();
 
+/// Whether the test wants this call to fail; the next one will not.
+bool fails(const char* call);
+
 /// Puts the machine back as it was made, when the test ends.
 struct MachineRestored {
   ~MachineRestored() { machine() = {}; }

@@ -47,7 +47,7 @@ inline std::vector<std::vector<TensorState>> cut_in_shards(const std::vector<Ten
 }
 
 inline std::string shard_name(const std::string& kind, const CheckpointOptions& options, std::size_t shard, std::size_t shards) {
-  char rank[24] = "", number[64];
+  char rank[24] = "", number[96];
   if (options.ranks > 1) std::snprintf(rank, sizeof rank, "-rank%05d", options.rank);
   std::snprintf(number, sizeof number, "%s-%05zu-of-%05zu.safetensors", rank, shard + 1, shards);
   return kind + number;

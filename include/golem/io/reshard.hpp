@@ -13,6 +13,7 @@
 #include "golem/core/error.hpp"
 #include "golem/core/function_ref.hpp"
 #include "golem/core/stateful.hpp"
+#include "golem/io/finite.hpp"
 
 namespace golem {
 
@@ -116,7 +117,11 @@ class Copier {
         if (block_.size() < wanted.bytes) block_.resize(wanted.bytes);
         wanted.data = block_.data();
         wanted.slice = slice_of(p, plan_.tp, rank, row * columns, here * columns);
-        if (!read_before) source_.read(wanted);
+        if (!read_before) {
+          source_.read(wanted);
+          require(first_not_finite(type, block_.data(), wanted.bytes) < 0, "tensor '", wanted.name, "' has a value that ", name_of(type),
+                  " cannot hold: convert it to a wider type");
+        }
         if (quantized)
           append_quantized(rank, row, here, columns);
         else

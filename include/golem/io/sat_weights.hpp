@@ -42,43 +42,50 @@ class SatWeights : public TensorSource {
   }
 
   /// Fills the rank's part of a tensor, wanted in that shape; or, where a slice is wanted, that slice of the full one. Floating types are converted,
-  /// rounding once. Throws Error naming the shard where a tensor is missing, has another shape, or has NaN or infinity in it.
+  /// rounding once; quantised matrices are as they are stored, with the scales of this rank. Throws Error naming the shard where a tensor is missing,
+  /// has another shape, or has NaN or infinity in it.
   void read(const TensorState& wanted) const override {
     const std::string where = sentence("cannot load tensor '", wanted.name, "' from '", checkpoint_->folder(), "'");
     const bool scale = model_.bits > 0 && wanted.name.ends_with("_scale");
     const auto found = parameters_.find(scale ? wanted.name.substr(0, wanted.name.size() - 6) : wanted.name);
     require(found != parameters_.end(), where, ": no GLM of this shape has it");
-    const Parameter& p = found->second;
-    if (model_.bits > 0 && p.quantized) {
-      Parameter packed = p;
-      packed.columns = scale ? 0 : p.columns * model_.bits / 8;
-      return read_stored(wanted, packed, where);
-    }
+    const Parameter p = stored_parameter(found->second, scale);
     std::vector<std::int64_t> full{p.rows}, local{p.local_rows(tp_)};
     if (p.columns > 0) full.push_back(p.columns), local.push_back(p.local_columns(tp_));
     require(wanted.shape == (wanted.slice ? full : local), where, ": it is of shape ", safetensors::shape_text(wanted.slice ? full : local),
-            ", expected ", safetensors::shape_text(wanted.shape));
+            model_.bits > 0 ? sentence(" in ", model_.bits, " bits") : std::string(), ", expected ", safetensors::shape_text(wanted.shape));
     const Slice slice = wanted.slice.value_or(slice_of(p, tp_, rank_, 0, p.local_size(tp_)));
     check_slice(slice, matrix_extent(full, where), where);
     require(static_cast<std::uint64_t>(slice.size()) * static_cast<std::uint64_t>(size_of(wanted.type)) == wanted.bytes, where, ": memory of ",
             wanted.bytes, " bytes for ", slice.size(), " elements");
-    const SliceBlocks to(slice);
-    const int sources = p.shard == Shard::replicated ? 1 : checkpoint_->tp();
-    for (int rank = 0; rank < sources; ++rank) {
-      const SatTensor& tensor = stored(rank, wanted.name, p, where);
-      const std::byte *first = nullptr, *last = nullptr;
-      for_each_shared(SliceBlocks(slice_of(p, checkpoint_->tp(), rank, 0, p.local_size(checkpoint_->tp()))), to,
-                      [&](std::int64_t from, std::int64_t at, std::int64_t count) {
-                        SatShard::for_each_run(tensor, from, count, [&](const std::byte* bytes, std::int64_t element, std::int64_t elements) {
-                          copy(wanted, at + element - from, tensor, bytes, elements, rank);
-                          first = first && first < bytes ? first : bytes, last = std::max(last, bytes + elements * size_of(tensor.type));
-                        });
-                      });
-      if (first) checkpoint_->shard(rank).archive().file().release(first, static_cast<std::size_t>(last - first));
-    }
+    const bool of_rank = scale && p.shard == Shard::columns;  // each rank has scales of its own for these rows
+    const int first = of_rank ? rank_ : 0, last = of_rank ? rank_ : p.shard == Shard::replicated ? 0 : checkpoint_->tp() - 1;
+    for (int rank = first; rank <= last; ++rank) read_from(rank, wanted, p, slice, where);
   }
 
  private:
+  /// A parameter as this checkpoint stores it, or its scales.
+  Parameter stored_parameter(Parameter p, bool scale) const {
+    if (model_.bits == 0 || !p.quantized) return p;
+    p.columns = scale ? 0 : model_.bits == 4 ? p.columns / 2 : p.columns;
+    p.quantized = !scale;
+    return p;
+  }
+
+  /// What a shard has of a slice.
+  void read_from(int rank, const TensorState& wanted, const Parameter& p, const Slice& slice, std::string_view where) const {
+    const SatTensor& tensor = stored(rank, wanted.name, p, where);
+    const std::byte *first = nullptr, *last = nullptr;
+    for_each_shared(SliceBlocks(slice_of(p, checkpoint_->tp(), rank, 0, p.local_size(checkpoint_->tp()))), SliceBlocks(slice),
+                    [&](std::int64_t from, std::int64_t at, std::int64_t count) {
+                      SatShard::for_each_run(tensor, from, count, [&](const std::byte* bytes, std::int64_t element, std::int64_t elements) {
+                        copy(wanted, at + element - from, tensor, bytes, elements, rank);
+                        first = first && first < bytes ? first : bytes, last = std::max(last, bytes + elements * size_of(tensor.type));
+                      });
+                    });
+    if (first) checkpoint_->shard(rank).archive().file().release(first, static_cast<std::size_t>(last - first));
+  }
+
   /// A parameter's part in a shard, proved to be of the shape that it must have there.
   const SatTensor& stored(int rank, const std::string& name, const Parameter& p, std::string_view where) const {
     const SatShard& shard = checkpoint_->shard(rank);
@@ -86,34 +93,10 @@ class SatWeights : public TensorSource {
     require(tensor, where, ": '", shard.path(), "' does not have it");
     std::vector<std::int64_t> expected{p.local_rows(checkpoint_->tp())};
     if (p.columns > 0) expected.push_back(p.local_columns(checkpoint_->tp()));
-    require(tensor->shape == expected && is_floating(tensor->type), where, ": in '", shard.path(), "' it is ", name_of(tensor->type), " ",
+    const bool sound = model_.bits > 0 && p.quantized ? tensor->type == DType::i8 : is_floating(tensor->type);
+    require(tensor->shape == expected && sound, where, ": in '", shard.path(), "' it is ", name_of(tensor->type), " ",
             safetensors::shape_text(tensor->shape), ", expected ", safetensors::shape_text(expected));
     return *tensor;
-  }
-
-  /// A quantised matrix or its scales, as this rank's shard has them; or a slice of the full one, which must lie in this rank's part.
-  void read_stored(const TensorState& wanted, const Parameter& p, std::string_view where) const {
-    const SatShard& shard = checkpoint_->shard(rank_);
-    const SatTensor* const tensor = shard.find(wanted.name);
-    require(tensor, where, ": '", shard.path(), "' does not have it");
-    std::vector<std::int64_t> full{p.rows}, local{p.local_rows(tp_)};
-    if (p.columns > 0) full.push_back(p.columns), local.push_back(p.local_columns(tp_));
-    require(tensor->shape == local && wanted.shape == (wanted.slice ? full : local) && tensor->type == wanted.type, where, ": in '", shard.path(),
-            "' it is ", name_of(tensor->type), " ", safetensors::shape_text(tensor->shape), ", expected ", name_of(wanted.type), " ",
-            safetensors::shape_text(wanted.shape), "; it was quantised to ", model_.bits, " bits");
-    const Slice own = slice_of(p, tp_, rank_, 0, p.local_size(tp_)), slice = wanted.slice.value_or(own);
-    check_slice(slice, matrix_extent(full, where), where);
-    require(static_cast<std::uint64_t>(slice.size()) * static_cast<std::uint64_t>(size_of(tensor->type)) == wanted.bytes, where,
-            ": memory of ", wanted.bytes, " bytes for ", slice.size(), " elements");
-    std::int64_t found = 0;
-    for_each_shared(SliceBlocks(own), SliceBlocks(slice), [&](std::int64_t from, std::int64_t at, std::int64_t count) {
-      SatShard::for_each_run(*tensor, from, count, [&](const std::byte* bytes, std::int64_t element, std::int64_t elements) {
-        copy(wanted, at + element - from, *tensor, bytes, elements, rank_);
-      });
-      found += count;
-    });
-    require(found == slice.size(), where, ": each rank's part was quantised by itself, and rank ", rank_, " can have no more than its own");
-    shard.archive().file().release(tensor->data, static_cast<std::size_t>(tensor->reach * size_of(tensor->type)));
   }
 
   void copy(const TensorState& wanted, std::int64_t at, const SatTensor& tensor, const std::byte* from, std::int64_t count, int rank) const {

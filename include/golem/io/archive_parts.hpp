@@ -1,0 +1,77 @@
+// The parts in which a large archive is distributed (spec 8: sixty `glm-130b-sat.tar.part_*`): which are missing or cut, by name and size.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "golem/core/error.hpp"
+#include "golem/io/atomic_folder.hpp"
+#include "golem/io/printable.hpp"
+
+namespace golem {
+
+namespace archive_parts {
+
+/// "x.tar.part_07": its stem "x.tar.part_" and its number, digits or the letters of split(1); no stem for other names.
+inline std::pair<std::string, std::int64_t> number_of(const std::string& name) {
+  const std::size_t mark = name.rfind(".part_");
+  if (mark == std::string::npos) return {};
+  const std::string end = name.substr(mark + 6);
+  const bool digits = end.find_first_not_of("0123456789") == std::string::npos,
+             letters = end.find_first_not_of("abcdefghijklmnopqrstuvwxyz") == std::string::npos;
+  if (end.empty() || end.size() > 6 || (!digits && !letters)) return {};
+  std::int64_t number = 0;
+  for (const char letter : end) number = digits ? number * 10 + (letter - '0') : number * 26 + (letter - 'a');
+  return {name.substr(0, mark + 6), number};
+}
+
+}  // namespace archive_parts
+
+/// One sentence for each part that is missing between the first and the last, or has another size than the others; the last may be shorter. How many
+/// there should be is in no name, so their count and sum are for the reader to compare with what was announced.
+struct ArchiveParts {
+  std::int64_t count = 0;
+  std::uint64_t bytes = 0;
+  std::vector<std::string> findings;
+};
+
+/// Of all parts in a folder; none are there where `count` is 0.
+inline ArchiveParts examine_archive_parts(const std::string& folder) {
+  ArchiveParts parts;
+  std::map<std::string, std::map<std::int64_t, std::pair<std::string, std::uint64_t>>> archives;
+  for (const std::string& name : files::names_in(folder)) {
+    const auto [stem, number] = archive_parts::number_of(name);
+    std::error_code cause;
+    const auto bytes = std::filesystem::file_size(folder + "/" + name, cause);
+    if (stem.empty() || cause) continue;
+    archives[stem][number] = {name, bytes};
+    parts.count += 1, parts.bytes += bytes;
+  }
+  for (const auto& [stem, numbered] : archives) {
+    std::map<std::uint64_t, std::int64_t> sizes;  // how many have each size
+    for (const auto& [number, part] : numbered) ++sizes[part.second];
+    std::uint64_t usual = 0;
+    std::int64_t most = 0;
+    for (const auto& [size, times] : sizes)
+      if (times >= most) usual = size, most = times;
+    const std::int64_t first = numbered.begin()->first > 1 ? 0 : numbered.begin()->first, last = numbered.rbegin()->first;
+    std::int64_t missing = 0;
+    for (std::int64_t number = first; number <= last; ++number) missing += !numbered.contains(number);
+    if (missing > 0)
+      parts.findings.push_back(sentence("'", folder, "' lacks ", missing, " of the parts of '", printable(stem), "*' from number ", first, " to ",
+                                        last, ": download them before joining the parts"));
+    for (const auto& [number, part] : numbered)
+      if (part.second > usual || (part.second < usual && number != last))
+        parts.findings.push_back(sentence("'", folder, "/", printable(part.first), "' has ", part.second, " bytes, and the other parts have ", usual,
+                                          ": download it again before joining the parts"));
+  }
+  return parts;
+}
+
+}  // namespace golem

@@ -1,0 +1,51 @@
+// Opens the weights of a model, for an engine's rank, from whichever kind of checkpoint lies at a path.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "golem/config/model.hpp"
+#include "golem/core/error.hpp"
+#include "golem/core/stateful.hpp"
+#include "golem/io/checkpoint_weights.hpp"
+#include "golem/io/sat_weights.hpp"
+
+namespace golem {
+
+namespace sat {
+
+/// SatWeights with the files that they lie in.
+class OwnedWeights : public TensorSource {
+ public:
+  OwnedWeights(const std::string& path, const ModelConfig& model, int tp, int rank)
+      : checkpoint_(path), weights_(checkpoint_, proved(checkpoint_, model), tp, rank) {}
+  bool has(const std::string& name) const override { return weights_.has(name); }
+  void read(const TensorState& tensor) const override { weights_.read(tensor); }
+
+ private:
+  static SatModel proved(const SatCheckpoint& checkpoint, const ModelConfig& model) {
+    const SatModel found = sat_model(checkpoint, model.heads);
+    const ModelConfig& c = found.config;
+    require(c.layers == model.layers && c.hidden == model.hidden && c.ffn_rows() == model.ffn_rows() && c.ffn == model.ffn && c.vocab == model.vocab,
+            "'", checkpoint.folder(), "' has ", c.layers, " layers, hidden ", c.hidden, ", ffn ", c.ffn, ", vocab ", c.vocab, ", and this model ",
+            model.layers, ", ", model.hidden, ", ", model.ffn, ", ", model.vocab);
+    return found;
+  }
+
+  SatCheckpoint checkpoint_;
+  SatWeights weights_;
+};
+
+}  // namespace sat
+
+/// A released checkpoint (io/sat_checkpoint.hpp), or one of golem's own, as a source for rank `rank` of `tp`:
+///   engine.load_weights(*golem::open_weights(path, M::config, layout.tp, rank));
+/// Throws Error where neither lies there, it is of another model, or was quantised for another number of ranks. `options` are for golem's own.
+inline std::unique_ptr<TensorSource> open_weights(const std::string& path, const ModelConfig& model, int tp = 1, int rank = 0,
+                                                  const LoadOptions& options = {}) {
+  if (is_sat_checkpoint(path)) return std::make_unique<sat::OwnedWeights>(path, model, tp, rank);
+  return std::make_unique<CheckpointWeights>(path, options);
+}
+
+}  // namespace golem
