@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "golem/comm/tcp.hpp"
-#include "golem/comm/tcp.hpp"
 #include "golem/config/describe.hpp"
 #include "golem/golem.hpp"
 #ifdef GOLEM_EXAMPLES_MPI

@@ -6,7 +6,6 @@
 #include <string>
 
 #include "golem/comm/tcp.hpp"
-#include "golem/comm/tcp.hpp"
 #include "golem/config/describe.hpp"
 #ifdef GOLEM_EXAMPLES_MPI
 #include "golem/comm/mpi.hpp"
