@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdio>
 #include <ctime>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -57,14 +58,14 @@ struct Asked {
   std::optional<std::vector<std::int32_t>> tokens = {};
 };
 
-Asked next_text(examples::TextSource& source, const golem::Tokenizer& tokenizer, golem::World& world) {
+Asked next_text(examples::TextSource& source, const golem::AnyTokenizer& tokenizer, golem::World& world) {
   Asked asked;
   world.note(0, "waiting for a text");
   while (world.rank() == 0 && !asked.tokens) {
     const std::optional<examples::NamedText> text = source.next();
     if (!text) break;
     try {
-      asked = {*text, examples::original_tokens(tokenizer, text->text, golem::Newlines::ignore)};
+      asked = {*text, tokenizer.encode_original(text->text)};
     } catch (const golem::Error& error) {
       if (!source.is_keyboard()) throw;
       std::fprintf(stderr, "%s\n", error.what());
@@ -74,39 +75,54 @@ Asked next_text(examples::TextSource& source, const golem::Tokenizer& tokenizer,
   return asked;
 }
 
-void print_answers(golem::Filled filled, const examples::NamedText& asked, const GenerateOptions& options, const golem::Tokenizer& tokenizer) {
+// A line of JSON for the best answer, or for all; and the file of them, a line each.
+void print_answers(std::vector<golem::Filled> filled, const examples::NamedText& asked, const GenerateOptions& options, const golem::AnyTokenizer& tokenizer) {
   std::fprintf(stderr, "\n");
-  if (filled.text.back() == tokenizer.special().eos) filled.text.pop_back();
-  const std::string text = tokenizer.decode(filled.text);
-  nlohmann::ordered_json answers = nlohmann::json::array();
-  for (const auto& answer : filled.answers) answers.push_back(tokenizer.decode(answer));
-  std::printf("%s\n", nlohmann::ordered_json{{"text", text}, {"answers", answers}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  std::string file;
+  for (std::size_t i = 0; i < filled.size(); ++i) {
+    golem::Filled& one = filled[i];
+    if (!one.text.empty() && one.text.back() == tokenizer.special().eos) one.text.pop_back();
+    const std::string text = tokenizer.decode(one.text);
+    file += text + "\n";
+    if (i > 0 && !options.all_beams) continue;
+    nlohmann::ordered_json answers = nlohmann::json::array();
+    for (const auto& answer : one.answers) answers.push_back(tokenizer.decode(answer));
+    std::printf("%s\n", nlohmann::ordered_json{{"text", text}, {"answers", answers}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  }
   std::fflush(stdout);
-  if (!options.output.empty()) golem::write_whole(answers_file(options, asked), "answers", text + "\n");
+  if (!options.output.empty()) golem::write_whole(answers_file(options, asked), "answers", file);
 }
 
 // Answers texts until there are none. Rank 0 reads and prints; every rank computes.
 template <class EngineType>
-Figures answer_texts(EngineType& engine, examples::TextSource source, const GenerateOptions& options, const golem::Tokenizer& tokenizer, golem::World& world) {
+Figures answer_texts(EngineType& engine, int vocab, examples::TextSource source, const GenerateOptions& options, const golem::AnyTokenizer& tokenizer, golem::World& world) {
   Figures figures;
   const bool leads = world.rank() == 0;
+  const std::vector<std::int32_t> invalid = tokenizer.ids_without_text(vocab);
+  golem::Sampling sampling = options.sampling;
+  golem::BeamSearchOptions search = options.search;
+  sampling.invalid = search.invalid = invalid;
   for (Asked asked = next_text(source, tokenizer, world); asked.tokens; asked = next_text(source, tokenizer, world)) {
     const Clock::time_point begin = Clock::now();
     examples::TokenStream stream(tokenizer);
     world.note(0, "generating");
-    golem::Filled filled;
+    std::vector<golem::Filled> filled;
+    const auto show = [&](std::int32_t token) {
+      if (leads) stream.show(token);
+      return true;
+    };
     try {
-      filled = golem::fill_blanks(engine, *asked.tokens, options.sampling, tokenizer.special(), [&](std::int32_t token) {
-        ++figures.tokens;
-        if (leads) stream.show(token);
-        return true;
-      });
+      if (options.searches()) filled = golem::fill_blanks(engine, *asked.tokens, search, tokenizer.special());
+      else filled.push_back(golem::fill_blanks(engine, *asked.tokens, sampling, tokenizer.special(), show));
     } catch (const golem::Error& error) {  // all ranks find it: the text is too long, or not of this tokenizer
       if (!options.interactive()) world.all().end_run(error.what());
       if (leads) std::fprintf(stderr, "%s\n", error.what());
       continue;
     }
-    figures.seconds += seconds_since(begin), ++figures.texts, figures.blanks += static_cast<std::int64_t>(filled.answers.size());
+    figures.seconds += seconds_since(begin), ++figures.texts;
+    if (!filled.empty()) figures.blanks += static_cast<std::int64_t>(filled.front().answers.size());
+    for (const golem::Filled& one : filled)
+      for (const auto& answer : one.answers) figures.tokens += static_cast<std::int64_t>(answer.size());
     if (leads) print_answers(std::move(filled), asked.text, options, tokenizer);
   }
   return figures;
@@ -133,13 +149,20 @@ int capacity_of(const GenerateOptions& options) {
   return std::min(options.out_length - 1, M::config.context);
 }
 
+golem::AnyTokenizer load_tokenizer(const GenerateOptions& options) {
+  if (!options.tokenizer.empty()) return golem::AnyTokenizer::load(options.tokenizer);
+  const std::string beside = options.checkpoint + "/tokenizer.model";
+  golem::require(std::filesystem::exists(beside), "there is no '", beside, "': name the model's tokenizer with --tokenizer; GLM-130B's is icetk's ice_text.model");
+  return golem::AnyTokenizer::load(beside);
+}
+
 template <class M, class P, int Tp>
 void generate(const GenerateOptions& options, golem::World& world) {
   const Clock::time_point begin = Clock::now();
-  const golem::Tokenizer tokenizer = golem::Tokenizer::load(options.tokenizer.empty() ? options.checkpoint + "/tokenizer.model" : options.tokenizer);
+  const golem::AnyTokenizer tokenizer = load_tokenizer(options);
   golem::require(tokenizer.size() <= M::config.vocab, "the tokenizer has ", tokenizer.size(), " pieces, and the model a vocabulary of ", M::config.vocab, ": give the model's own tokenizer");
   golem::cpu::Device device({.threads = examples::threads_of(options.threads, Tp)});
-  golem::Engine<M, P, golem::Layout{.tp = Tp}> engine(device, world, {.capacity = capacity_of<M>(options)});
+  golem::Engine<M, P, golem::Layout{.tp = Tp}> engine(device, world, {.sequences = options.sequences(), .capacity = capacity_of<M>(options)});
   read_weights<M>(engine, options, world);
   const double loading = seconds_since(begin);
   world.all().barrier();
@@ -147,7 +170,7 @@ void generate(const GenerateOptions& options, golem::World& world) {
   examples::TextSource source = !leads || !options.text.empty() ? examples::TextSource::from_text(options.text)
                                 : options.interactive()          ? examples::TextSource::from_keyboard()
                                                                  : examples::TextSource::from_file(options.input, options.with_id);
-  const Figures figures = answer_texts(engine, std::move(source), options, tokenizer, world);
+  const Figures figures = answer_texts(engine, M::config.vocab, std::move(source), options, tokenizer, world);
   if (!leads) return;
   const nlohmann::ordered_json line{{"job", "glm130b_generate"}, {"model", options.model}, {"precision", options.precision}, {"tp", Tp}, {"threads", device.threads()}, {"texts", figures.texts},
                                     {"blanks", figures.blanks}, {"tokens", figures.tokens}, {"tokens_per_s", figures.seconds > 0 ? static_cast<double>(figures.tokens) / figures.seconds : 0.0},
@@ -160,19 +183,19 @@ using Job = void (*)(const GenerateOptions&, golem::World&);
 // That job, where the machine has the memory for it.
 template <class M, class P, int Tp>
 Job checked_job(const GenerateOptions& options) {
-  const golem::InferenceMemory memory = golem::plan_inference<M, P>(1, capacity_of<M>(options), Tp);
+  const golem::InferenceMemory memory = golem::plan_inference<M, P>(options.sequences(), capacity_of<M>(options), Tp);
   examples::check_memory(golem::sentence(options.model, " in ", options.precision), memory.total(), golem::read_environment().ranks > 1 ? 1 : Tp);
   return generate<M, P, Tp>;
 }
 
-// The engine of that model, precision and degree.
+// The engine of that model, precision and degree, which rounds where the original does (spec 1.3).
 Job job_of(const GenerateOptions& options) {
   Job job = nullptr;
   examples::with_glm_130b(options.model, [&]<class M>() {
     examples::with_tensor_degree<M>(options.tp, [&]<int Tp>() {
-      if (options.precision == "fp16") job = checked_job<M, golem::fp16, Tp>(options);
-      else if (options.precision == "int8") job = checked_job<M, golem::quantized<golem::Quant{.bits = 8}, golem::fp16>, Tp>(options);
-      else if (options.precision == "int4") job = checked_job<M, golem::quantized<golem::Quant{.bits = 4}, golem::fp16>, Tp>(options);
+      if (options.precision == "fp16") job = checked_job<M, golem::fp16_exact, Tp>(options);
+      else if (options.precision == "int8") job = checked_job<M, golem::quantized<golem::Quant{.bits = 8}, golem::fp16_exact>, Tp>(options);
+      else if (options.precision == "int4") job = checked_job<M, golem::quantized<golem::Quant{.bits = 4}, golem::fp16_exact>, Tp>(options);
       else golem::fail("--precision takes fp16, int8 or int4, not '", options.precision, "'");
     });
   });

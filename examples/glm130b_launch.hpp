@@ -18,6 +18,7 @@ struct Launch {
   golem::Layout layout;
   golem::TrainingConfig training;
   golem::BlankRecipe recipe;
+  double instruction_part = 0;       // of the rows, where there are instructions (spec 2.6)
   std::int64_t rows = 0;           // of all steps together
   std::int64_t save_every = 0;     // steps
   std::int64_t validate_every = 0;  // steps
@@ -29,6 +30,7 @@ struct Launch {
 inline constexpr Launch glm_130b_launch{.layout = {.tp = 4, .pp = 8, .dp = 24},  // 768 A100-40G
                                         .training = golem::glm_130b_training,
                                         .recipe = golem::glm_130b_recipe,
+                                        .instruction_part = 0.05,
                                         .rows = 219'726'562,  // 450e9 tokens of 2048 a row
                                         .save_every = 250,
                                         .validate_every = 1000,

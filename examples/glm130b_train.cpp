@@ -34,6 +34,8 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--pp", o.run.layout.pp, "pipeline stages; 0: as launched");
   app.add_option("--steps", o.run.steps, "optimizer steps in all; 0: until all rows are read");
   examples::add_file_options(app, o.run);
+  o.run.order = "original", o.run.instruction_part = examples::glm_130b_launch.instruction_part;
+  examples::add_row_options(app, o.run);
   examples::add_lever_options(app, o.run);
   auto* paper = app.add_option_group("plan", "what it would take, without running anything");
   paper->add_flag("--plan", o.plan, "print it: bytes a rank, seconds a step, days");
