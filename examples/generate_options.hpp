@@ -13,7 +13,7 @@
 namespace examples {
 
 struct GenerateOptions {
-  std::string model = "glm_130b", checkpoint, tokenizer, precision = "fp16", text;
+  std::string model = "glm_130b", checkpoint, tokenizer, precision = "fp16", text, rules = "original";
   int tp = 0, threads = 0;
   double deadline = 600;
   // The original's; its own defaults, as its script sets them.
@@ -22,7 +22,7 @@ struct GenerateOptions {
   std::uint64_t seed = 1234;
   double offload_limit = 20;
   bool with_id = false, all_beams = false, deterministic = false, stored = false, sequential = false, offloads = false;
-  golem::Sampling sampling{.top_p = 0.7f, .rules = golem::SamplingRules::original};
+  golem::Sampling sampling{.top_p = 0.7f};
   golem::BeamSearchOptions search{.no_repeat_ngram = 3};
 
   bool searches() const { return strategy == "BeamSearchStrategy"; }
@@ -33,11 +33,12 @@ struct GenerateOptions {
 inline void add_options(CLI::App& app, GenerateOptions& o) {
   app.add_option("--model", o.model, "glm_130b, or tiny: its small sibling, which glm130b_train --model tiny makes")->capture_default_str();
   app.add_option("--checkpoint", o.checkpoint, "folder of the weights: a released checkpoint, or one of golem's, or a run with one")->required();
-  app.add_option("--tokenizer", o.tokenizer, "glm_130b: icetk's ice_text.model; by default tokenizer.model in the folder of the weights");
+  app.add_option("--tokenizer", o.tokenizer, "the SentencePiece model: icetk's ice_text.model, or one of golem's; by default tokenizer.model in the folder of the weights");
   app.add_option("--precision", o.precision, "fp16, int8 or int4; weights that are stored in fp16 are quantised as they are read")->capture_default_str();
   app.add_option("--tp", o.tp, "ranks that share each layer: 1, 2, 4 or 8; threads, or the processes that a launcher started; 0: those, or 1")->capture_default_str();
   app.add_option("--threads", o.threads, "of each rank; 0: its share of the machine, or OMP_NUM_THREADS")->capture_default_str();
   app.add_option("--deadline", o.deadline, "seconds that a rank may do one thing before the run counts as stalled; 0: for ever")->capture_default_str();
+  app.add_option("--sampling-rules", o.rules, "original: logits and top-p in fp16, as GLM-130B's; golem: in full precision, and top-k 1 takes the first of equals")->capture_default_str();
   app.add_option("--text", o.text, "one text, instead of --input-source");
   auto* original = app.add_option_group("the original's", "options of GLM-130B's generate.py, as its script sets them");
   original->add_option("--input-source", o.input, "a file of texts, a line each; or interactive")->capture_default_str();
@@ -76,10 +77,13 @@ inline void check_options(GenerateOptions& o) {
   golem::require(o.mode == "inference", "--mode takes inference, not '", o.mode, "'");
   golem::require(!o.offloads, "golem keeps all weights on the device and has no --bminf: choose --quantization-bit-width 4, or more ranks with --tp");
   golem::require(o.searches() || o.strategy == "BaseStrategy", "--sampling-strategy takes BaseStrategy or BeamSearchStrategy, not '", o.strategy, "'");
+  golem::require(o.search.no_repeat_ngram == 0 || o.search.no_repeat_ngram >= 2, "--no-repeat-ngram-size takes 0 or at least 2, not ", o.search.no_repeat_ngram);
   golem::require(o.bits == 0 || o.bits == 4 || o.bits == 8, "--quantization-bit-width takes 8 or 4, not ", o.bits);
   if (o.bits) o.precision = golem::sentence("int", o.bits);
   golem::require(!o.stored || o.precision != "fp16", "--from-quantized-checkpoint needs --quantization-bit-width 8 or 4");
   golem::require(!o.with_id || (o.text.empty() && o.input != "interactive"), "--with-id is for a file of texts: name it with --input-source");
+  golem::require(o.rules == "original" || o.rules == "golem", "--sampling-rules takes original or golem, not '", o.rules, "'");
+  o.sampling.rules = o.rules == "golem" ? golem::SamplingRules::golem : golem::SamplingRules::original;
   o.sampling.max_tokens = o.search.max_tokens = o.out_length;  // the engine's capacity ends an answer before
   o.sampling.min_tokens = o.search.min_tokens = o.min_length, o.sampling.seed = o.search.seed = o.seed;
   o.search.choice = o.deterministic ? golem::BeamSearchOptions::Choice::best : golem::BeamSearchOptions::Choice::sampled;

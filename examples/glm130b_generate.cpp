@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdio>
 #include <ctime>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -58,15 +59,14 @@ struct Asked {
   std::optional<std::vector<std::int32_t>> tokens = {};
 };
 
-template <class TokenizerType>
-Asked next_text(examples::TextSource& source, const TokenizerType& tokenizer, golem::World& world) {
+Asked next_text(examples::TextSource& source, const golem::AnyTokenizer& tokenizer, golem::World& world) {
   Asked asked;
   world.note(0, "waiting for a text");
   while (world.rank() == 0 && !asked.tokens) {
     const std::optional<examples::NamedText> text = source.next();
     if (!text) break;
     try {
-      asked = {*text, examples::original_tokens(tokenizer, text->text, golem::Newlines::ignore)};
+      asked = {*text, tokenizer.encode_original(text->text)};
     } catch (const golem::Error& error) {
       if (!source.is_keyboard()) throw;
       std::fprintf(stderr, "%s\n", error.what());
@@ -77,13 +77,12 @@ Asked next_text(examples::TextSource& source, const TokenizerType& tokenizer, go
 }
 
 // A line of JSON for the best answer, or for all; and the file of them, a line each.
-template <class TokenizerType>
-void print_answers(std::vector<golem::Filled> filled, const examples::NamedText& asked, const GenerateOptions& options, const TokenizerType& tokenizer) {
+void print_answers(std::vector<golem::Filled> filled, const examples::NamedText& asked, const GenerateOptions& options, const golem::AnyTokenizer& tokenizer) {
   std::fprintf(stderr, "\n");
   std::string file;
   for (std::size_t i = 0; i < filled.size(); ++i) {
     golem::Filled& one = filled[i];
-    if (one.text.back() == tokenizer.special().eos) one.text.pop_back();
+    if (!one.text.empty() && one.text.back() == tokenizer.special().eos) one.text.pop_back();
     const std::string text = tokenizer.decode(one.text);
     file += text + "\n";
     if (i > 0 && !options.all_beams) continue;
@@ -96,10 +95,14 @@ void print_answers(std::vector<golem::Filled> filled, const examples::NamedText&
 }
 
 // Answers texts until there are none. Rank 0 reads and prints; every rank computes.
-template <class EngineType, class TokenizerType>
-Figures answer_texts(EngineType& engine, examples::TextSource source, const GenerateOptions& options, const TokenizerType& tokenizer, golem::World& world) {
+template <class EngineType>
+Figures answer_texts(EngineType& engine, int vocab, examples::TextSource source, const GenerateOptions& options, const golem::AnyTokenizer& tokenizer, golem::World& world) {
   Figures figures;
   const bool leads = world.rank() == 0;
+  const std::vector<std::int32_t> invalid = tokenizer.ids_without_text(vocab);
+  golem::Sampling sampling = options.sampling;
+  golem::BeamSearchOptions search = options.search;
+  sampling.invalid = search.invalid = invalid;
   for (Asked asked = next_text(source, tokenizer, world); asked.tokens; asked = next_text(source, tokenizer, world)) {
     const Clock::time_point begin = Clock::now();
     examples::TokenStream stream(tokenizer);
@@ -110,8 +113,8 @@ Figures answer_texts(EngineType& engine, examples::TextSource source, const Gene
       return true;
     };
     try {
-      if (options.searches()) filled = golem::fill_blanks(engine, *asked.tokens, options.search, tokenizer.special());
-      else filled.push_back(golem::fill_blanks(engine, *asked.tokens, options.sampling, tokenizer.special(), show));
+      if (options.searches()) filled = golem::fill_blanks(engine, *asked.tokens, search, tokenizer.special());
+      else filled.push_back(golem::fill_blanks(engine, *asked.tokens, sampling, tokenizer.special(), show));
     } catch (const golem::Error& error) {  // all ranks find it: the text is too long, or not of this tokenizer
       if (!options.interactive()) world.all().end_run(error.what());
       if (leads) std::fprintf(stderr, "%s\n", error.what());
@@ -147,10 +150,17 @@ int capacity_of(const GenerateOptions& options) {
   return std::min(options.out_length - 1, M::config.context);
 }
 
+golem::AnyTokenizer load_tokenizer(const GenerateOptions& options) {
+  if (!options.tokenizer.empty()) return golem::AnyTokenizer::load(options.tokenizer);
+  const std::string beside = options.checkpoint + "/tokenizer.model";
+  golem::require(std::filesystem::exists(beside), "there is no '", beside, "': name the model's tokenizer with --tokenizer; GLM-130B's is icetk's ice_text.model");
+  return golem::AnyTokenizer::load(beside);
+}
+
 template <class M, class P, int Tp>
 void generate(const GenerateOptions& options, golem::World& world) {
   const Clock::time_point begin = Clock::now();
-  const auto tokenizer = examples::TokenizerOf<M>::type::load(options.tokenizer.empty() ? options.checkpoint + "/tokenizer.model" : options.tokenizer);
+  const golem::AnyTokenizer tokenizer = load_tokenizer(options);
   golem::require(tokenizer.size() <= M::config.vocab, "the tokenizer has ", tokenizer.size(), " pieces, and the model a vocabulary of ", M::config.vocab, ": give the model's own tokenizer");
   golem::cpu::Device device({.threads = examples::threads_of(options.threads, Tp)});
   golem::Engine<M, P, golem::Layout{.tp = Tp}> engine(device, world, {.sequences = options.sequences(), .capacity = capacity_of<M>(options)});
@@ -161,7 +171,7 @@ void generate(const GenerateOptions& options, golem::World& world) {
   examples::TextSource source = !leads || !options.text.empty() ? examples::TextSource::from_text(options.text)
                                 : options.interactive()          ? examples::TextSource::from_keyboard()
                                                                  : examples::TextSource::from_file(options.input, options.with_id);
-  const Figures figures = answer_texts(engine, std::move(source), options, tokenizer, world);
+  const Figures figures = answer_texts(engine, M::config.vocab, std::move(source), options, tokenizer, world);
   if (!leads) return;
   const nlohmann::ordered_json line{{"job", "glm130b_generate"}, {"model", options.model}, {"precision", options.precision}, {"tp", Tp}, {"threads", device.threads()}, {"texts", figures.texts},
                                     {"blanks", figures.blanks}, {"tokens", figures.tokens}, {"tokens_per_s", figures.seconds > 0 ? static_cast<double>(figures.tokens) / figures.seconds : 0.0},

@@ -8,29 +8,17 @@
 #include <iostream>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "golem/comm/world.hpp"
-#include "golem/config/presets.hpp"
 #include "golem/core/error.hpp"
 #include "golem/core/utf8.hpp"
 #include "golem/data/documents.hpp"
-#include "golem/data/tokenizer.hpp"
-#include "golem/data/tokenizer_icetk.hpp"
-#include "golem/infer/prompt.hpp"
+#include "golem/data/tokenizer_any.hpp"
 
 namespace examples {
-
-/// GLM-130B's tokenizer is icetk; its sibling's one of golem's.
-template <class M>
-struct TokenizerOf {
-  using type = golem::Tokenizer;
-};
-template <>
-struct TokenizerOf<golem::glm_130b> {
-  using type = golem::IceTokenizer;
-};
 
 struct NamedText {
   std::string id, text;
@@ -75,20 +63,6 @@ class TextSource {
   bool keyboard_ = false;
 };
 
-/// The tokens that the original's program makes of a text (spec 2.2): a text without a mask is continued, and one that does not end
-/// in a mask ends in eos.
-template <class TokenizerType>
-std::vector<std::int32_t> original_tokens(const TokenizerType& tokenizer, const std::string& text, golem::Newlines newlines) {
-  golem::require_text(text, "the text");
-  const golem::SpecialTokens& special = tokenizer.special();
-  std::vector<std::int32_t> tokens = tokenizer.encode_prompt(text, newlines);
-  golem::require(!tokens.empty(), "a text without a token has nothing to go on: give it some text, or a blank in some text");
-  if (golem::next_mask(tokens, special) < 0) tokens.push_back(special.gmask);
-  const std::int32_t last = tokens.back();
-  if (last != special.mask && last != special.gmask && last != special.smask && last != special.eos) tokens.push_back(special.eos);
-  return tokens;
-}
-
 /// Rank 0's tokens, on all ranks; none where rank 0 has none.
 inline std::optional<std::vector<std::int32_t>> share(golem::World& world, const std::optional<std::vector<std::int32_t>>& tokens) {
   if (world.all().size() == 1) return tokens;
@@ -101,22 +75,24 @@ inline std::optional<std::vector<std::int32_t>> share(golem::World& world, const
   return all;
 }
 
-/// Shows text on standard error as its tokens come, whole characters at a time.
-template <class TokenizerType>
+/// Shows text on standard error as its tokens come, whole characters at a time. The text so far is decoded anew: some tokenizers
+/// write a token otherwise at the beginning, and in the middle of a character.
 class TokenStream {
  public:
-  explicit TokenStream(const TokenizerType& tokenizer) : tokenizer_(&tokenizer) {}
+  explicit TokenStream(const golem::AnyTokenizer& tokenizer) : tokenizer_(&tokenizer) {}
   void show(std::int32_t token) {
+    constexpr std::string_view incomplete = "\uFFFD";  // what SentencePiece writes for bytes of a character whose rest is to come
     tokens_.push_back(token);
-    const std::string text = tokenizer_->decode(tokens_);
-    if (golem::first_invalid_utf8(text) != text.npos) return;  // the rest of a character is to come
-    if (text.size() > shown_) std::fputs(text.c_str() + shown_, stderr);
+    std::string text = tokenizer_->decode(tokens_);
+    while (text.ends_with(incomplete)) text.resize(text.size() - incomplete.size());
+    if (text.size() <= shown_ || golem::first_invalid_utf8(text) != text.npos) return;
+    std::fputs(text.c_str() + shown_, stderr);
     std::fflush(stderr);
     shown_ = text.size();
   }
 
  private:
-  const TokenizerType* tokenizer_;
+  const golem::AnyTokenizer* tokenizer_;
   std::vector<std::int32_t> tokens_;
   std::size_t shown_ = 0;
 };

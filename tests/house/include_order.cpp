@@ -32,7 +32,7 @@ const std::map<const char*, const char*> libraries{
     {"^(cuda|cublas|nvtx)\\w*(/.*)?\\.h$", "^cuda/"},
     {"^nccl\\.h$", "^comm/nccl"},
     {"^mpi\\.h$", "^comm/mpi"},
-    {"^sentencepiece", "^data/tokenizer(_icetk)?\\.hpp"},
+    {"^sentencepiece", "^data/tokenizer(_any|_icetk)?\\.hpp"},
     {"^nlohmann/", "^(io|report)/"},
     {"^(dnnl\\.hpp|oneapi/dnnl/dnnl\\.hpp|CLI/|yaml-cpp/|httplib|catch2/|benchmark/|cub/|thrust/|cute/|cutlass/)", "^$"},
 };

@@ -10,7 +10,7 @@ namespace {
 
 /// Architecture section 1: what golem.hpp leaves out.
 bool needs_more_than_a_compiler(const std::string& file) {
-  return matches(file, "^(io|report|cuda)/|^data/tokenizer(_icetk)?\\.hpp$|^comm/(mpi|nccl|tcp)\\w*\\.hpp$|\\.cuh$");
+  return matches(file, "^(io|report|cuda)/|^data/tokenizer(_any|_icetk)?\\.hpp$|^comm/(mpi|nccl|tcp)\\w*\\.hpp$|\\.cuh$");
 }
 
 void reach(const Tree& tree, const std::string& file, std::set<std::string>& reached) {

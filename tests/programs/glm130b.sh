@@ -46,10 +46,39 @@ for precision in fp16 int8 int4; do
   "${generate[@]}" --precision $precision --tp 1 --text 'golem is a [MASK] library' >$precision 2>log || { cat log; fail "glm130b_generate in $precision"; }
   grep -q "\"job\":\"glm130b_generate\",\"model\":\"tiny\",\"precision\":\"$precision\",\"tp\":1.*\"blanks\":1" $precision || fail "its last line: $(cat $precision)"
 done
-"${generate[@]}" --tp 1 --top-k 1 --text 'the trainer [gMASK]' >one 2>streamed || { cat streamed; fail "one rank"; }
+"${generate[@]}" --tp 1 --top-k 1 --sampling-rules golem --text 'the trainer [gMASK]' >one 2>streamed || { cat streamed; fail "one rank"; }
 [ -s streamed ] || fail "nothing was streamed"
-"${generate[@]}" --tp 2 --top_k 1 --text 'the trainer [gMASK]' >two 2>log || { cat log; fail "two ranks"; }
+"${generate[@]}" --tp 2 --top_k 1 --sampling-rules golem --text 'the trainer [gMASK]' >two 2>log || { cat log; fail "two ranks"; }
 cmp <(head -n 1 one) <(head -n 1 two) || fail "two ranks answer otherwise than one"
+
+"${generate[@]}" --tp 1 --text 'the trainer [gMASK]' >drawn 2>log || { cat log; fail "by the original's rules"; }
+"${generate[@]}" --tp 1 --sampling-rules original --top-p 0.7 --seed 1234 --text 'the trainer [gMASK]' >again 2>log || { cat log; fail "by the original's rules, said"; }
+cmp <(head -n 1 drawn) <(head -n 1 again) || fail "the defaults should be the original's"
+
+echo "-- beams, and the same on one rank and two"
+beams=("${generate[@]}" --sampling-strategy BeamSearchStrategy --num-beams 3 --print-all-beams --min-gen-length 2 --text 'a [MASK] of text and a [MASK]')
+for how in drawn best; do
+  for tp in 1 2; do
+    "${beams[@]}" $([ $how = drawn ] || echo --deterministic) --tp $tp >beams$tp 2>log || { cat log; fail "beams, $how, on $tp"; }
+    [ "$(grep -c '"answers":\["[^"]*","[^"]*"\]' beams$tp)" = 3 ] && grep -q '"texts":1,"blanks":2' beams$tp || fail "three beams with two answers each: $(cat beams$tp)"
+  done
+  cmp <(head -n 3 beams1) <(head -n 3 beams2) || fail "two ranks find other beams than one, $how: $(cat beams1 beams2)"
+done
+"${beams[@]}" --deterministic --tp 1 --length-penalty 5 --no-repeat-ngram-size 0 >other 2>log || { cat log; fail "beams with a length penalty"; }
+cmp -s <(head -n 3 beams1) <(head -n 3 other) && fail "the length penalty and the repeated runs change nothing"
+
+echo "-- the layout in which GLM-130B was released"
+"$bin/checkpoint" convert run --heads 8 --layout sat --tp 2 --out released >out 2>err || { cat err; fail "checkpoint convert"; }
+[ -s released/latest ] && [ "$(find released -name 'mp_rank_0?_model_states.pt' | wc -l)" = 2 ] || fail "no released layout: $(find released)"
+for tp in 1 2; do
+  "${generate[@]}" --checkpoint released --tokenizer run/tokenizer.model --tp $tp --top-k 1 --sampling-rules golem --text 'the trainer [gMASK]' >released$tp 2>log || { cat log; fail "released on $tp"; }
+  cmp <(head -n 1 one) <(head -n 1 released$tp) || fail "the released layout answers otherwise than golem's"
+done
+for source_of in run released; do
+  "${generate[@]}" --checkpoint $source_of --tokenizer run/tokenizer.model --tp 2 --top-k 0 --top-p 0 --text 'the trainer [gMASK]' >drawn_$source_of 2>log || { cat log; fail "$source_of, drawn"; }
+done
+cmp <(head -n 1 drawn_run) <(head -n 1 drawn_released) || fail "what is drawn from the released layout is something else: not all weights are the same"
+refuse "--tokenizer" "${generate[@]}" --checkpoint released --text x
 
 echo "-- files, ids and the keyboard"
 mkdir answers
@@ -63,8 +92,8 @@ echo "-- what goes wrong is told"
 refuse "--bminf" "${generate[@]}" --bminf --text x
 refuse "takes 8 or 4" "${generate[@]}" --quantization-bit-width 5 --text x
 refuse "are not quantised" "${generate[@]}" --quantization-bit-width 8 --from-quantized-checkpoint --text x
-"${generate[@]}" --tp 1 --sampling-strategy BeamSearchStrategy --num-beams 3 --print-all-beams --text 'a [MASK] of text' >beams 2>log || { cat log; fail "beams"; }
-[ "$(wc -l <beams)" = 4 ] || fail "three beams make three lines and one: $(cat beams)"
+refuse "0 or at least 2" "${generate[@]}" --no-repeat-ngram-size 1 --text x
+refuse "original or golem" "${generate[@]}" --sampling-rules own --text x
 refuse "BaseStrategy or BeamSearchStrategy" "${generate[@]}" --sampling-strategy Greedy --text x
 refuse "shorten the text" "${generate[@]}" --tp 2 --text "$(head -c 2000 text/README.md | tr '\n' ' ')"
 refuse "has no tab" "${generate[@]}" --input-source "$source/README.md" --with-id
