@@ -167,7 +167,9 @@ class Hub {
     rank.heard = steady_seconds();
     const std::string text(request.data.begin(), request.data.end());
     switch (request.frame.word) {
-      case Word::doing: std::memcpy(static_cast<void*>(&rank.doing), text.data(), sizeof rank.doing); return;
+      case Word::doing:
+        if (text.size() == sizeof rank.doing) std::memcpy(static_cast<void*>(&rank.doing), text.data(), sizeof rank.doing);
+        return;
       case Word::failed: return has_failed(number, text);
       case Word::parted: end(text);
       case Word::finished: rank.finished = true, rank.doing.state = Doing::State::finished, rank.doing.since = rank.heard; return;
