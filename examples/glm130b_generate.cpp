@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "golem/comm/tcp.hpp"
+#include "golem/config/describe.hpp"
 #include "golem/golem.hpp"
 #ifdef GOLEM_EXAMPLES_MPI
 #include "golem/comm/mpi.hpp"

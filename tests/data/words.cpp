@@ -52,7 +52,7 @@ TEST_CASE("blanks of whole words: no span begins or ends within one, and the tex
   std::size_t broken = 0;
   for (std::uint64_t seed = 0; seed < 300; ++seed) {
     for (BlankInfilling* infilling : {&whole, &any}) {
-      BlankSample sample;
+      Sample sample;
       infilling->make(sample, source, seed);
       REQUIRE(sample.tokens.size() == 256);
       const auto prefix = static_cast<std::size_t>(sample.windows[0].prefix);
