@@ -41,7 +41,8 @@ grep -qF '"layout":{"tp":2,"pp":2,"dp":2,"sequence_parallel":false,"schedule":"1
 [ -s run/loss.svg ] && grep -q validation_loss run/metrics.jsonl || fail "it left no chart or log"
 
 echo "-- the sibling generates, in each format, and the same on one rank and many"
-generate=("$bin/glm130b_generate" --model tiny --checkpoint run --out-seq-length 60)
+sibling=("$bin/glm130b_generate" --model tiny --out-seq-length 60)
+generate=("${sibling[@]}" --checkpoint run)
 for precision in fp16 int8 int4; do
   "${generate[@]}" --precision $precision --tp 1 --text 'golem is a [MASK] library' >$precision 2>log || { cat log; fail "glm130b_generate in $precision"; }
   grep -q "\"job\":\"glm130b_generate\",\"model\":\"tiny\",\"precision\":\"$precision\",\"tp\":1.*\"blanks\":1" $precision || fail "its last line: $(cat $precision)"
@@ -64,21 +65,24 @@ for how in drawn best; do
   done
   cmp <(head -n 3 beams1) <(head -n 3 beams2) || fail "two ranks find other beams than one, $how: $(cat beams1 beams2)"
 done
-"${beams[@]}" --deterministic --tp 1 --length-penalty 5 --no-repeat-ngram-size 0 >other 2>log || { cat log; fail "beams with a length penalty"; }
-cmp -s <(head -n 3 beams1) <(head -n 3 other) && fail "the length penalty and the repeated runs change nothing"
+search=("${generate[@]}" --sampling-strategy BeamSearchStrategy --deterministic --tp 1 --text 'a [MASK] of text')
+"${search[@]}" >plain 2>log || { cat log; fail "one answer of four beams"; }
+"${search[@]}" --length-penalty 5 --no-repeat-ngram-size 0 >other 2>log || { cat log; fail "beams with a length penalty"; }
+[ "$(wc -l <plain)" = 2 ] || fail "the best beam alone should be shown: $(cat plain)"
+cmp -s <(head -n 1 plain) <(head -n 1 other) && fail "the length penalty and repeated runs change nothing: $(cat plain)"
 
 echo "-- the layout in which GLM-130B was released"
 "$bin/checkpoint" convert run --heads 8 --layout sat --tp 2 --out released >out 2>err || { cat err; fail "checkpoint convert"; }
 [ -s released/latest ] && [ "$(find released -name 'mp_rank_0?_model_states.pt' | wc -l)" = 2 ] || fail "no released layout: $(find released)"
 for tp in 1 2; do
-  "${generate[@]}" --checkpoint released --tokenizer run/tokenizer.model --tp $tp --top-k 1 --sampling-rules golem --text 'the trainer [gMASK]' >released$tp 2>log || { cat log; fail "released on $tp"; }
+  "${sibling[@]}" --checkpoint released --tokenizer run/tokenizer.model --tp $tp --top-k 1 --sampling-rules golem --text 'the trainer [gMASK]' >released$tp 2>log || { cat log; fail "released on $tp"; }
   cmp <(head -n 1 one) <(head -n 1 released$tp) || fail "the released layout answers otherwise than golem's"
 done
 for source_of in run released; do
-  "${generate[@]}" --checkpoint $source_of --tokenizer run/tokenizer.model --tp 2 --top-k 0 --top-p 0 --text 'the trainer [gMASK]' >drawn_$source_of 2>log || { cat log; fail "$source_of, drawn"; }
+  "${sibling[@]}" --checkpoint $source_of --tokenizer run/tokenizer.model --tp 2 --top-k 0 --top-p 0 --text 'the trainer [gMASK]' >drawn_$source_of 2>log || { cat log; fail "$source_of, drawn"; }
 done
 cmp <(head -n 1 drawn_run) <(head -n 1 drawn_released) || fail "what is drawn from the released layout is something else: not all weights are the same"
-refuse "--tokenizer" "${generate[@]}" --checkpoint released --text x
+refuse "--tokenizer" "${sibling[@]}" --checkpoint released --text x
 
 echo "-- files, ids and the keyboard"
 mkdir answers
