@@ -4,7 +4,7 @@
 # torchrun.sh -n RANKS PROGRAM ARGUMENTS...
 ranks=$2
 shift 2
-export WORLD_SIZE=$ranks MASTER_ADDR=localhost MASTER_PORT=$((20000 + $$ % 20000))
+export WORLD_SIZE=$ranks MASTER_ADDR=localhost MASTER_PORT=$((20000 + $$ % 12000))
 started=()
 for ((rank = 0; rank < ranks; rank++)); do
   RANK=$rank LOCAL_RANK=$rank "$@" &

@@ -10,8 +10,8 @@
 namespace golem {
 
 /// From here on the groups of `world` move device memory through NCCL, in order with `compute`, the stream of this rank's own GPU:
-/// `cuda::Device device({.index = local_rank()}); use_nccl(world, device.stream());`. The ranks themselves are threads or processes as
-/// before. Call it before count() and before groups are copied. Throws Error where NCCL's library does not fit its header.
+/// `cuda::Device device({.index = local_rank()}); use_nccl(world, device.stream());`, or, where ranks are threads, `.index = world.rank()`. The
+/// ranks themselves are threads or processes as before: where one dies, it is they who end the run. Call it before count() and before groups are copied. Throws Error where NCCL's library does not fit its header.
 inline void use_nccl(World& world, cudaStream_t compute) {
   nccl::check_version();
   const auto session = std::make_shared<nccl::Session>(compute);

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -16,7 +17,8 @@ namespace golem {
 /// A transfer begins when what the compute stream was given before has run; Pending::wait() makes the stream wait, not the host.
 ///
 /// Collectives of a group share a communicator; messages have one for each pair of ranks and direction, since NCCL runs the calls of a
-/// communicator one after the other. Each is made by the first transfer that needs it.
+/// communicator one after the other. Each is made by the first transfer that needs it, which waits for the others there: so the first messages
+/// of a ring must not all be receives, and those of a pipeline, whose stages receive what was sent before, are not.
 class NcclGroup final : public PassingBackend, public std::enable_shared_from_this<NcclGroup> {
  public:
   NcclGroup(std::shared_ptr<Backend> inner, std::shared_ptr<nccl::Session> session) : PassingBackend(std::move(inner)), session_(std::move(session)) {}
@@ -88,6 +90,8 @@ class NcclGroup final : public PassingBackend, public std::enable_shared_from_th
     Transfer letter{.kind = collective ? Transfer::Kind::broadcast : transfer.kind, .count = sizeof id, .type = DType::u8, .peer = collective ? 0 : transfer.peer};
     if (letter.kind == Transfer::Kind::send) letter.in = &id;
     else letter.out = &id;
+    std::optional<Waiting> waiting;
+    if (Watch* const here = watch()) waiting.emplace(*here, transfer, axis(), -1);
     inner().run(letter);
     communicator = collective ? session_->meet(id, size(), rank(), axis()) : session_->meet(id, 2, sends ? 0 : 1, axis());
     return *communicator;

@@ -5,7 +5,8 @@
 #include <nccl.h>
 #include <time.h>
 
-#include <atomic>
+#include <exception>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -53,76 +54,96 @@ inline ncclDataType_t type_of(DType type) {
   }
 }
 
-/// One communicator of this rank, with a stream of its own. The rank's thread makes calls; state() and abort() belong to any.
+/// A stream of its own.
+class Stream {
+ public:
+  Stream() : stream_(cuda::runtime::create_stream()) {}
+  ~Stream() { static_cast<void>(cudaStreamDestroy(stream_)); }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  cudaStream_t get() const { return stream_; }
+
+ private:
+  cudaStream_t stream_;
+};
+
+/// One communicator of this rank, with a stream of its own. The rank's thread makes transfers; state() and abort() belong to any.
 class Communicator {
  public:
-  /// Begins to meet the other ranks that are given the same id; ready() ends it.
-  Communicator(const ncclUniqueId& id, int ranks, int rank) : ranks_(ranks), stream_(cuda::runtime::create_stream()) {
+  /// Begins to meet the other ranks that are given the same id; settle() waits for them.
+  Communicator(const ncclUniqueId& id, int ranks, int rank) {
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
     check(ncclCommInitRankConfig(&comm_, ranks, id, rank, &config), nullptr, "let rank ", rank, " of ", ranks, " meet the others");
   }
   ~Communicator() {  // failures have no one to go to here
-    if (!aborted_ && state() == ncclSuccess && std::uncaught_exceptions() == exceptions_) {
-      static_cast<void>(cudaStreamSynchronize(stream_));
-      if (ncclCommFinalize(comm_) == ncclInProgress) settle(10);
-      static_cast<void>(ncclCommDestroy(comm_));
-    } else {
-      abort();
-    }
-    static_cast<void>(cudaStreamDestroy(stream_));
+    bool whole = state() == ncclSuccess && std::uncaught_exceptions() == exceptions_;
+    if (whole) static_cast<void>(cudaStreamSynchronize(stream_.get()));
+    whole = whole && (ncclCommFinalize(comm_) == ncclSuccess || settle(10) == ncclSuccess);
+    if (!whole) abort();
+    else static_cast<void>(ncclCommDestroy(comm_));
   }
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
 
-  int ranks() const { return ranks_; }
-  cudaStream_t stream() const { return stream_; }
-  ncclComm_t get() const { return comm_; }
+  cudaStream_t stream() const { return stream_.get(); }
 
   /// How its last calls went: ncclInProgress while they are being worked on.
   ncclResult_t state() const {
-    ncclResult_t status = ncclSuccess;
-    return ncclCommGetAsyncError(comm_, &status) == ncclSuccess ? status : ncclInternalError;
+    const std::lock_guard lock(mutex_);
+    ncclResult_t status = ncclRemoteError;  // where it was aborted
+    return !comm_ || ncclCommGetAsyncError(comm_, &status) == ncclSuccess ? status : ncclInternalError;
+  }
+  /// What NCCL says of the last error.
+  std::string last_error() const {
+    const std::lock_guard lock(mutex_);
+    return comm_ ? ncclGetLastError(comm_) : "";
   }
   /// Waits, up to `seconds` (0: for ever), until the calls that were made are on the stream.
   ncclResult_t settle(double seconds = 0) const {
     const double start = steady_seconds();
     for (timespec pause{0, 1000};; pause.tv_nsec = smaller<long>(2 * pause.tv_nsec, 1'000'000)) {  // 1 us at first: a call takes some 5
-      const ncclResult_t status = aborted_ ? ncclRemoteError : state();
+      const ncclResult_t status = state();
       if (status != ncclInProgress || (seconds > 0 && steady_seconds() - start > seconds)) return status;
       nanosleep(&pause, nullptr);
     }
   }
   /// Ends what it does on the device, so that nobody waits for it any more.
   void abort() {
-    if (!aborted_.exchange(true)) static_cast<void>(ncclCommAbort(comm_));
+    const std::lock_guard lock(mutex_);
+    if (comm_) static_cast<void>(ncclCommAbort(std::exchange(comm_, nullptr)));
   }
 
   /// Puts a transfer on the stream.
   void enqueue(const Transfer& t, int peer) {
+    {
+      const std::lock_guard lock(mutex_);
+      check(comm_ ? call(t, peer) : ncclRemoteError, comm_, call_of(t));
+    }
+    check(settle(), nullptr, call_of(t));
+  }
+
+ private:
+  ncclResult_t call(const Transfer& t, int peer) {
     using Kind = Transfer::Kind;
     const auto count = static_cast<std::size_t>(t.count);
     const ncclDataType_t type = type_of(t.type);
     const ncclRedOp_t how = t.how == Reduce::sum ? ncclSum : ncclMax;
-    ncclResult_t status = ncclInvalidUsage;
     switch (t.kind) {
-      case Kind::all_reduce: status = ncclAllReduce(t.out, t.out, count, type, how, comm_, stream_); break;
-      case Kind::reduce_scatter: status = ncclReduceScatter(t.in, t.out, count, type, how, comm_, stream_); break;
-      case Kind::all_gather: status = ncclAllGather(t.in, t.out, count, type, comm_, stream_); break;
-      case Kind::broadcast: status = ncclBroadcast(t.out, t.out, count, type, peer, comm_, stream_); break;
-      case Kind::send: status = ncclSend(t.in, count, type, peer, comm_, stream_); break;
-      case Kind::receive: status = ncclRecv(t.out, count, type, peer, comm_, stream_); break;
+      case Kind::all_reduce: return ncclAllReduce(t.out, t.out, count, type, how, comm_, stream());
+      case Kind::reduce_scatter: return ncclReduceScatter(t.in, t.out, count, type, how, comm_, stream());
+      case Kind::all_gather: return ncclAllGather(t.in, t.out, count, type, comm_, stream());
+      case Kind::broadcast: return ncclBroadcast(t.out, t.out, count, type, peer, comm_, stream());
+      case Kind::send: return ncclSend(t.in, count, type, peer, comm_, stream());
+      case Kind::receive: return ncclRecv(t.out, count, type, peer, comm_, stream());
       case Kind::barrier: break;  // the host's
     }
-    check(status, comm_, call_of(t));
-    check(settle(), comm_, call_of(t));
+    return ncclInvalidUsage;
   }
 
- private:
-  int ranks_;
-  cudaStream_t stream_;
+  Stream stream_;
+  mutable std::mutex mutex_;  // a communicator that is aborted is gone
   ncclComm_t comm_ = nullptr;
-  std::atomic<bool> aborted_{false};
   const int exceptions_ = std::uncaught_exceptions();
 };
 

@@ -2,7 +2,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -37,11 +36,12 @@ class Session {
   /// A communicator over the ranks that are given the same id; returns when all have come.
   std::shared_ptr<Communicator> meet(const ncclUniqueId& id, int ranks, int rank, std::string_view axis) {
     require_alive();
-    const auto made = std::make_shared<Communicator>(id, ranks, rank);
-    check(made->settle(), made->get(), "let rank ", rank, " of ", ranks, " on the ", axis, " axis meet the others");
-    const std::lock_guard lock(mutex_);
-    std::erase_if(communicators_, [](const std::weak_ptr<Communicator>& old) { return old.expired(); });
-    communicators_.push_back(made);
+    const std::shared_ptr<Communicator> made(new Communicator(id, ranks, rank), [this](Communicator* one) { forget(one); });
+    {
+      const std::lock_guard lock(mutex_);
+      communicators_.push_back(made.get());
+    }
+    check(made->settle(), nullptr, "let rank ", rank, " of ", ranks, " on the ", axis, " axis meet the others");
     return made;
   }
 
@@ -53,21 +53,28 @@ class Session {
   }
 
  private:
+  /// Ends a communicator in the thread that drops it, unseen by the watcher.
+  void forget(Communicator* communicator) {
+    {
+      const std::lock_guard lock(mutex_);
+      std::erase(communicators_, communicator);
+    }
+    delete communicator;
+  }
+
   void watch() {
     std::unique_lock lock(mutex_);
     while (!changed_.wait_for(lock, std::chrono::milliseconds(100), [&] { return ending_; })) {
-      for (const auto& one : communicators_) {
-        const auto held = one.lock();
-        const ncclResult_t status = held ? held->state() : ncclSuccess;
+      for (const Communicator* one : communicators_) {
+        const ncclResult_t status = one->state();
         if (status == ncclSuccess || status == ncclInProgress) continue;
-        const std::string_view last = ncclGetLastError(held->get());
+        const std::string last = one->last_error();
         why_ = sentence("NCCL lost a peer: ", std::string_view(ncclGetErrorString(status)), last.empty() ? "" : ", ", last, "; see what the other ranks say, or set NCCL_DEBUG=INFO");
         break;
       }
       if (why_.empty()) continue;
-      for (const auto& one : communicators_)
-        if (const auto held = one.lock()) held->abort();
       failed_.store(true, std::memory_order_release);
+      for (Communicator* one : communicators_) one->abort();
       return;
     }
   }
@@ -75,7 +82,7 @@ class Session {
   cudaStream_t compute_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::vector<std::weak_ptr<Communicator>> communicators_;
+  std::vector<Communicator*> communicators_;  // that are alive
   std::string why_;
   std::atomic<bool> failed_{false};
   bool ending_ = false;

@@ -15,7 +15,7 @@
 namespace golem {
 
 /// All ranks as a group that meets at rank 0's machine, MASTER_ADDR, on port GOLEM_PORT, or the one behind MASTER_PORT (which torchrun keeps for
-/// itself). Right for ranks that compute on GPUs and move their memory by NCCL (comm/nccl.hpp): everything passes through rank 0.
+/// itself). Whoever reaches that port can end the run: the network must be one that is trusted. Right for ranks that compute on GPUs and move their memory by NCCL (comm/nccl.hpp): everything passes through rank 0.
 inline std::shared_ptr<Backend> start_tcp(const LaunchOptions& options) {
   const Environment here = read_environment();
   const auto port_in = [](const char* name) {

@@ -32,19 +32,11 @@ class TcpGroup final : public Backend, public std::enable_shared_from_this<TcpGr
 
   std::unique_ptr<PendingTransfer> start(const Transfer& transfer) override {
     check_peer(transfer, rank(), size(), axis_);
-    const std::int64_t bytes = transfer.count * size_of(transfer.type);
     using Kind = Transfer::Kind;
-    const void* data = transfer.in;
-    std::int64_t sent = bytes;
-    switch (transfer.kind) {
-      case Kind::all_reduce: data = transfer.out; break;
-      case Kind::broadcast: data = transfer.out, sent = rank_ == transfer.peer ? bytes : 0; break;
-      case Kind::reduce_scatter: sent = bytes * size(); break;
-      case Kind::receive: case Kind::barrier: sent = 0; break;
-      case Kind::all_gather: case Kind::send: break;
-    }
+    const void* const data = transfer.kind == Kind::all_reduce || transfer.kind == Kind::broadcast ? transfer.out : transfer.in;
+    const std::int64_t sent = tcp::bytes_sent(transfer, rank_, size());
     const std::int64_t call = session_->request(tcp::frame_of(transfer, number_, 0, sent), data);
-    if (transfer.kind == Kind::send) return nullptr;
+    if (transfer.kind == Kind::send) return nullptr;  // copied
     return std::make_unique<Started>(shared_from_this(), transfer, call);
   }
 

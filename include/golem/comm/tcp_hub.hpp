@@ -43,7 +43,7 @@ class Hub {
     std::size_t written = 0;  // of the first
     Doing doing;
     double heard = 0;
-    bool finished = false;
+    bool come = false, finished = false;
   };
   struct Request {
     Frame frame;
@@ -64,7 +64,6 @@ class Hub {
 
   void work() {
     try {
-      gather();
       while (std::any_of(ranks_.begin(), ranks_.end(), [](const Rank& rank) { return !rank.finished || !rank.out.empty(); })) {
         turn();
         if (failure_ && steady_seconds() - failure_->since > 0.4) end(failure_of(failure_->rank, failure_->why, all_doing()));
@@ -74,50 +73,65 @@ class Hub {
     }
   }
 
-  /// Lets all ranks in.
-  void gather() {
-    const double start = steady_seconds();
-    for (std::size_t come = 0; come < ranks_.size();) {
-      pollfd waiting{listener_.file(), POLLIN, 0};
-      if (::poll(&waiting, 1, 250) > 0) {
-        Socket socket(::accept(listener_.file(), nullptr, nullptr));
-        if (!socket) continue;
-        const timeval patience{5, 0};  // for whoever is no rank of ours
-        ::setsockopt(socket.file(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-        Frame hello;
-        if (!receive_all(socket.file(), &hello, sizeof hello) || hello.magic != Frame::mark || hello.word != Word::hello) continue;
-        const bool known = hello.count == static_cast<std::int64_t>(ranks_.size()) && hello.peer >= 0 && hello.peer < static_cast<int>(ranks_.size());
-        if (!known || ranks_[static_cast<std::size_t>(hello.peer)].socket)
-          end(sentence("rank ", hello.peer, " of ", hello.count, " came to the rank 0 of ", ranks_.size(), known ? ", where there is one already" : "", ": start all ranks of a run together, and each run with a MASTER_PORT of its own"));
-        send_promptly(socket.file());
-        ::fcntl(socket.file(), F_SETFL, O_NONBLOCK);
-        Rank& rank = ranks_[static_cast<std::size_t>(hello.peer)];
-        rank.socket = std::move(socket), rank.heard = steady_seconds(), rank.doing.since = rank.heard;
-        ++come;
-      } else if (deadline_ > 0 && steady_seconds() - start > deadline_) {
-        std::vector<int> missing;
-        for (std::size_t i = 0; i < ranks_.size(); ++i)
-          if (!ranks_[i].socket) missing.push_back(static_cast<int>(i));
-        end(sentence(list_of_ranks(missing), " of ", ranks_.size(), " did not come to rank 0 within ", deadline_, " s: see what they say"));
-      }
+  /// Lets in whoever waits at the door.
+  void let_in() {
+    Socket socket(::accept4(listener_.file(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (!socket) {
+      const int cause = errno;
+      if (cause != EINTR && cause != ECONNABORTED && cause != EAGAIN)
+        end(sentence("rank 0 cannot let another rank in: ", std::string_view(std::strerror(cause)), "; raise its limit of open files (ulimit -n) above ", ranks_.size() + 64));
+      return;
     }
+    const timeval patience{2, 0};  // for whoever is no rank of ours
+    ::setsockopt(socket.file(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    Frame hello;
+    if (!receive_all(socket.file(), &hello, sizeof hello) || hello.magic != Frame::mark || hello.word != Word::hello || hello.bytes != 0) return;
+    const bool known = hello.count == static_cast<std::int64_t>(ranks_.size()) && hello.peer >= 0 && hello.peer < static_cast<int>(ranks_.size());
+    if (!known || ranks_[static_cast<std::size_t>(hello.peer)].come)
+      end(sentence("rank ", hello.peer, " of ", hello.count, " came to the rank 0 of ", ranks_.size(), known ? ", where there is one already" : "", ": start all ranks of a run together, and each run with a MASTER_PORT of its own"));
+    send_promptly(socket.file());
+    ::fcntl(socket.file(), F_SETFL, O_NONBLOCK);
+    Rank& rank = ranks_[static_cast<std::size_t>(hello.peer)];
+    rank.socket = std::move(socket), rank.come = true, rank.heard = steady_seconds(), rank.doing.since = rank.heard;
+    name_speaker();
   }
 
   void turn() {
     std::vector<pollfd> files;
     for (const Rank& rank : ranks_) files.push_back({rank.socket.file(), static_cast<short>(POLLIN | (rank.out.empty() ? 0 : POLLOUT)), 0});
+    std::vector<int> missing;
+    for (std::size_t i = 0; i < ranks_.size(); ++i)
+      if (!ranks_[i].come) missing.push_back(static_cast<int>(i));
+    files.push_back({missing.empty() ? -1 : listener_.file(), POLLIN, 0});
     ::poll(files.data(), files.size(), 100);
-    for (std::size_t i = 0; i < files.size(); ++i) {
+    if (files.back().revents & POLLIN) let_in();
+    for (std::size_t i = 0; i < ranks_.size(); ++i) {
       if (files[i].revents & POLLOUT) write(ranks_[i]);
       if (files[i].revents & (POLLIN | POLLHUP | POLLERR)) read(static_cast<int>(i));
     }
     if (deadline_ <= 0 || failure_) return;
     const double now = steady_seconds();
+    if (!missing.empty()) {
+      if (now - start_ > deadline_) end(sentence(list_of_ranks(missing), " of ", ranks_.size(), " did not come to rank 0 within ", deadline_, " s: see what they say"));
+      return;
+    }
     std::vector<Doing> doing = all_doing();
     for (std::size_t i = 0; i < doing.size(); ++i)  // a rank that runs is heard of four times a second
       if (!ranks_[i].finished && now - ranks_[i].heard > smaller(2.0, deadline_ / 2)) doing[i].state = Doing::State::stopped;
     const Stall stall = stalled_rank(doing, deadline_, now);
     if (stall.rank >= 0) end(failure_of(stall.rank, stall.why, doing));
+  }
+
+  /// The first rank but 0 that is still at work is the one to tell if rank 0 is lost.
+  void name_speaker() {
+    std::size_t next = 1;
+    while (next < ranks_.size() && ranks_[next].finished) ++next;
+    if (next >= ranks_.size() || next == speaker_ || !ranks_[next].come) return;
+    speaker_ = next;
+    const Frame head{.word = Word::speaker};
+    const char* const bytes = reinterpret_cast<const char*>(&head);
+    ranks_[next].out.emplace_back(bytes, bytes + sizeof head);
+    write(ranks_[next]);
   }
 
   std::vector<Doing> all_doing() const {
@@ -155,6 +169,7 @@ class Hub {
     Frame frame;
     for (; rank.in.size() - at >= sizeof frame; at += sizeof frame + static_cast<std::size_t>(frame.bytes)) {
       std::memcpy(&frame, rank.in.data() + at, sizeof frame);
+      if (frame.magic != Frame::mark || frame.bytes < 0 || frame.count < 0 || frame.count > (std::int64_t{1} << 48)) return broken(number);
       if (rank.in.size() - at - sizeof frame < static_cast<std::size_t>(frame.bytes)) break;
       const auto data = rank.in.begin() + static_cast<std::ptrdiff_t>(at + sizeof frame);
       take(number, {frame, {data, data + static_cast<std::ptrdiff_t>(frame.bytes)}});
@@ -162,24 +177,44 @@ class Hub {
     rank.in.erase(rank.in.begin(), rank.in.begin() + static_cast<std::ptrdiff_t>(at));
   }
 
+  /// What comes from a rank is not what golem sends.
+  void broken(int number) {
+    ranks_[static_cast<std::size_t>(number)].socket.close();
+    has_failed(number, "it sent what golem does not send: is it of another version?");
+  }
+
   void take(int number, Request request) {
     Rank& rank = ranks_[static_cast<std::size_t>(number)];
     rank.heard = steady_seconds();
-    const std::string text(request.data.begin(), request.data.end());
-    switch (request.frame.word) {
+    const Frame& frame = request.frame;
+    switch (frame.word) {
       case Word::doing:
-        if (text.size() == sizeof rank.doing) std::memcpy(static_cast<void*>(&rank.doing), text.data(), sizeof rank.doing);
+        if (request.data.size() != sizeof rank.doing) return broken(number);
+        std::memcpy(static_cast<void*>(&rank.doing), request.data.data(), sizeof rank.doing);
+        rank.doing.since = rank.heard - rank.doing.since;
         return;
-      case Word::failed: return has_failed(number, text);
-      case Word::parted: end(text);
-      case Word::finished: rank.finished = true, rank.doing.state = Doing::State::finished, rank.doing.since = rank.heard; return;
-      default: break;
+      case Word::failed: return has_failed(number, std::string(request.data.begin(), request.data.end()));
+      case Word::parted: end(std::string(request.data.begin(), request.data.end()));
+      case Word::finished:
+        rank.finished = true, rank.doing.state = Doing::State::finished, rank.doing.since = rank.heard;
+        return name_speaker();
+      case Word::transfer: case Word::split: break;
+      default: return broken(number);
     }
-    const auto g = static_cast<std::size_t>(request.frame.group);
-    const auto member = static_cast<std::size_t>(std::find(groups_[g].members.begin(), groups_[g].members.end(), number) - groups_[g].members.begin());
-    if (is_message(transfer_of(request.frame)) && request.frame.word == Word::transfer) return pass_on(g, static_cast<int>(member), std::move(request));
+    const auto g = static_cast<std::size_t>(frame.group);
+    if (g >= groups_.size()) return broken(number);
+    const std::vector<int>& members = groups_[g].members;
+    const auto member = static_cast<std::size_t>(std::find(members.begin(), members.end(), number) - members.begin());
+    const bool peer_is_one = frame.word == Word::split || (frame.peer >= 0 && frame.peer < static_cast<int>(members.size()));
+    if (member == members.size() || !peer_is_one || (frame.word == Word::transfer && !is_whole(request, static_cast<int>(member), static_cast<int>(members.size())))) return broken(number);
+    if (frame.word == Word::transfer && is_message(transfer_of(frame))) return pass_on(g, static_cast<int>(member), std::move(request));
     groups_[g].calls[member].push_back(std::move(request));
     if (std::all_of(groups_[g].calls.begin(), groups_[g].calls.end(), [](const auto& calls) { return !calls.empty(); })) complete(g);
+  }
+
+  /// Whether a call came with the data that its kind takes along.
+  static bool is_whole(const Request& request, int member, int members) {
+    return static_cast<std::int64_t>(request.data.size()) == bytes_sent(transfer_of(request.frame), member, members);
   }
 
   void answer(int number, std::int64_t call, const void* data, std::size_t bytes) {
@@ -215,10 +250,11 @@ class Hub {
     std::vector<Transfer> transfers;
     for (const Request& call : calls) transfers.push_back(transfer_of(call.frame));
     const bool splits = calls[0].frame.word == Word::split;
-    const int differs = splits ? -1 : first_that_differs(transfers);
-    if (differs >= 0 || std::any_of(calls.begin(), calls.end(), [&](const Request& call) { return call.frame.word != calls[0].frame.word; })) {
-      const auto other = static_cast<std::size_t>(larger(differs, 1));
-      end(different_calls(groups_[g].axis, ranks_[static_cast<std::size_t>(members[0])].doing, {transfers[0], members[0]}, {transfers[other], members[other]}));
+    for (std::size_t i = 1; i < calls.size(); ++i) {
+      const Doing& doing = ranks_[static_cast<std::size_t>(members[0])].doing;
+      if (calls[i].frame.word != calls[0].frame.word)
+        end(sentence("the ranks of the ", groups_[g].axis, " axis made different calls", place_of(doing), ": of ranks ", members[0], " and ", members[i], " one split the group, and the other did not"));
+      if (!splits && !same_call(transfers[0], transfers[i])) end(different_calls(groups_[g].axis, doing, {transfers[0], members[0]}, {transfers[i], members[i]}));
     }
     if (splits) return split(members, calls);
     const Transfer& t = transfers[0];
@@ -292,6 +328,8 @@ class Hub {
   double deadline_;
   std::vector<Rank> ranks_;
   std::vector<Members> groups_;  // by number
+  std::size_t speaker_ = 0;
+  const double start_ = steady_seconds();
   std::optional<Failure> failure_;  // the first
   std::thread thread_;
 };

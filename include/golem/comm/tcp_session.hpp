@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -33,8 +34,9 @@ class Session {
     send(Frame{.word = Word::hello, .peer = address.rank, .count = address.ranks}, nullptr);
     listener_ = std::thread([this] { listen(); });
   }
-  /// The run went well for this rank. Rank 0 waits for all.
+  /// The run went well for this rank, unless it is left by an exception. Rank 0 waits for all.
   ~Session() {
+    if (std::uncaught_exceptions() > exceptions_) end(Word::failed, "it was left by an exception that nobody told the others of");
     watch_.finish();
     {
       const std::lock_guard lock(mutex_);
@@ -75,7 +77,8 @@ class Session {
  private:
   /// What the rank does now.
   void tell() {
-    const Doing doing = watch_.now();
+    Doing doing = watch_.now();
+    doing.since = steady_seconds() - doing.since;  // an age: the clocks of machines differ
     send(Frame{.word = Word::doing, .bytes = sizeof doing}, &doing);
   }
 
@@ -100,7 +103,16 @@ class Session {
       if (ready <= 0) continue;
       Frame frame;
       if (!receive_all(socket_.file(), &frame, sizeof frame)) return lost();
+      if (frame.magic != Frame::mark || frame.bytes < 0) {
+        std::fprintf(stderr, "rank %d of %d: what listens at %s, port %d, is no rank 0 of golem: choose another port in GOLEM_PORT, the same for all ranks\n", address_.rank, address_.ranks,
+                     address_.host.c_str(), address_.port);
+        std::_Exit(1);
+      }
       if (frame.word == Word::ended) std::_Exit(1);  // rank 0 has said why
+      if (frame.word == Word::speaker) {
+        speaks_ = true;
+        continue;
+      }
       std::vector<char> data(static_cast<std::size_t>(frame.bytes));
       if (!receive_all(socket_.file(), data.data(), data.size())) return lost();
       const std::lock_guard lock(mutex_);
@@ -115,8 +127,8 @@ class Session {
       const std::lock_guard lock(mutex_);
       if (finished_) return;
     }
-    if (address_.rank == 1)
-      std::fprintf(stderr, "rank 0 of %d, through which the others talk, was killed, crashed or left without a word (rank 1 %s)\n", address_.ranks, activity_of(watch_.now()).c_str());
+    if (speaks_)
+      std::fprintf(stderr, "rank 0 of %d, through which the others talk, was killed, crashed or left without a word (rank %d %s)\n", address_.ranks, address_.rank, activity_of(watch_.now()).c_str());
     std::fflush(stderr);
     std::_Exit(1);
   }
@@ -129,7 +141,8 @@ class Session {
   std::condition_variable came_;
   std::map<std::int64_t, std::vector<char>> results_;
   std::int64_t calls_ = 0;
-  bool finished_ = false;
+  const int exceptions_ = std::uncaught_exceptions();
+  bool finished_ = false, speaks_ = false;
   std::thread listener_;
 };
 

@@ -21,8 +21,9 @@
 
 namespace golem::tcp {
 
-/// What a frame says. To the hub: hello, transfer, split, doing, failed, parted, finished; from it: result, ended.
-enum class Word : std::uint8_t { hello, transfer, split, doing, failed, parted, finished, result, ended };
+/// What a frame says. To the hub: hello, transfer, split, doing, failed, parted, finished; from it: result, ended; and speaker, to
+/// the rank that is to tell if the hub is lost.
+enum class Word : std::uint8_t { hello, transfer, split, doing, failed, parted, finished, result, ended, speaker };
 
 /// The head of a frame, as it lies in memory: all ranks are machines of one kind.
 struct Frame {
@@ -40,6 +41,14 @@ struct Frame {
 inline Frame frame_of(const Transfer& t, std::int32_t group, std::int64_t call, std::int64_t bytes) {
   return {.word = Word::transfer, .kind = t.kind, .type = t.type, .how = t.how, .group = group, .peer = t.peer, .count = t.count, .call = call, .bytes = bytes};
 }
+/// Bytes that member `member` of `members` sends along with a call.
+inline std::int64_t bytes_sent(const Transfer& t, int member, int members) {
+  using Kind = Transfer::Kind;
+  const std::int64_t bytes = t.count * size_of(t.type);
+  if (t.kind == Kind::receive || t.kind == Kind::barrier || (t.kind == Kind::broadcast && t.peer != member)) return 0;
+  return t.kind == Kind::reduce_scatter ? bytes * members : bytes;
+}
+
 inline Transfer transfer_of(const Frame& f) { return {.kind = f.kind, .count = f.count, .type = f.type, .how = f.how, .peer = f.peer}; }
 
 /// A file descriptor of its own.
@@ -116,6 +125,14 @@ inline Socket listen_on(int port) {
   return listener;
 }
 
+/// Whether a socket has met itself, as one may where nobody listens on a port that the system gives away.
+inline bool is_own_end(int file) {
+  sockaddr_storage here{}, there{};
+  socklen_t here_size = sizeof here, there_size = sizeof there;
+  return ::getsockname(file, reinterpret_cast<sockaddr*>(&here), &here_size) == 0 && ::getpeername(file, reinterpret_cast<sockaddr*>(&there), &there_size) == 0 && here_size == there_size &&
+         std::memcmp(&here, &there, here_size) == 0;
+}
+
 /// A connection to `port` of `host`, tried until `seconds` have passed: rank 0 may be late. Throws Error where none came about.
 inline Socket connect_to(const std::string& host, int port, double seconds) {
   const double start = steady_seconds();
@@ -127,7 +144,7 @@ inline Socket connect_to(const std::string& host, int port, double seconds) {
       Socket socket(::socket(one->ai_family, one->ai_socktype | SOCK_CLOEXEC, one->ai_protocol));
       const bool connected = socket && ::connect(socket.file(), one->ai_addr, one->ai_addrlen) == 0;
       if (!connected) cause = errno;
-      if (!connected) continue;
+      if (!connected || is_own_end(socket.file())) continue;
       ::freeaddrinfo(found);
       send_promptly(socket.file());
       return socket;
