@@ -35,14 +35,14 @@ inline void add_options(CLI::App& app, GenerateOptions& o) {
   app.add_option("--checkpoint", o.checkpoint, "folder of the weights: a released checkpoint, or one of golem's, or a run with one")->required();
   app.add_option("--tokenizer", o.tokenizer, "the SentencePiece model: icetk's ice_text.model, or one of golem's; by default tokenizer.model in the folder of the weights");
   app.add_option("--precision", o.precision, "fp16, int8 or int4; weights that are stored in fp16 are quantised as they are read")->capture_default_str();
-  app.add_option("--tp", o.tp, "ranks that share each layer: 1, 2, 4 or 8; threads, or the processes that a launcher started; 0: those, or 1")->capture_default_str();
+  app.add_option("--tp", o.tp, "ranks that share each layer: 1, 2, 4 or 8; threads, or the processes that a launcher started; 0: those, or 1")->capture_default_str()->check(CLI::NonNegativeNumber);
   app.add_option("--threads", o.threads, "of each rank; 0: its share of the machine, or OMP_NUM_THREADS")->capture_default_str();
   app.add_option("--deadline", o.deadline, "seconds that a rank may do one thing before the run counts as stalled; 0: for ever")->capture_default_str();
   app.add_option("--sampling-rules", o.rules, "original: logits and top-p in fp16, as GLM-130B's; golem: in full precision, and top-k 1 takes the first of equals")->capture_default_str();
   app.add_option("--text", o.text, "one text, instead of --input-source");
   auto* original = app.add_option_group("the original's", "options of GLM-130B's generate.py, as its script sets them");
   original->add_option("--input-source", o.input, "a file of texts, a line each; or interactive")->capture_default_str();
-  original->add_option("--output-path", o.output, "a folder that gets a file of answers for each text");
+  original->add_option("--output-path", o.output, "a folder that gets a file of answers for each text; made where there is none");
   original->add_option("--out-seq-length", o.out_length, "tokens of a text with its answer")->capture_default_str()->check(CLI::Range(4, 2048));
   original->add_option("--min-gen-length", o.min_length, "tokens of an answer, at least")->capture_default_str()->check(CLI::NonNegativeNumber);
   original->add_option("--sampling-strategy", o.strategy, "BaseStrategy: sampling; BeamSearchStrategy: search with beams")->capture_default_str();
@@ -67,7 +67,7 @@ inline void add_options(CLI::App& app, GenerateOptions& o) {
 /// All that the ranks must have in common, but for paths.
 inline std::string describe(const GenerateOptions& o) {
   const golem::Sampling& s = o.sampling;
-  return golem::sentence(o.model, " in ", o.precision, " or ", o.bits, " bits, tp ", o.tp, ", at most ", o.out_length, " tokens, ", o.strategy, ", top k ", s.top_k, ", top p ", s.top_p, ", temperature ", s.temperature,
+  return golem::sentence(o.model, " in ", o.precision, " or ", o.bits, " bits, tp ", o.tp, ", at most ", o.out_length, " tokens, ", o.strategy, ", top k ", s.top_k, ", top p ", s.top_p, ", temperature ", s.temperature, ", rules ", o.rules,
                          ", at least ", o.min_length, ", seed ", o.seed, ", ", o.search.beams, " beams, length penalty ", o.search.length_penalty, ", runs of ", o.search.no_repeat_ngram,
                          o.deterministic ? ", the best" : ", drawn", o.interactive() ? ", interactive" : "", o.stored ? ", stored quantised" : "", o.sequential ? ", one after the other" : "");
 }

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -115,6 +116,8 @@ Figures answer_texts(EngineType& engine, int vocab, examples::TextSource source,
     try {
       if (options.searches()) filled = golem::fill_blanks(engine, *asked.tokens, search, tokenizer.special());
       else filled.push_back(golem::fill_blanks(engine, *asked.tokens, sampling, tokenizer.special(), show));
+    } catch (const golem::RunEnded&) {  // another rank is the reason
+      throw;
     } catch (const golem::Error& error) {  // all ranks find it: the text is too long, or not of this tokenizer
       if (!options.interactive()) world.all().end_run(error.what());
       if (leads) std::fprintf(stderr, "%s\n", error.what());
@@ -157,20 +160,29 @@ golem::AnyTokenizer load_tokenizer(const GenerateOptions& options) {
   return golem::AnyTokenizer::load(beside);
 }
 
+// Before anything is computed for it.
+void make_folder(const std::string& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  golem::require(std::filesystem::is_directory(folder), "the folder '", folder, "' for answers cannot be made", error ? ": " + error.message() : std::string(), "; name another with --output-path");
+}
+
 template <class M, class P, int Tp>
 void generate(const GenerateOptions& options, golem::World& world) {
   const Clock::time_point begin = Clock::now();
+  const bool leads = world.rank() == 0;
+  if (leads && !options.output.empty()) make_folder(options.output);
+  examples::TextSource source = !leads || !options.text.empty() ? examples::TextSource::from_text(options.text)
+                                : options.interactive()          ? examples::TextSource::from_keyboard()
+                                                                 : examples::TextSource::from_file(options.input, options.with_id);
   const golem::AnyTokenizer tokenizer = load_tokenizer(options);
+  world.agree("the tokenizer", tokenizer.digest());
   golem::require(tokenizer.size() <= M::config.vocab, "the tokenizer has ", tokenizer.size(), " pieces, and the model a vocabulary of ", M::config.vocab, ": give the model's own tokenizer");
   golem::cpu::Device device({.threads = examples::threads_of(options.threads, Tp)});
   golem::Engine<M, P, golem::Layout{.tp = Tp}> engine(device, world, {.sequences = options.sequences(), .capacity = capacity_of<M>(options)});
   read_weights<M>(engine, options, world);
   const double loading = seconds_since(begin);
   world.all().barrier();
-  const bool leads = world.rank() == 0;
-  examples::TextSource source = !leads || !options.text.empty() ? examples::TextSource::from_text(options.text)
-                                : options.interactive()          ? examples::TextSource::from_keyboard()
-                                                                 : examples::TextSource::from_file(options.input, options.with_id);
   const Figures figures = answer_texts(engine, M::config.vocab, std::move(source), options, tokenizer, world);
   if (!leads) return;
   const nlohmann::ordered_json line{{"job", "glm130b_generate"}, {"model", options.model}, {"precision", options.precision}, {"tp", Tp}, {"threads", device.threads()}, {"texts", figures.texts},

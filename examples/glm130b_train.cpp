@@ -30,8 +30,8 @@ struct Options {
 void add_options(CLI::App& app, Options& o) {
   o.run.model = "glm_130b";
   app.add_option("--model", o.run.model, "glm_130b, or tiny: the same program on a small sibling, eight ranks of this machine")->capture_default_str();
-  app.add_option("--dp", o.run.layout.dp, "data-parallel ranks; 0: as launched");
-  app.add_option("--pp", o.run.layout.pp, "pipeline stages; 0: as launched");
+  app.add_option("--dp", o.run.layout.dp, "data-parallel ranks; 0: as launched")->check(CLI::NonNegativeNumber);
+  app.add_option("--pp", o.run.layout.pp, "pipeline stages; 0: as launched")->check(CLI::NonNegativeNumber);
   app.add_option("--steps", o.run.steps, "optimizer steps in all; 0: until all rows are read");
   examples::add_file_options(app, o.run);
   o.run.order = "original", o.run.instruction_part = examples::glm_130b_launch.instruction_part;

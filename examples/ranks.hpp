@@ -23,9 +23,17 @@ struct CommandLine {
   std::string refused = {};  // why this rank cannot take it; to be thrown where the other ranks learn of it
 };
 
-// Reads the options. A rank that a launcher started says nothing by itself: the others may have been given other words.
+// Reads the options. A rank that a launcher started says nothing by itself: the others may have been given other words. But where what
+// the launcher said makes no sense, there are no others to be found.
 inline CommandLine read_command_line(CLI::App& app, int argc, char** argv, golem::Layout& layout) {
-  const golem::Environment here = golem::read_environment();
+  golem::Environment here;
+  try {
+    here = golem::read_environment();
+  } catch (const golem::Error& error) {
+    const std::string program = argc > 0 ? argv[0] : "";
+    std::fprintf(stderr, "%s: %s\n", program.substr(program.rfind('/') + 1).c_str(), error.what());
+    return {.ends = true, .status = 1};
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -29,7 +29,8 @@ class TextSource {
  public:
   static TextSource from_text(std::string text) { return TextSource({{.id = "", .text = std::move(text)}}); }
   static TextSource from_keyboard() { return TextSource({}, true); }
-  /// Lines of a file; with ids, each is "id<tab>text". Throws Error for a line without a tab, naming it.
+  /// Lines of a file; with ids, each is "id<tab>text". Throws Error for a line without a tab, or with an id that names no file
+  /// of a folder, naming it.
   static TextSource from_file(const std::string& path, bool with_id) {
     std::vector<NamedText> texts;
     const golem::Document document = golem::read_document(path);
@@ -41,7 +42,10 @@ class TextSource {
       if (text.empty()) continue;
       const std::size_t tab = text.find('\t');
       golem::require(!with_id || tab != text.npos, "line ", number, " of '", path, "' has no tab behind an id: --with-id wants one in each line");
-      if (with_id) texts.push_back({text.substr(0, tab), text.substr(tab + 1)});
+      const std::string id = with_id ? text.substr(0, tab) : "";
+      golem::require(!with_id || (!id.empty() && id.find('/') == id.npos && id.find("..") == id.npos), "line ", number, " of '", path, "' has the id '", id,
+                     "', and ids name the files of answers: they must not be empty, nor have a / or ..");
+      if (with_id) texts.push_back({id, text.substr(tab + 1)});
       else texts.push_back({"", text});
     }
     return TextSource(std::move(texts));

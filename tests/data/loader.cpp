@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "golem/data/loader.hpp"
 
+#include <cmath>
 #include <map>
 #include <set>
 
@@ -250,4 +251,29 @@ TEST_CASE("a run with instructions resumes exactly; new ones begin where a run g
   const test::Folder foreign_folder;
   const InstructionSet foreign(build_instructions(foreign_folder, 3, "another"));
   CHECK_THROWS_WITH(Loader(corpus, r, special, {.instructions = &foreign}), Catch::Matchers::Contains("another tokenizer"));
+}
+
+TEST_CASE("a saved mix of instructions that there cannot be is refused, and leaves the loader as it was") {
+  const test::Folder folder;
+  const BlankRecipe r = recipe(64);
+  const Corpus corpus(build(folder, r.row, r.row * 30));
+  const InstructionSet set(build_instructions(folder, 11));
+  const LoaderOptions options{.instructions = &set, .mix = {.part = 0.3, .from = 10, .ramp = 40}};
+  Loader saved(corpus, r, special, options), loaded(corpus, r, special, options), fresh(corpus, r, special, options);
+  saved.next(5);
+  Memory state;
+  saved.visit_state(state);
+  state.reading = true;
+  for (const double part : {std::nan(""), 5.0, 0.0, -0.5}) {
+    Memory wrong = state;
+    wrong.reals["loader.instructions_part"] = part;
+    CHECK_THROWS_WITH(loaded.visit_state(wrong), Catch::Matchers::Contains("the part must be above 0"));
+  }
+  for (const char* name : {"loader.instructions_from", "loader.instructions_ramp"}) {
+    Memory wrong = state;
+    wrong.values[name] = -1;
+    CHECK_THROWS_WITH(loaded.visit_state(wrong), Catch::Matchers::Contains("not below 0"));
+  }
+  CHECK(loaded.position() == 0);
+  CHECK(loaded.next(3).tokens == fresh.next(3).tokens);
 }

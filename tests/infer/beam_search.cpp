@@ -3,6 +3,7 @@
 #include "golem/infer/beam_search.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <numeric>
 #include <set>
@@ -232,4 +233,28 @@ TEST_CASE("what cannot be searched is told") {
   BeamSearch beams({}, Tokens{1}, ends);
   const std::vector<double> logits(14);
   CHECK_THROWS_WITH(beams.advance(View<const double, 2>(logits.data(), 2, 7)), Catch::Matchers::Contains("1 beams was given logits of 2"));
+}
+
+TEST_CASE("logits that are no numbers are refused, and the beam that has them is told") {
+  for (const auto choice : {BeamSearchOptions::Choice::best, BeamSearchOptions::Choice::sampled})
+    for (const double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()})
+      for (std::size_t at = 0; at < 7; ++at) {
+        BeamSearch beams({.beams = 2, .choice = choice}, Tokens{1}, ends);
+        std::vector<double> rows = next_logits({1});
+        beams.advance(View<const double, 2>(rows.data(), 1, 7));
+        REQUIRE(beams.live().size() == 2);
+        rows.insert(rows.end(), rows.begin(), rows.begin() + 7);
+        rows[7 + at] = bad;
+        CHECK_THROWS_WITH(beams.advance(View<const double, 2>(rows.data(), 2, 7)), Catch::Matchers::Contains("the logits of beam 1 hold NaN or infinity"));
+      }
+}
+
+TEST_CASE("tokens that a search never takes, and its end tokens, must be of the vocabulary") {
+  const std::vector<double> row = next_logits({1});
+  for (const std::int32_t token : {-1, 7, 150000}) {
+    const std::int32_t outside[]{token};
+    BeamSearch invalid({.beams = 2, .invalid = outside}, Tokens{1}, ends), ended({.beams = 2, .min_tokens = 1}, Tokens{1}, outside);
+    CHECK_THROWS_WITH(invalid.advance(View<const double, 2>(row.data(), 1, 7)), Catch::Matchers::Contains("another tokenizer's"));
+    CHECK_THROWS_WITH(ended.advance(View<const double, 2>(row.data(), 1, 7)), Catch::Matchers::Contains("the vocabulary ends at 7"));
+  }
 }

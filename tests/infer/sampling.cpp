@@ -3,6 +3,7 @@
 #include "golem/infer/sampling.hpp"
 
 #include <cmath>
+#include <limits>
 #include <map>
 #include <set>
 
@@ -161,4 +162,43 @@ TEST_CASE("by the original's rules a tail of small probabilities stays: in fp16 
   };
   CHECK(drawn(SamplingRules::original) > 2000);
   CHECK(drawn(SamplingRules::golem) < 1000);
+}
+
+TEST_CASE("logits that are no numbers are refused, wherever they lie and however tokens are drawn") {
+  for (const auto rules : {SamplingRules::golem, SamplingRules::original})
+    for (const int top_k : {0, 1, 3})
+      for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()})
+        for (std::size_t at = 0; at < logits.size(); ++at) {
+          std::vector<float> broken = logits;
+          broken[at] = bad;
+          Sampler sampler({.top_k = top_k, .top_p = top_k ? 0.0f : 0.9f, .rules = rules});
+          CHECK_THROWS_WITH(sampler.draw(broken.data(), 6, {}, 0, 0), Catch::Matchers::Contains("NaN or infinity"));
+        }
+  const std::vector<float> wide{1.0f, 1e5f, 2.0f};  // infinite in fp16 alone
+  CHECK_THROWS_WITH(Sampler({.rules = SamplingRules::original}).draw(wide.data(), 3, {}, 0, 0), Catch::Matchers::Contains("too narrow"));
+  CHECK(Sampler(Sampling{}).draw(wide.data(), 3, {}, 0, 0) == 1);
+  const std::vector<float> never{1.0f, -std::numeric_limits<float>::infinity()};
+  CHECK(Sampler(Sampling{}).draw(never.data(), 2, {}, 0, 0) == 0);
+}
+
+TEST_CASE("options that leave nothing to draw from are refused, and so is a temperature that no logit survives") {
+  using Catch::Matchers::Contains;
+  CHECK_THROWS_WITH(Sampler({.temperature = 0, .top_p = 0.9f}), Contains("top_k 1"));
+  CHECK_THROWS_WITH(Sampler({.temperature = std::numeric_limits<float>::quiet_NaN()}), Contains("above 0"));
+  CHECK_THROWS_WITH(Sampler({.top_k = -1}), Contains("top_k"));
+  for (const float top_p : {-0.1f, 1.1f, std::numeric_limits<float>::quiet_NaN()}) CHECK_THROWS_WITH(Sampler({.top_p = top_p}), Contains("top_p"));
+  CHECK_NOTHROW(Sampler({.top_p = 1}));
+  Sampler original({.temperature = 1e-5f, .top_p = 0.9f, .rules = SamplingRules::original}), own({.temperature = 1e-5f, .top_p = 0.9f});
+  CHECK_THROWS_WITH(original.draw(logits.data(), 6, {}, 0, 0), Contains("too small for logits in fp16"));
+  CHECK(own.draw(logits.data(), 6, {}, 0, 0) == 1);
+  CHECK_THROWS_WITH(Sampler({.temperature = 1e-39f}).draw(logits.data(), 6, {}, 0, 0), Contains("too small for logits in fp32"));
+}
+
+TEST_CASE("tokens to ban must be of the vocabulary") {
+  using Catch::Matchers::Contains;
+  for (const std::int32_t token : {-1, 6, 150000}) {
+    CHECK_THROWS_WITH(draw(greedy, 1, {token}), Contains("another tokenizer's"));
+    const std::int32_t invalid[]{token};
+    CHECK_THROWS_WITH(draw({.invalid = invalid}, 1), Contains("the vocabulary ends at 6"));
+  }
 }

@@ -85,10 +85,9 @@ cmp <(head -n 1 drawn_run) <(head -n 1 drawn_released) || fail "what is drawn fr
 refuse "--tokenizer" "${sibling[@]}" --checkpoint released --text x
 
 echo "-- files, ids and the keyboard"
-mkdir answers
 printf 'a\tthe first [MASK] text\nb\tthe second\n' >texts
-"${generate[@]}" --input-source texts --with-id --output-path answers --seed 5 --min-gen-length 2 >out 2>log || { cat log; fail "a file with ids"; }
-[ -s answers/a.txt ] && [ -s answers/b.txt ] && [ "$(wc -l <out)" = 3 ] || fail "answers: $(ls answers; cat out)"
+"${generate[@]}" --input-source texts --with-id --output-path new/answers --seed 5 --min-gen-length 2 >out 2>log || { cat log; fail "a file with ids"; }
+[ -s new/answers/a.txt ] && [ -s new/answers/b.txt ] && [ "$(wc -l <out)" = 3 ] || fail "answers: $(ls new/answers; cat out)"
 printf 'a \377 byte\nsome text\nstop\nmore text\n' | "${generate[@]}" --tp 2 >out 2>err || { cat err; fail "the keyboard"; }
 grep -q '"texts":1' out && grep -q "UTF-8" err || { cat out err; fail "the keyboard: a bad line should be told, and stop should end it"; }
 
@@ -101,5 +100,11 @@ refuse "original or golem" "${generate[@]}" --sampling-rules own --text x
 refuse "BaseStrategy or BeamSearchStrategy" "${generate[@]}" --sampling-strategy Greedy --text x
 refuse "shorten the text" "${generate[@]}" --tp 2 --text "$(head -c 2000 text/README.md | tr '\n' ' ')"
 refuse "has no tab" "${generate[@]}" --input-source "$source/README.md" --with-id
+for id in '' ../b a/b; do
+  printf '%s\tthe first\n' "$id" >texts
+  refuse "has the id '$id'" "${generate[@]}" --input-source texts --with-id --output-path new/answers
+done
+refuse "name another with --output-path" "${generate[@]}" --text x --output-path texts
+refuse "has no RANK" env WORLD_SIZE=2 MASTER_ADDR=localhost "${generate[@]}" --text x
 refuse "GiB on each rank" "$bin/glm130b_generate" --checkpoint run --tp 1 --text x
 echo "all went as it should"

@@ -104,6 +104,7 @@ class Loader {
     const bool begin_here = instructions == 0 && here.instructions > 0;
     require(begin_here || (instructions == here.instructions && former == here.former), "the saved run had ", instructions, " instructions (and ", former,
             " former ones), and here are ", here.instructions, " (and ", here.former, "): go on with those that it began with");
+    check(mix);
     seek(position);
     order_.reseed(seed);
     if (!begin_here) order_.mix() = mix;

@@ -42,6 +42,12 @@ struct InstructionMix {
   std::int64_t ramp = 0;  // samples over which their part grows from 0
 };
 
+/// Throws Error for a mix that there cannot be.
+inline void check(const InstructionMix& mix) {
+  require(mix.part > 0 && mix.part <= 0.9 && mix.from >= 0 && mix.ramp >= 0, "instructions were to be ", mix.part, " of the samples from sample ", mix.from,
+          " on with a ramp of ", mix.ramp, ": the part must be above 0 and at most 0.9, and the others not below 0");
+}
+
 /// What there is to draw from. Numbers of pairs are 0 where there are no such instructions.
 struct SampleCounts {
   std::int64_t rows = 0;          // of the corpus, whole
@@ -63,8 +69,7 @@ class SampleOrder {
       : order_(order), counts_(counts), mix_(mix), part_(part) {
     // The original's order has no seed until somebody gives it one.
     seed_ = order == RowOrder::glm_130b ? unseeded : static_cast<std::int64_t>(seed);
-    require(mix.part > 0 && mix.part <= 0.9 && mix.from >= 0 && mix.ramp >= 0, "instructions were to be ", mix.part, " of the samples from sample ", mix.from,
-            " on with a ramp of ", mix.ramp, ": the part must be above 0 and at most 0.9, and the others not below 0");
+    check(mix);
     require(counts.former == 0 || (order == RowOrder::glm_130b && counts.instructions > 0),
             "a former set of instructions was given without the original's order and a set that replaces it: leave it out");
   }

@@ -119,9 +119,13 @@ class BeamSearch {
     constexpr double banned = -65504;  // the lowest of fp16
     double* scores = scores_.data() + beam * vocab;
     for (std::size_t v = 0; v < vocab; ++v) scores[v] = static_cast<double>(logits[v]);
-    for (const std::int32_t token : options_.invalid) scores[static_cast<std::size_t>(token)] = banned;
+    const auto ban = [&](std::int32_t token) {
+      require(token >= 0 && static_cast<std::size_t>(token) < vocab, "token ", token, " is banned, and the vocabulary ends at ", vocab, ": the special tokens are another tokenizer's");
+      scores[token] = banned;
+    };
+    for (const std::int32_t token : options_.invalid) ban(token);
     if (steps_ < options_.min_tokens)
-      for (const std::int32_t token : ends_) scores[static_cast<std::size_t>(token)] = banned;
+      for (const std::int32_t token : ends_) ban(token);
     const std::vector<std::int32_t>& tokens = live_[beam].tokens;
     const auto n = static_cast<std::size_t>(options_.no_repeat_ngram);
     if (n > 0 && tokens.size() > n)
@@ -131,6 +135,7 @@ class BeamSearch {
     const double largest = *std::max_element(scores, scores + vocab);
     double sum = 0;
     for (std::size_t v = 0; v < vocab; ++v) sum += std::exp(scores[v] - largest);
+    require(std::isfinite(sum) && sum > 0, "the logits of beam ", beam, " hold NaN or infinity: the weights are damaged, or fp16 is too narrow for them");
     const double shift = live_[beam].score - largest - std::log(sum);
     for (std::size_t v = 0; v < vocab; ++v) scores[v] += shift;
   }
@@ -153,7 +158,7 @@ class BeamSearch {
     const Random random{options_.seed, stream_of("beam search") + static_cast<std::uint64_t>(steps_)};
     while (chosen_.size() < count) {
       const double total = std::accumulate(weights_.begin(), weights_.end(), 0.0);
-      if (total <= 0) break;
+      if (!(total > 0)) break;
       double left = random.uniform(chosen_.size()) * total;
       std::size_t drawn = scores_.size();
       for (std::size_t c = 0; c < scores_.size() && left >= 0; ++c)

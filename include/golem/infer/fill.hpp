@@ -2,7 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "golem/core/function_ref.hpp"
@@ -17,6 +20,13 @@ struct Filled {
   std::vector<std::vector<std::int32_t>> answers;  // in the order in which they were made
 };
 
+/// The next mask of `kind` behind the first `filled` tokens; -1 where there is none. An answer may hold a mask itself: it
+/// is text, and what is filled next lies behind it.
+inline std::int64_t next_blank(const std::vector<std::int32_t>& text, std::size_t filled, std::int32_t kind) {
+  const auto found = std::find(text.begin() + static_cast<std::ptrdiff_t>(filled), text.end(), kind);
+  return found == text.end() ? -1 : found - text.begin();
+}
+
 /// Fills every mask of the kind that make_prompt() picks for `text`, left to right, each seeing the answers before it; a
 /// text without a mask is continued. `on_token(token)` sees each token as it is made; returning false ends its answer.
 template <class EngineType>
@@ -29,11 +39,11 @@ Filled fill_blanks(EngineType& engine, std::vector<std::int32_t> text, const Sam
     text.push_back(special.gmask);
   }
   const std::int32_t kind = text[static_cast<std::size_t>(mask)];
-  while (mask >= 0 && text[static_cast<std::size_t>(mask)] == kind) {
-    filled.answers.push_back(engine.generate(make_prompt(text, special), sampling, special, on_token));
+  while (mask >= 0) {
+    filled.answers.push_back(engine.generate(make_prompt(text, mask, special), sampling, special, on_token));
     const std::vector<std::int32_t>& answer = filled.answers.back();
     text.insert(text.erase(text.begin() + mask), answer.begin(), answer.end());
-    mask = next_mask(text, special);
+    mask = next_blank(text, static_cast<std::size_t>(mask) + answer.size(), kind);
   }
   filled.text = std::move(text);
   return filled;
@@ -49,9 +59,9 @@ std::vector<Filled> fill_blanks(EngineType& engine, std::vector<std::int32_t> te
   const std::int32_t kind = text[static_cast<std::size_t>(mask)];
   std::vector<std::vector<std::int32_t>> answers;
   std::vector<Filled> filled;
-  while (mask >= 0 && text[static_cast<std::size_t>(mask)] == kind) {
+  while (mask >= 0) {
     filled.clear();
-    for (Beam& beam : generate_beams(engine, make_prompt(text, special), options, special)) {
+    for (Beam& beam : generate_beams(engine, make_prompt(text, mask, special), options, special)) {
       Filled one{.text = text, .answers = answers};
       one.text.insert(one.text.erase(one.text.begin() + mask), beam.tokens.begin(), beam.tokens.end());
       one.answers.push_back(std::move(beam.tokens));
@@ -59,7 +69,7 @@ std::vector<Filled> fill_blanks(EngineType& engine, std::vector<std::int32_t> te
     }
     if (filled.empty()) break;
     text = filled.front().text, answers = filled.front().answers;
-    mask = next_mask(text, special);
+    mask = next_blank(text, static_cast<std::size_t>(mask) + answers.back().size(), kind);
   }
   return filled;
 }

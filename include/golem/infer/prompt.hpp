@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "golem/config/special_tokens.hpp"
@@ -32,15 +33,8 @@ inline std::int64_t next_mask(const std::vector<std::int32_t>& text, const Speci
   return -1;
 }
 
-/// The prompt that fills the next mask of `text`; without a mask, [gMASK] is appended: the text is continued. Throws Error
-/// for an empty text.
-inline Prompt make_prompt(std::vector<std::int32_t> text, const SpecialTokens& special) {
-  require(!text.empty(), "a prompt without a token has nothing to go on: give it some text, or a blank in some text");
-  std::int64_t mask = next_mask(text, special);
-  if (mask < 0) {
-    mask = static_cast<std::int64_t>(text.size());
-    text.push_back(special.gmask);
-  }
+/// The prompt that fills the mask at `mask` of `text`.
+inline Prompt make_prompt(std::vector<std::int32_t> text, std::int64_t mask, const SpecialTokens& special) {
   Prompt prompt;
   const bool generation = text[static_cast<std::size_t>(mask)] == special.gmask;
   prompt.tokens = std::move(text);
@@ -51,6 +45,18 @@ inline Prompt make_prompt(std::vector<std::int32_t> text, const SpecialTokens& s
   prompt.step = generation ? 1 : 0;
   prompt.next_position = prompt.positions.back() + prompt.step;
   return prompt;
+}
+
+/// The prompt that fills the next mask of `text`; without a mask, [gMASK] is appended: the text is continued. Throws Error
+/// for an empty text.
+inline Prompt make_prompt(std::vector<std::int32_t> text, const SpecialTokens& special) {
+  require(!text.empty(), "a prompt without a token has nothing to go on: give it some text, or a blank in some text");
+  std::int64_t mask = next_mask(text, special);
+  if (mask < 0) {
+    mask = static_cast<std::int64_t>(text.size());
+    text.push_back(special.gmask);
+  }
+  return make_prompt(std::move(text), mask, special);
 }
 
 }  // namespace golem

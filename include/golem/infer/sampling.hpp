@@ -6,9 +6,11 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
+#include "golem/core/error.hpp"
 #include "golem/core/number.hpp"
 #include "golem/core/random.hpp"
 
@@ -20,7 +22,7 @@ enum class SamplingRules : std::uint8_t {
 };
 
 struct Sampling {
-  float temperature = 1;
+  float temperature = 1;  // above 0
   int top_k = 0;          // 0: all; 1: greedy
   float top_p = 0;        // 0: all; else the smallest set of tokens with at least this probability together
   int max_tokens = 256;   // generated
@@ -35,20 +37,33 @@ inline constexpr Sampling greedy{.top_k = 1};
 /// Draws tokens under one Sampling. Keeps its work space: no allocation from the second call on.
 class Sampler {
  public:
-  explicit Sampler(const Sampling& sampling) : sampling_(sampling) {}
+  explicit Sampler(const Sampling& sampling) : sampling_(sampling) {
+    require(sampling.temperature > 0, "sampling at temperature ", sampling.temperature, " was asked for: it must be above 0; for greedy, top_k 1");
+    require(sampling.top_k >= 0, "sampling of the ", sampling.top_k, " likeliest tokens was asked for: top_k is 0 for all, or above; for greedy, top_k 1");
+    require(sampling.top_p >= 0 && sampling.top_p <= 1, "sampling of tokens with probability ", sampling.top_p, " was asked for: top_p is between 0, for all, and 1; for greedy, top_k 1");
+  }
 
-  /// The token drawn from `logits` (V), never one of `banned`; number `index` of its sequence `stream`.
+  /// The token drawn from `logits` (V), never one of `banned`; number `index` of its sequence `stream`. Throws Error for
+  /// logits that hold NaN or infinity, and for a token to ban that they do not have.
   template <class A>
   std::int32_t draw(const A* logits, std::int64_t count, std::span<const std::int32_t> banned, std::uint64_t stream, std::uint64_t index) {
     const bool is_original = sampling_.rules == SamplingRules::original;
     candidates_.clear();
     candidates_.reserve(static_cast<std::size_t>(count));
+    float largest = -std::numeric_limits<float>::infinity();
     for (std::int64_t v = 0; v < count; ++v) {
-      const float logit = static_cast<float>(logits[v]);
-      candidates_.push_back({is_original ? rounded(rounded(logit) / sampling_.temperature) : logit / sampling_.temperature, static_cast<std::int32_t>(v)});
+      const float logit = is_original ? rounded(static_cast<float>(logits[v])) : static_cast<float>(logits[v]);
+      require(logit < std::numeric_limits<float>::infinity(), "the logits hold NaN or infinity: the weights are damaged, or fp16 is too narrow for them");
+      const float divided = logit / sampling_.temperature;
+      candidates_.push_back({is_original ? rounded(divided) : divided, static_cast<std::int32_t>(v)});
+      largest = std::max(largest, candidates_.back().logit);
     }
+    require(std::isfinite(largest), "temperature ", sampling_.temperature, " is too small for logits in ", is_original ? "fp16" : "fp32", ": for greedy, take top_k 1 at temperature 1");
     for (const auto& tokens : {sampling_.invalid, banned})
-      for (const std::int32_t token : tokens) candidates_[static_cast<std::size_t>(token)].logit = -65504.0f;
+      for (const std::int32_t token : tokens) {
+        require(token >= 0 && token < count, "token ", token, " is banned, and the vocabulary ends at ", count, ": the special tokens are another tokenizer's");
+        candidates_[static_cast<std::size_t>(token)].logit = -65504.0f;
+      }
     if (sampling_.top_k == 1 && !is_original) return std::max_element(candidates_.begin(), candidates_.end(), by_logit)->token;
 
     if (sampling_.top_k > 0 && static_cast<std::size_t>(sampling_.top_k) < candidates_.size()) {

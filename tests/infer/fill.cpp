@@ -1,0 +1,72 @@
+// Filling blanks: each mask of a text once, whatever the answers hold.
+// SPDX-License-Identifier: Apache-2.0
+#include "golem/infer/fill.hpp"
+
+#include <vector>
+
+#include "catch.hpp"
+#include "infer/table_engine.hpp"
+
+using namespace golem;
+
+namespace {
+
+using Tokens = std::vector<std::int32_t>;
+constexpr SpecialTokens special{.mask = 0, .gmask = 1, .smask = 2, .sop = 3, .eop = 7, .eos = 8, .newline = 0, .pad = 0};
+
+/// Answers what it was told, in turn, and remembers what it was asked.
+struct ScriptedEngine {
+  std::vector<Tokens> answers;
+  std::vector<Prompt> asked = {};
+
+  Tokens generate(const Prompt& prompt, const Sampling&, const SpecialTokens&, function_ref<bool(std::int32_t)>) {
+    require(asked.size() < 10, "a fill asks for an answer without end");
+    asked.push_back(prompt);
+    return answers[(asked.size() - 1) % answers.size()];
+  }
+};
+
+}  // namespace
+
+TEST_CASE("an answer that is a mask itself is text: each mask of the text is filled once, and by its own position") {
+  ScriptedEngine engine{{{special.mask}, {10, special.mask, special.gmask}, {}}};
+  const Filled filled = fill_blanks(engine, {4, special.mask, 5, special.mask, special.mask, 6, special.gmask}, greedy, special);
+  CHECK(filled.answers == std::vector<Tokens>{{special.mask}, {10, special.mask, special.gmask}, {}});
+  CHECK(filled.text == Tokens{4, special.mask, 5, 10, special.mask, special.gmask, 6, special.gmask});
+  REQUIRE(engine.asked.size() == 3);
+  CHECK(engine.asked[1].tokens == Tokens{4, special.mask, 5, special.mask, special.mask, 6, special.gmask, special.sop});
+  CHECK(engine.asked[0].next_position == 1);
+  CHECK(engine.asked[1].next_position == 3);
+  CHECK(engine.asked[2].next_position == 6);
+}
+
+TEST_CASE("a continued text ends with its answer, though that holds masks of any kind") {
+  for (const std::int32_t mask : {special.mask, special.smask, special.gmask}) {
+    ScriptedEngine engine{{{9, mask}}};
+    const Filled filled = fill_blanks(engine, {4, 5}, greedy, special);
+    CHECK(filled.text == Tokens{4, 5, 9, mask});
+    REQUIRE(engine.asked.size() == 1);
+    CHECK(engine.asked[0].step == 1);
+  }
+  ScriptedEngine engine{{{9, special.mask}, {10}}};  // a [MASK] in an answer does not come before the next [gMASK]
+  const Filled filled = fill_blanks(engine, {4, special.gmask, 5, special.gmask}, greedy, special);
+  CHECK(filled.text == Tokens{4, 9, special.mask, 5, 10});
+  REQUIRE(engine.asked.size() == 2);
+  CHECK(engine.asked[1].step == 1);
+}
+
+TEST_CASE("the same holds for beams that hold masks") {
+  TableEngine engine(3, 80, 11);
+  const std::int32_t others[]{3, 4, 5, 6, 7, 8, 9, 10};  // what is left to answer: masks
+  const std::vector<Filled> filled = fill_blanks(engine, {4, special.mask, 5, special.mask, 6}, BeamSearchOptions{.beams = 3, .max_tokens = 2, .invalid = others}, special);
+  REQUIRE(filled.size() == 3);
+  for (const Filled& one : filled) {
+    REQUIRE(one.answers.size() == 2);
+    Tokens whole{4};
+    whole.insert(whole.end(), one.answers[0].begin(), one.answers[0].end());
+    whole.push_back(5);
+    whole.insert(whole.end(), one.answers[1].begin(), one.answers[1].end());
+    whole.push_back(6);
+    CHECK(one.text == whole);
+  }
+}
