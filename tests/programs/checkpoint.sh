@@ -46,15 +46,22 @@ refuses "start from the checkpoint that it was made from" "$checkpoint" reshard 
 echo "-- stopped, and gone on with"
 synthesis=(synthesize --model glm_tiny --layers 200 --tp 4)
 "$checkpoint" "${synthesis[@]}" --out straight >out 2>err
-"$checkpoint" "${synthesis[@]}" --out stopped >out 2>err &
+quarter=$(($(stat -c %s straight/49300/mp_rank_00_model_states.pt) / 4))
+set -m # a job of its own, as bash lets others in the background ignore SIGINT
+"$checkpoint" "${synthesis[@]}" --out stopped >stopped.out 2>stopped.err &
 pid=$!
-while [ ! -e .stopped.unfinished ] && kill -0 $pid 2>/dev/null; do sleep 0.01; done
-kill -INT $pid 2>/dev/null || true
-wait $pid || true
-if [ ! -e stopped ]; then
-  grep -q "the same command goes on from there" err || { cat err; fail "a stopped conversion should say how it goes on"; }
-  "$checkpoint" "${synthesis[@]}" --out stopped >out 2>err || fail "a stopped conversion should go on"
-fi
+set +m
+file=.stopped.unfinished/49300/mp_rank_00_model_states.pt
+while kill -0 $pid 2>/dev/null && [ "$(stat -c %s $file 2>/dev/null || echo 0)" -lt $quarter ]; do sleep 0.002; done
+kill -STOP $pid
+refuses "another process is making 'stopped'" "$checkpoint" "${synthesis[@]}" --out stopped/
+kill -INT $pid
+kill -CONT $pid
+wait $pid && fail "the conversion was complete before it was stopped"
+[ ! -e stopped ] || fail "a stopped conversion has its name"
+grep -q "the same command goes on from there" stopped.err || { cat stopped.err; fail "a stopped conversion should say how it goes on"; }
+says '"job":"synthesize"' "$checkpoint" "${synthesis[@]}" --out stopped
+tail -n 1 out | grep -q '"resumed_tensors":[1-9][0-9]' || { tail -n 1 out; fail "the second run should go on where the first one stopped"; }
 diff -r straight stopped || fail "a stopped conversion differs from a straight one"
 [ ! -e .stopped.unfinished ] || fail "a complete conversion left something behind"
 says '"sound":true' "$checkpoint" verify straight --heads 4
