@@ -256,8 +256,9 @@ int verify(const Options& o) {
   }
   const bool own = !sat && folder;
   if (parts.count == 0 || sat || holds_own(o.from)) {
-    const auto more = own ? examine_own(o, progress)
-                          : golem::examine_sat_checkpoint(o.from, {.model = o.model.empty() ? nullptr : &model, .heads = o.heads, .on_progress = progress});
+    const auto more =
+        own ? examine_own(o, progress)
+            : golem::examine_sat_checkpoint(o.from, {.model = o.model.empty() ? nullptr : &model, .heads = o.heads, .on_progress = progress});
     findings.insert(findings.end(), more.begin(), more.end());
     line["layout"] = own ? "golem" : "sat";
   }
@@ -295,7 +296,8 @@ void synthesize(const Options& o) {
   const auto target = target_of("sat", o.to, "49300", plan, "random");
   const std::size_t resumed = target->completed();
   const std::uint64_t bytes = golem::reshard(RandomWeights(), plan, *target, {.on_progress = progress});
-  end_with({{"job", "synthesize"}, {"to", o.to}, {"ranks", plan.tp}, {"bytes", bytes}, {"resumed_tensors", resumed}, {"model", json_of(model)}}, progress);
+  end_with({{"job", "synthesize"}, {"to", o.to}, {"ranks", plan.tp}, {"bytes", bytes}, {"resumed_tensors", resumed}, {"model", json_of(model)}},
+           progress);
 }
 
 }  // namespace

@@ -33,10 +33,11 @@ class Lock {
   Lock(const std::string& path, const std::string& busy) : file_(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
     require(file_ >= 0, "cannot create '", path, "': ", std::strerror(errno));
     const bool held = ::flock(file_, LOCK_EX | LOCK_NB) == 0;
-    struct stat held_file {}, there {};
+    struct stat held_file {};
+    struct stat there {};
     // Any other error is of a file system without locks. A file that was renamed meanwhile is its new owner's.
     const bool mine_alone = (held || errno != EWOULDBLOCK) && ::fstat(file_, &held_file) == 0 && ::stat(path.c_str(), &there) == 0 &&
-                      held_file.st_ino == there.st_ino && held_file.st_dev == there.st_dev;
+                            held_file.st_ino == there.st_ino && held_file.st_dev == there.st_dev;
     if (!mine_alone) ::close(file_);
     require(mine_alone, busy);
   }
@@ -103,9 +104,7 @@ class ConversionJournal {
   }
 
  private:
-  void require_absent() const {
-    require(!std::filesystem::exists(target_), "'", target_, "' exists already: choose another name, or move it away");
-  }
+  void require_absent() const { require(!std::filesystem::exists(target_), "'", target_, "' exists already: choose another name, or move it away"); }
 
   /// The journal itself stays, as the lock is on it.
   void delete_all_but_journal() const {

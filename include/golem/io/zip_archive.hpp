@@ -154,8 +154,8 @@ inline std::vector<ZipEntry> parse_zip(std::span<const std::byte> file, std::str
   std::sort(entries.begin(), entries.end(), [](const ZipEntry& a, const ZipEntry& b) { return a.header < b.header; });
   for (std::size_t i = 1; i < entries.size(); ++i) {
     const std::uint64_t former = entries[i - 1].offset + entries[i - 1].bytes;
-    require(entries[i].header >= former, "'", path, "': entry '", printable(entries[i].name), "' begins at offset ", entries[i].header, ", inside entry '",
-            printable(entries[i - 1].name), "', which ends at ", former);
+    require(entries[i].header >= former, "'", path, "': entry '", printable(entries[i].name), "' begins at offset ", entries[i].header,
+            ", inside entry '", printable(entries[i - 1].name), "', which ends at ", former);
   }
   return entries;
 }
@@ -165,8 +165,8 @@ class ZipArchive {
  public:
   explicit ZipArchive(const std::string& path) : path_(path), file_(path), entries_(parse_zip({file_.data(), file_.size()}, path)) {
     for (const ZipEntry& entry : entries_)
-      require(by_name_.emplace(entry.name, &entry).second, "'", path, "' has two entries of the name '", printable(entry.name), "', the second at offset ",
-              entry.header);
+      require(by_name_.emplace(entry.name, &entry).second, "'", path, "' has two entries of the name '", printable(entry.name),
+              "', the second at offset ", entry.header);
   }
   ZipArchive(const ZipArchive&) = delete;
   ZipArchive& operator=(const ZipArchive&) = delete;
