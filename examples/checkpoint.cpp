@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -70,7 +71,7 @@ nlohmann::json json_of(const golem::ModelConfig& c) {
 void end_with(nlohmann::json line, const Progress& progress) {
   line["seconds"] = progress.seconds_since_start();
   line["peak_memory"] = peak_memory();
-  std::printf("%s\n", line.dump().c_str());
+  std::printf("%s\n", line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
 }
 
 golem::DType type_named(const std::string& name) {
@@ -175,6 +176,31 @@ void inspect(const Options& o) {
            progress);
 }
 
+// Names and shapes of golem's own weights are those of the model. Scales of groups of columns have shapes that only their engine knows.
+void compare_with_model(const Options& o, const golem::CheckpointReader& reader, std::vector<std::string>& findings) {
+  const auto integer = [&](const char* name) {
+    const auto found = reader.state().integers.find(name);
+    return found == reader.state().integers.end() ? 0 : static_cast<int>(found->second);
+  };
+  const golem::ModelConfig model = o.model.empty() ? examples::model_of(reader, o.heads) : examples::preset_named(o.model);
+  const bool groups = integer("quantized.group") > 0;
+  std::set<std::string> known;
+  for (const golem::ReshardedTensor& tensor : golem::resharded_tensors({.config = model, .format = {.bits = integer("quantized.bits")}})) {
+    const std::string& name = tensor.local.name;
+    known.insert(name);
+    const golem::StoredTensor* const found = reader.find(name);
+    if (!found)
+      findings.push_back(golem::sentence("'", reader.folder(), "' has no tensor '", name, "'"));
+    else if (found->shape != tensor.local.shape && !(groups && tensor.scales))
+      findings.push_back(golem::sentence("'", reader.folder(), "': tensor '", name, "' is of shape ", golem::safetensors::shape_text(found->shape),
+                                         ", expected ", golem::safetensors::shape_text(tensor.local.shape)));
+  }
+  const golem::CheckpointReader weights(o.from, {.part = golem::CheckpointPart::model, .digests = false});  // not the optimizer's
+  for (const std::string& name : weights.names())
+    if (!known.contains(name))
+      findings.push_back(golem::sentence("'", reader.folder(), "' has a tensor '", golem::printable(name), "', which this model has not"));
+}
+
 // golem's own: digests, then every number, in slices.
 std::vector<std::string> examine_own(const Options& o, Progress& progress) {
   std::vector<std::string> findings;
@@ -200,47 +226,45 @@ std::vector<std::string> examine_own(const Options& o, Progress& progress) {
         golem::require(progress(done += part.bytes, total), "stopped");
       }
     }
-    const golem::ModelConfig model = o.model.empty() ? examples::model_of(reader, o.heads) : examples::preset_named(o.model);
-    golem::for_each_parameter(model, golem::whole(model), [&](const golem::Parameter& p, int layer) {
-      if (!reader.find(golem::full_name(p, layer)))
-        findings.push_back(golem::sentence("'", reader.folder(), "' has no tensor '", golem::full_name(p, layer), "'"));
-    });
+    compare_with_model(o, reader, findings);
   } catch (const golem::Error& error) {
+    if (stop != 0) throw;  // it is none of the checkpoint's faults
     findings.push_back(error.what());
   }
   return findings;
 }
 
+// Whether there is anything of a golem checkpoint, so that a folder with parts of an archive is looked at for it too.
+bool holds_own(const std::string& path) {
+  for (const std::string& name : golem::files::names_in(path))
+    if (name == "state.json" || name == "latest" || golem::checkpoint::step_of_folder(name) >= 0) return true;
+  return false;
+}
+
 int verify(const Options& o) {
   Progress progress;
-  if (golem::files::is_folder(o.from)) {
-    const golem::ArchiveParts parts = golem::examine_archive_parts(o.from);
-    for (const std::string& finding : parts.findings) std::fprintf(stderr, "%s\n", finding.c_str());
-    if (parts.count > 0) {
-      end_with({{"job", "verify"},
-                {"from", o.from},
-                {"layout", "parts"},
-                {"parts", parts.count},
-                {"bytes", parts.bytes},
-                {"sound", parts.findings.empty()},
-                {"findings", parts.findings}},
-               progress);
-      return parts.findings.empty() ? 0 : 1;
-    }
-  }
+  const bool folder = golem::files::is_folder(o.from);
+  const golem::ArchiveParts parts = folder ? golem::examine_archive_parts(o.from) : golem::ArchiveParts{};
+  std::vector<std::string> findings = parts.findings;
+  nlohmann::json line{{"job", "verify"}, {"from", o.from}};
+  if (parts.count > 0) line["layout"] = "parts", line["parts"] = parts.count, line["bytes"] = parts.bytes;
   const golem::ModelConfig model = o.model.empty() ? golem::ModelConfig{} : examples::preset_named(o.model);
   bool sat = true;
   try {
     sat = golem::is_sat_checkpoint(o.from);
   } catch (const golem::Error&) {  // the doctor says it again
   }
-  const auto show = [&](std::uint64_t done, std::uint64_t total) { progress(done, total); };
-  const bool own = !sat && golem::files::is_folder(o.from);
-  const auto findings =
-      own ? examine_own(o, progress)
-          : golem::examine_sat_checkpoint(o.from, {.model = o.model.empty() ? nullptr : &model, .heads = o.heads, .on_progress = show});
+  const bool own = !sat && folder;
+  if (parts.count == 0 || sat || holds_own(o.from)) {
+    const auto more =
+        own ? examine_own(o, progress)
+            : golem::examine_sat_checkpoint(o.from, {.model = o.model.empty() ? nullptr : &model, .heads = o.heads, .on_progress = progress});
+    findings.insert(findings.end(), more.begin(), more.end());
+    line["layout"] = own ? "golem" : "sat";
+  }
   for (const std::string& finding : findings) std::fprintf(stderr, "%s\n", finding.c_str());
-  end_with({{"job", "verify"}, {"from", o.from}, {"layout", own ? "golem" : "sat"}, {"sound", findings.empty()}, {"findings", findings}}, progress);
+  line["sound"] = findings.empty(), line["findings"] = findings;
+  end_with(std::move(line), progress);
   return findings.empty() ? 0 : 1;
 }
 
@@ -270,8 +294,10 @@ void synthesize(const Options& o) {
   const golem::ReshardPlan plan{.config = model, .tp = o.tp > 0 ? o.tp : 8};
   golem::require_divisible(plan.config, plan.tp, "cannot make such a checkpoint");
   const auto target = target_of("sat", o.to, "49300", plan, "random");
+  const std::size_t resumed = target->completed();
   const std::uint64_t bytes = golem::reshard(RandomWeights(), plan, *target, {.on_progress = progress});
-  end_with({{"job", "synthesize"}, {"to", o.to}, {"ranks", plan.tp}, {"bytes", bytes}, {"model", json_of(model)}}, progress);
+  end_with({{"job", "synthesize"}, {"to", o.to}, {"ranks", plan.tp}, {"bytes", bytes}, {"resumed_tensors", resumed}, {"model", json_of(model)}},
+           progress);
 }
 
 }  // namespace
@@ -290,13 +316,13 @@ int main(int argc, char** argv) {
   const auto add_reader = [&](const char* name, const char* what) {
     CLI::App* const command = add(name, what);
     command->add_option("checkpoint", o.from, "a folder with `latest`, the folder of the shards, or a checkpoint of golem")->required();
-    command->add_option("--heads", o.heads, "of the model, which no shape tells; else 128 dims each");
+    command->add_option("--heads", o.heads, "of the model, which no shape tells; else 128 dims each")->check(CLI::PositiveNumber);
     return command;
   };
   const auto add_converter = [&](const char* name, const char* what) {
     CLI::App* const command = add_reader(name, what);
     command->add_option("--out", o.to, "folder to make; what an earlier attempt left beside it is gone on with")->required();
-    command->add_option("--tp", o.tp, "tensor-parallel ranks of the new one; else as many as before");
+    command->add_option("--tp", o.tp, "tensor-parallel ranks of the new one; else as many as before")->check(CLI::PositiveNumber);
     command->add_option("--layout", o.layout, "sat, the released one, or golem; else as before");
     return command;
   };
@@ -312,10 +338,13 @@ int main(int argc, char** argv) {
   CLI::App* const synthesis =
       add("synthesize", "random weights in the shapes of a model, in the released layout: to try all this without the real ones");
   synthesis->add_option("--out", o.to, "folder to make")->required();
-  synthesis->add_option("--tp", o.tp, "tensor-parallel ranks; else 8");
-  synthesis->add_option("--layers", o.layers, "how many of the model's layers; else all");
+  synthesis->add_option("--tp", o.tp, "tensor-parallel ranks; else 8")->check(CLI::PositiveNumber);
+  synthesis->add_option("--layers", o.layers, "how many of the model's layers; else all")->check(CLI::PositiveNumber);
   CLI11_PARSE(app, argc, argv);
-  const auto on_signal = [](int) { stop = 1; };
+  const auto on_signal = [](int signal) {
+    stop = 1;
+    std::signal(signal, SIG_DFL);  // a second one kills
+  };
   std::signal(SIGINT, on_signal), std::signal(SIGTERM, on_signal);
   const std::string job = app.get_subcommands().front()->get_name();
   try {

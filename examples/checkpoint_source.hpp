@@ -34,6 +34,8 @@ inline golem::ModelConfig model_of(const golem::CheckpointReader& reader, int he
   const auto shape = [&](std::string_view name) -> const std::vector<std::int64_t>& {
     const golem::StoredTensor* const found = reader.find(name);
     golem::require(found && found->shape.size() == 2, "'", reader.folder(), "' has no matrix '", name, "': it is no checkpoint of a GLM");
+    golem::require(found->shape[0] <= INT32_MAX / 4 && found->shape[1] <= INT32_MAX / 4, "'", reader.folder(), "': matrix '", name, "' is of shape ",
+                   golem::safetensors::shape_text(found->shape), ", larger than any model's");
     return found->shape;
   };
   golem::ModelConfig c = golem::glm_130b::config;

@@ -83,6 +83,9 @@ TEST_CASE("an engine's logits are the same from released shards of any degree an
   CHECK(logits<golem::fp32>(folder / "one") == expected);
   CHECK(logits<golem::fp32, two>(folder / "four") == logits<golem::fp32, two>(folder / "own"));
   CHECK(logits<int8>(folder / "four") == logits<int8>(folder / "own"));
+  constexpr auto shallow = tiny::config.with([](auto& c) { c.layers = 1; });
+  CHECK(test::has(test::error_of([&] { golem::open_weights(folder / "own", shallow); }), "was saved for another model: it says 'layers 2, "));
+  CHECK(golem::open_weights(folder / "own", shallow, 1, 0, {.model = golem::describe(tiny::config)})->has("transformer.final_layernorm.bias"));
 }
 
 TEST_CASE("an engine loads shards that were quantised for its ranks, with each rank's own scales") {

@@ -210,6 +210,34 @@ TEST_CASE("a conversion that stops goes on, and what it leaves is what an uninte
   }
 }
 
+TEST_CASE("a stop notes what is complete, and never a matrix without its scales") {
+  const test::Folder folder;
+  const ReshardPlan plan{config, 2, DType::f16, {.bits = 4, .quantize = quantize4}};
+  const auto make = [&](const std::string& to) { return golem::SatTarget(to, "49300", plan, "a test"); };  // notes each GiB
+  {
+    golem::SatTarget target = make(folder / "straight");
+    golem::reshard(Formula(), plan, target);
+  }
+  const std::vector<golem::ReshardedTensor> tensors = golem::resharded_tensors(plan);
+  for (std::uint64_t stop = 1; stop < 60000; stop += 4001) {
+    const std::string to = folder / golem::sentence("stopped ", stop);
+    std::uint64_t written = 0;
+    {
+      golem::SatTarget target = make(to);
+      const auto go_on = [&](std::uint64_t done, std::uint64_t) { return written = done, done < stop; };
+      if (error_of([&] { golem::reshard(Formula(), plan, target, {.block = 500, .on_progress = go_on}); }) == "no error") break;
+    }
+    golem::SatTarget target = make(to);
+    std::uint64_t kept = 0;
+    for (std::size_t i = 0; i < target.completed(); ++i) kept += tensors[i].local.bytes * 2;
+    CHECK(kept < written);
+    CHECK(kept + tensors[target.completed()].local.bytes * 2 + 1000 >= written);  // all but the tensor begun, or its scales
+    CHECK(!tensors[target.completed()].scales);
+    golem::reshard(Formula(), plan, target);
+    CHECK(content(to) == content(folder / "straight"));
+  }
+}
+
 TEST_CASE("quantised while converting: each rank's rows have their own scales, as the original's quantiser stores them") {
   const test::Folder folder;
   const Formula formula;

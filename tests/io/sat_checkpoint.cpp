@@ -9,6 +9,7 @@
 #include "catch.hpp"
 #include "golem/io/pickle_writer.hpp"
 #include "golem/io/sat_weights.hpp"
+#include "golem/io/zip_writer.hpp"
 #include "io/files.hpp"
 #include "io/zip.hpp"
 
@@ -47,6 +48,32 @@ TEST_CASE("what torch.save wrote is found, with the model that it is of") {
   CHECK(SatCheckpoint(golden + "/49300").tp() == 2);
   CHECK(!checkpoint.shard(0).find("transformer.layers.0.attention.dense.weight")->contiguous());
   CHECK(!golem::is_sat_checkpoint(GOLEM_TEST_SOURCE "/tests/golden"));
+}
+
+TEST_CASE("sizes that no model has are refused before they overflow") {
+  Copy copy;
+  const auto write_shard = [](const std::string& path, bool whole) {
+    std::vector<golem::PickleTensor> list{{"a", DType::f16, {2}}};
+    if (whole) {
+      list = {{"transformer.word_embeddings.weight", DType::f16, {524287, 4}}};
+      for (const char* name : {"attention.query_key_value.weight", "mlp.dense_h_to_4h.weight", "mlp.dense_4h_to_h.weight"})
+        list.push_back({golem::sentence("transformer.layers.0.", name), DType::f16, {4, 4}});
+    }
+    golem::ZipWriter writer(path);
+    const std::string pickle = golem::format_pickle(list, "a test");
+    writer.begin("x/data.pkl", pickle.size()), writer.write(pickle);
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      std::uint64_t bytes = 2;
+      for (const std::int64_t dim : list[i].shape) bytes *= static_cast<std::uint64_t>(dim);
+      writer.begin(golem::sentence("x/data/", i), bytes), writer.write(std::string(bytes, '\0'));
+    }
+    writer.finish();
+  };
+  write_shard(copy.shard(0), true);
+  write_shard(copy.shard(1), false);
+  for (int rank = 2; rank < 1025; ++rank) std::filesystem::create_hard_link(copy.shard(1), copy.shard(rank));
+  const SatCheckpoint checkpoint(copy.path);
+  CHECK(has(error_of([&] { golem::sat_model(checkpoint, 1); }), "1025 shards with 524287 rows or columns of a matrix make 537394175, more than"));
 }
 
 TEST_CASE("every element is read, by ranks of any degree and as any floating type") {

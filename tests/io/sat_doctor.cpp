@@ -66,9 +66,13 @@ void write_shard(const std::string& path, Change change) {
 TEST_CASE("a sound checkpoint has no findings, and every byte of it is looked at") {
   CHECK(golem::examine_sat_checkpoint(golden, {.heads = 2}).empty());
   std::uint64_t last = 0, all = 0;
-  const auto on_progress = [&](std::uint64_t done, std::uint64_t total) { last = done, all = total; };
+  const auto on_progress = [&](std::uint64_t done, std::uint64_t total) { return last = done, all = total, all > 0; };
   golem::examine_sat_checkpoint(golden, {.heads = 2, .on_progress = on_progress});
   CHECK((last == all && all > 20000));
+  std::uint64_t calls = 0;
+  const auto stop = [&](std::uint64_t, std::uint64_t) { return ++calls < 3; };
+  CHECK(test::error_of([&] { golem::examine_sat_checkpoint(golden, {.heads = 2, .on_progress = stop}); }) == "stopped");
+  CHECK(calls == 3);
   constexpr golem::ModelConfig other = golem::glm_tiny::config;
   CHECK(one_says(golem::examine_sat_checkpoint(golden, {.model = &other}), "has a hidden size of 16, expected 64"));
 }

@@ -121,6 +121,7 @@ TEST_CASE("each way that an archive can lie has its sentence, with file and offs
   CHECK(has(error_with([](ZipPart& b, ZipPart&) { b.name = ""; }), "is empty"));
   CHECK(has(error_with([](ZipPart& b, ZipPart&) { b.name = "a/x"; }),
             "'x.pt', entry 'a/x' of the directory at offset 74: its local header at offset 0 has another name"));
+  CHECK(has(error_with([](ZipPart& b, ZipPart&) { b.name = "\x1b[2J"; }), "entry '?[2J' of the directory"));
   CHECK(has(error_with([](ZipPart& b, ZipPart&) { b.method = 8; }), "it is compressed (method 8)"));
   CHECK(has(error_with([](ZipPart& b, ZipPart&) { b.flags = 1; }), "it is encrypted"));
   CHECK(has(error_with([](ZipPart& b, ZipPart&) { b.plain = 6; }), "6 bytes are said to take 5"));

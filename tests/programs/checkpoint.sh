@@ -46,19 +46,47 @@ refuses "start from the checkpoint that it was made from" "$checkpoint" reshard 
 echo "-- stopped, and gone on with"
 synthesis=(synthesize --model glm_tiny --layers 200 --tp 4)
 "$checkpoint" "${synthesis[@]}" --out straight >out 2>err
-"$checkpoint" "${synthesis[@]}" --out stopped >out 2>err &
-pid=$!
-while [ ! -e .stopped.unfinished ] && kill -0 $pid 2>/dev/null; do sleep 0.01; done
-kill -INT $pid 2>/dev/null || true
-wait $pid || true
-if [ ! -e stopped ]; then
-  grep -q "the same command goes on from there" err || { cat err; fail "a stopped conversion should say how it goes on"; }
-  "$checkpoint" "${synthesis[@]}" --out stopped >out 2>err || fail "a stopped conversion should go on"
-fi
+quarter=$(($(stat -c %s straight/49300/mp_rank_00_model_states.pt) / 4))
+file=.stopped.unfinished/49300/mp_rank_00_model_states.pt
+for attempt in 1 2 3 4 5; do # a busy machine may look too late
+  set -m # a job of its own, as bash lets others in the background ignore SIGINT
+  "$checkpoint" "${synthesis[@]}" --out stopped >stopped.out 2>stopped.err &
+  pid=$!
+  set +m
+  while kill -0 $pid 2>/dev/null && [ "$(stat -c %s $file 2>/dev/null || echo 0)" -lt $quarter ]; do sleep 0.002; done
+  kill -STOP $pid 2>/dev/null && [ ! -e stopped ] && break
+  kill -CONT $pid 2>/dev/null || true
+  wait $pid || fail "a conversion that nobody stopped should be complete"
+  rm -r stopped
+done
+refuses "another process is making 'stopped'" "$checkpoint" "${synthesis[@]}" --out stopped/
+kill -INT $pid
+kill -CONT $pid
+wait $pid && fail "the conversion was complete before it was stopped"
+[ ! -e stopped ] || fail "a stopped conversion has its name"
+grep -q "the same command goes on from there" stopped.err || { cat stopped.err; fail "a stopped conversion should say how it goes on"; }
+says '"job":"synthesize"' "$checkpoint" "${synthesis[@]}" --out stopped
+tail -n 1 out | grep -q '"resumed_tensors":[1-9][0-9]' || { tail -n 1 out; fail "the second run should go on where the first one stopped"; }
 diff -r straight stopped || fail "a stopped conversion differs from a straight one"
 [ ! -e .stopped.unfinished ] || fail "a complete conversion left something behind"
 says '"sound":true' "$checkpoint" verify straight --heads 4
 refuses "exists already" "$checkpoint" "${synthesis[@]}" --out straight
+says '"layout":"golem"' "$checkpoint" convert straight --heads 4 --layout golem --out deep
+says '"sound":true' "$checkpoint" verify deep
+
+echo "-- the doctor stops when told"
+for kind in straight deep; do
+  for attempt in 1 2 3 4 5; do
+    set -m
+    "$checkpoint" verify $kind --heads 4 >stopped.out 2>stopped.err &
+    pid=$!
+    set +m
+    until grep -qs "^SigCgt:.*[2367abef]$" /proc/$pid/status || ! kill -0 $pid 2>/dev/null; do :; done # SIGINT has its handler
+    kill -INT $pid 2>/dev/null || true
+    wait $pid || break
+  done
+  [ "$(cat stopped.err)" = "checkpoint: stopped" ] || { cat stopped.err; fail "a stopped doctor says so"; }
+done
 
 echo "-- what is wrong is told"
 cp -r "$golden" damaged
@@ -75,5 +103,14 @@ refuses "and glm_130b has 70" "$checkpoint" inspect "$golden" --model glm_130b -
 mkdir parts
 for part in 00 01 03; do head -c 50 "$golden/make.py" >parts/glm-130b-sat.tar.part_$part; done
 refuses "lacks 1 of the parts of 'glm-130b-sat.tar.part_*' from number 0 to 3" "$checkpoint" verify parts
+cp -r "$golden"/. parts
+refuses "lacks 1 of the parts" "$checkpoint" verify parts --heads 2
+tail -n 1 out | grep -q '"layout":"sat".*"parts":3' || fail "a checkpoint beside parts should be looked at too"
+rm parts/49300/mp_rank_00_model_states.pt
+refuses "lacks mp_rank_00_model_states.pt" "$checkpoint" verify parts --heads 2
+refuses "has a tensor 'transformer.layers.100." "$checkpoint" verify deep --model glm_tiny
+refuses "is of shape" "$checkpoint" verify own --model glm_tiny
+refuses "--tp" "$checkpoint" reshard "$golden" --heads 2 --tp 0 --out none
+refuses "--tp" "$checkpoint" convert "$golden" --heads 2 --tp -2 --out none
 refuses "no such folder" "$checkpoint" inspect nowhere
 [ ! -e none ] && [ ! -e .none.unfinished ] || fail "a refused conversion left something behind"

@@ -25,8 +25,14 @@ namespace golem {
 //   .name.removed    being deleted; worthless
 namespace files {
 
-inline std::string beside(std::string path, std::string_view suffix) {
+/// "a/b" of "a/b//".
+inline std::string without_slashes_behind(std::string path) {
   while (path.size() > 1 && path.back() == '/') path.pop_back();
+  return path;
+}
+
+inline std::string beside(std::string path, std::string_view suffix) {
+  path = without_slashes_behind(std::move(path));
   const auto slash = path.find_last_of('/');
   const std::size_t start = slash == std::string::npos ? 0 : slash + 1;
   return sentence(path.substr(0, start), ".", path.substr(start), suffix);

@@ -2,7 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdint>
@@ -11,6 +14,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "golem/core/digest.hpp"
@@ -21,24 +25,49 @@
 
 namespace golem {
 
+namespace files {
+
+/// A file that one process at a time holds, made where it is not there; it is let go when the process ends, whatever ends it.
+class Lock {
+ public:
+  Lock(const std::string& path, const std::string& busy) : file_(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
+    require(file_ >= 0, "cannot create '", path, "': ", std::strerror(errno));
+    const bool held = ::flock(file_, LOCK_EX | LOCK_NB) == 0;
+    struct stat held_file {};
+    struct stat there {};
+    // Any other error is of a file system without locks. A file that was renamed meanwhile is its new owner's.
+    const bool mine_alone = (held || errno != EWOULDBLOCK) && ::fstat(file_, &held_file) == 0 && ::stat(path.c_str(), &there) == 0 &&
+                            held_file.st_ino == there.st_ino && held_file.st_dev == there.st_dev;
+    if (!mine_alone) ::close(file_);
+    require(mine_alone, busy);
+  }
+  Lock(const Lock&) = delete;
+  Lock& operator=(const Lock&) = delete;
+  ~Lock() { ::close(file_); }
+
+ private:
+  int file_;
+};
+
+}  // namespace files
+
 /// While a conversion to `target` is not complete, its files lie beside it in `.target.unfinished`, with this journal. Only the same conversion of
-/// the same source goes on with them; any other begins anew.
+/// the same source goes on with them; any other begins anew. One process at a time makes a target.
 class ConversionJournal {
  public:
-  /// `conversion` describes source and target. Throws Error where the target exists.
+  /// `conversion` describes source and target. Throws Error where the target exists, or another process is making it.
   ConversionJournal(std::string target, std::string_view conversion, FileStep step = {})
-      : target_(std::move(target)), folder_(files::beside(target_, ".unfinished")), step_(step) {
-    require(!std::filesystem::exists(target_), "'", target_, "' exists already: choose another name, or move it away");
+      : target_(files::without_slashes_behind(std::move(target))), folder_(files::beside(target_, ".unfinished")), step_(step) {
+    require_absent();
+    std::error_code cause;
+    std::filesystem::create_directories(folder_, cause);
+    require(!cause, "cannot make the folder '", folder_, "': ", cause.message());
     const std::string first = sentence("golem conversion ", sha256_hex(conversion.data(), conversion.size()), "\n"), path = folder_ + "/journal";
     std::uint64_t kept = 0;
-    if (std::filesystem::is_regular_file(path)) kept = read(path, first);
-    if (kept == 0) {
-      lines_.clear();
-      files::delete_folder(folder_, step_);
-      std::error_code cause;
-      std::filesystem::create_directories(folder_, cause);
-      require(!cause, "cannot make the folder '", folder_, "': ", cause.message());
-    }
+    lock_ = std::make_unique<files::Lock>(path, sentence("another process is making '", target_, "': wait for it, or stop it"));
+    require_absent();  // the process that held the lock may have completed it
+    kept = read(path, first);
+    if (kept == 0) delete_all_but_journal();
     file_ = std::make_unique<OutputFile>(path, kept, step_);
     if (kept == 0) file_->write(first);
     file_->sync();
@@ -67,13 +96,27 @@ class ConversionJournal {
   /// All files are complete and synced: the folder gets the target's name.
   void commit() {
     file_->finish();
-    files::remove(file_->path(), step_);
     files::sync_folder(folder_, step_);
-    files::rename(folder_, target_, step_);
+    files::rename(folder_, target_, step_);  // with the journal: until then a later attempt needs it
     files::sync_folder(files::parent_of(target_), step_);
+    files::remove(target_ + "/journal", step_);
+    files::sync_folder(target_, step_);
   }
 
  private:
+  void require_absent() const { require(!std::filesystem::exists(target_), "'", target_, "' exists already: choose another name, or move it away"); }
+
+  /// The journal itself stays, as the lock is on it.
+  void delete_all_but_journal() const {
+    for (const std::string& name : files::names_in(folder_)) {
+      if (name == "journal") continue;
+      files::announce(step_, "delete", folder_ + "/" + name);
+      std::error_code cause;
+      std::filesystem::remove_all(folder_ + "/" + name, cause);
+      require(!cause, "cannot delete '", folder_, "/", name, "': ", cause.message());
+    }
+  }
+
   /// Length of what is sound; 0 where the journal is of another conversion.
   std::uint64_t read(const std::string& path, const std::string& first) {
     const MappedFile file(path);
@@ -87,6 +130,7 @@ class ConversionJournal {
   std::string target_, folder_;
   FileStep step_;
   std::vector<std::string> lines_;
+  std::unique_ptr<files::Lock> lock_;
   std::unique_ptr<OutputFile> file_;
 };
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "golem/config/describe.hpp"
 #include "golem/config/model.hpp"
 #include "golem/core/error.hpp"
 #include "golem/core/stateful.hpp"
@@ -41,11 +42,14 @@ class OwnedWeights : public TensorSource {
 
 /// A released checkpoint (io/sat_checkpoint.hpp), or one of golem's own, as a source for rank `rank` of `tp`:
 ///   engine.load_weights(*golem::open_weights(path, M::config, layout.tp, rank));
-/// Throws Error where neither lies there, it is of another model, or was quantised for another number of ranks. `options` are for golem's own.
+/// Throws Error where neither lies there, it is of another model, or was quantised for another number of ranks. `options` are for golem's own,
+/// which must say of itself what describe(model) says where `options` names no other text.
 inline std::unique_ptr<TensorSource> open_weights(const std::string& path, const ModelConfig& model, int tp = 1, int rank = 0,
                                                   const LoadOptions& options = {}) {
   if (is_sat_checkpoint(path)) return std::make_unique<sat::OwnedWeights>(path, model, tp, rank);
-  return std::make_unique<CheckpointWeights>(path, options);
+  LoadOptions own = options;
+  if (own.model.empty()) own.model = describe(model);
+  return std::make_unique<CheckpointWeights>(path, own);
 }
 
 }  // namespace golem

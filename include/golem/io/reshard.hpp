@@ -71,6 +71,8 @@ class ReshardTarget {
   virtual void begin(const TensorState& tensor) = 0;
   virtual void append(int rank, const void* data, std::size_t bytes) = 0;
   virtual void end() = 0;
+  /// The attempt ends here, maybe inside a tensor: what is complete should be there for a later one.
+  virtual void pause() {}
   /// All tensors were written: the target gets its name.
   virtual void commit() = 0;
 };
@@ -147,8 +149,9 @@ class Copier {
   void append(int rank, const void* data, std::size_t bytes) {
     target_.append(rank, data, bytes);
     done_ += bytes;
-    require(!options_.on_progress || options_.on_progress(done_, total_), "stopped after ", done_, " of ", total_,
-            " bytes; the same command goes on from there");
+    if (!options_.on_progress || options_.on_progress(done_, total_)) return;
+    target_.pause();
+    fail("stopped after ", done_, " of ", total_, " bytes; the same command goes on from there");
   }
 
   const TensorSource& source_;

@@ -124,12 +124,16 @@ inline SatModel sat_model(const SatCheckpoint& checkpoint, int heads = 0) {
   const int tp = checkpoint.tp();
   const SatTensor &embedding = matrix("transformer.word_embeddings.weight"), &qkv = matrix("transformer.layers.0.attention.query_key_value.weight");
   const SatTensor &up = matrix("transformer.layers.0.mlp.dense_h_to_4h.weight"), &down = matrix("transformer.layers.0.mlp.dense_4h_to_h.weight");
-  const auto whole = [&](std::int64_t part) { return static_cast<int>(part * tp); };
+  const auto whole = [&](std::int64_t part) {
+    const std::int64_t all = part * tp;
+    require(all <= INT32_MAX / 4, where, ": ", tp, " shards with ", part, " rows or columns of a matrix make ", all, ", more than any model has");
+    return static_cast<int>(all);
+  };
   SatModel model{glm_130b::config, 0};
   ModelConfig& c = model.config;
   c.vocab = whole(embedding.extent.rows), c.hidden = static_cast<int>(embedding.extent.columns);
   if (qkv.type == DType::i8) model.bits = qkv.extent.columns * 2 == c.hidden ? 4 : 8;
-  c.ffn = whole(down.extent.columns) * (model.bits == 4 ? 2 : 1);
+  c.ffn = whole(down.extent.columns * (model.bits == 4 ? 2 : 1));
   c.ffn_kind = whole(up.extent.rows) == c.ffn ? Ffn::gelu : Ffn::geglu;
   for (c.layers = 0; shard.find(sentence("transformer.layers.", c.layers, ".input_layernorm.weight")); ++c.layers) {
   }

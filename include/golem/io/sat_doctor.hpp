@@ -28,7 +28,7 @@ namespace golem {
 struct SatDoctorOptions {
   const ModelConfig* model = nullptr;                                         // that it should be; null: whatever its shapes say
   int heads = 0;                                                              // as in sat_model()
-  function_ref<void(std::uint64_t done, std::uint64_t total)> on_progress{};  // bytes read
+  function_ref<bool(std::uint64_t done, std::uint64_t total)> on_progress{};  // bytes read; false stops, with an Error
 };
 
 namespace sat {
@@ -117,10 +117,10 @@ class Doctor {
         for (auto view = tensors.lower_bound(bytes.data()); view != tensors.end() && view->first < part.data() + part.size(); ++view)
           look_at_numbers(shard, *view->second.first, *view->second.second, part, told);
         shard.archive().file().release(part.data(), part.size());
-        if (options_.on_progress) options_.on_progress(done_ += part.size(), total_);
+        require(!options_.on_progress || options_.on_progress(done_ += part.size(), total_), "stopped");
       }
       if (sum.value() != entry.crc)
-        find(sentence("'", shard.path(), "': the bytes of entry '", entry.name, "' at offset ", entry.offset,
+        find(sentence("'", shard.path(), "': the bytes of entry '", printable(entry.name), "' at offset ", entry.offset,
                       " are not those that were written: their CRC is ", sum.value(), ", expected ", entry.crc));
     }
   }

@@ -22,7 +22,8 @@
 
 namespace golem {
 
-/// All shards grow together, so that a source is read in one pass; what is complete of all of them is noted after each `note_every` bytes.
+/// All shards grow together, so that a source is read in one pass; what is complete of all of them is noted after each `note_every` bytes, and by
+/// pause().
 class SatTarget : public ReshardTarget {
  public:
   /// `iteration` names the folder of the shards. Throws Error where `root` exists.
@@ -63,7 +64,12 @@ class SatTarget : public ReshardTarget {
     std::vector<std::uint32_t> sums;
     for (ZipWriter& writer : writers_) sums.push_back(writer.end());
     sums_.push_back(std::move(sums));
-    if (since_ >= note_every_ && !matrix_) note();  // scales stay with their matrix: they are made together
+    scales_missing_ = matrix_;
+    if (since_ >= note_every_ && !matrix_) pause();
+  }
+  void pause() override {
+    const std::size_t complete = sums_.size() - (scales_missing_ ? 1 : 0);  // scales stay with their matrix: they are made together
+    if (complete > noted_) note(complete);
   }
 
   void commit() override {
@@ -136,10 +142,10 @@ class SatTarget : public ReshardTarget {
     return all;
   }
 
-  void note() {
+  void note(std::size_t complete) {
     for (ZipWriter& writer : writers_) writer.sync();
     std::string lines;
-    for (; noted_ < sums_.size(); ++noted_) {
+    for (; noted_ < complete; ++noted_) {
       if (!lines.empty()) lines += '\n';
       for (std::size_t rank = 0; rank < sums_[noted_].size(); ++rank) lines += (rank > 0 ? " " : "") + sentence(sums_[noted_][rank]);
     }
@@ -151,6 +157,7 @@ class SatTarget : public ReshardTarget {
   std::string iteration_;
   std::uint64_t note_every_, since_ = 0;
   bool matrix_ = false;                           // the tensor that was begun has scales, which come next
+  bool scales_missing_ = false;                   // of the last complete tensor
   std::vector<std::uint64_t> bytes_;              // of each tensor on a rank
   std::vector<std::vector<std::uint32_t>> sums_;  // of each complete tensor, by rank
   std::size_t completed_ = 0, noted_ = 0;

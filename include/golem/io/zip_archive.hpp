@@ -13,6 +13,7 @@
 
 #include "golem/core/error.hpp"
 #include "golem/core/mapped_file.hpp"
+#include "golem/io/printable.hpp"
 #include "golem/io/zip_format.hpp"
 
 namespace golem {
@@ -130,7 +131,7 @@ inline std::vector<ZipEntry> parse_zip(std::span<const std::byte> file, std::str
     require(end - at - central_bytes >= texts, "'", path, "': entry ", i, " of the directory, at offset ", at, ", runs beyond its end");
     ZipEntry entry;
     entry.name.assign(reinterpret_cast<const char*>(file.data()) + at + central_bytes, name);
-    const std::string where = sentence("'", path, "', entry '", entry.name, "' of the directory at offset ", at);
+    const std::string where = sentence("'", path, "', entry '", printable(entry.name), "' of the directory at offset ", at);
     check_name(entry.name, where);
     const auto flags = number_at<std::uint16_t>(file, at + 8), method = number_at<std::uint16_t>(file, at + 10);
     require((flags & encrypted) == 0, where, ": it is encrypted");
@@ -153,8 +154,8 @@ inline std::vector<ZipEntry> parse_zip(std::span<const std::byte> file, std::str
   std::sort(entries.begin(), entries.end(), [](const ZipEntry& a, const ZipEntry& b) { return a.header < b.header; });
   for (std::size_t i = 1; i < entries.size(); ++i) {
     const std::uint64_t former = entries[i - 1].offset + entries[i - 1].bytes;
-    require(entries[i].header >= former, "'", path, "': entry '", entries[i].name, "' begins at offset ", entries[i].header, ", inside entry '",
-            entries[i - 1].name, "', which ends at ", former);
+    require(entries[i].header >= former, "'", path, "': entry '", printable(entries[i].name), "' begins at offset ", entries[i].header,
+            ", inside entry '", printable(entries[i - 1].name), "', which ends at ", former);
   }
   return entries;
 }
@@ -164,8 +165,8 @@ class ZipArchive {
  public:
   explicit ZipArchive(const std::string& path) : path_(path), file_(path), entries_(parse_zip({file_.data(), file_.size()}, path)) {
     for (const ZipEntry& entry : entries_)
-      require(by_name_.emplace(entry.name, &entry).second, "'", path, "' has two entries of the name '", entry.name, "', the second at offset ",
-              entry.header);
+      require(by_name_.emplace(entry.name, &entry).second, "'", path, "' has two entries of the name '", printable(entry.name),
+              "', the second at offset ", entry.header);
   }
   ZipArchive(const ZipArchive&) = delete;
   ZipArchive& operator=(const ZipArchive&) = delete;
