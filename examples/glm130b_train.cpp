@@ -118,6 +118,7 @@ int main(int argc, char** argv) {
   } catch (const golem::Error& error) {
     line.refused = error.what();
   }
+  if (!line.refused.empty()) run.layout = {.dp = golem::read_environment().ranks};  // that the ranks meet in, to be told once
   if (options.plan && line.refused.empty()) return 0;
   return examples::run_pretraining(line, options.run, [&] { return job; });
 }
