@@ -3,9 +3,9 @@
 #include "golem/data/tokenizer_any.hpp"
 
 #include <string>
-#include <unordered_map>
 
 #include "catch.hpp"
+#include "data/icetk_like.hpp"
 #include "io/files.hpp"
 
 using namespace golem;
@@ -14,40 +14,8 @@ namespace {
 
 using Tokens = std::vector<std::int32_t>;
 
-std::vector<std::string> texts() {
-  const char* words[]{"system", "package", "install", "the", "of", "kernel", "network", "file", "软件包", "系统", "安装", "hello", "world", "abc", "hi", "icetk"};
-  std::vector<std::string> lines;
-  unsigned state = 1;
-  for (int line = 0; line < 400; ++line) {
-    lines.emplace_back();
-    for (int word = 0; word < 9; ++word) {
-      state = state * 1664525u + 1013904223u;
-      lines.back() += words[state >> 28];
-      lines.back() += word % 3 ? " " : ", ";
-    }
-  }
-  return lines;
-}
-
-// A model laid out as icetk's; pieces without a newline are no icetk's.
-std::string train_icetk(const char* pieces) {
-  struct Lines : sentencepiece::SentenceIterator {
-    std::vector<std::string> lines = texts();
-    std::size_t at = 0;
-    bool done() const override { return at >= lines.size(); }
-    void Next() override { ++at; }
-    const std::string& value() const override { return lines[at]; }
-    sentencepiece::util::Status status() const override { return {}; }
-  } iterator;
-  const std::unordered_map<std::string, std::string> options{{"model_type", "unigram"}, {"vocab_size", "90"}, {"unk_id", "0"}, {"bos_id", "1"}, {"eos_id", "2"}, {"pad_id", "3"},
-                                                             {"user_defined_symbols", pieces}, {"hard_vocab_limit", "false"}, {"minloglevel", "2"}, {"num_threads", "1"}};
-  std::string model;
-  REQUIRE(sentencepiece::SentencePieceTrainer::Train(options, &iterator, &model).ok());
-  return model;
-}
-
 const Tokenizer& own() {
-  static const Tokenizer trained = Tokenizer::train(texts(), {.vocab = 320});
+  static const Tokenizer trained = Tokenizer::train(icetk_like::lines(), {.vocab = 320});
   return trained;
 }
 
@@ -80,7 +48,7 @@ TEST_CASE("a model of golem's is read as one, with the original's prompts") {
 }
 
 TEST_CASE("a model laid out as icetk's has GLM-130B's ids, and images and padding are no text") {
-  const AnyTokenizer any = loaded(train_icetk("<n>"));
+  const AnyTokenizer any = loaded(icetk_like::train("<n>"));
   CHECK(any.is_icetk());
   CHECK(any.size() == 150008);
   CHECK(any.special() == glm_130b_tokens);
@@ -95,12 +63,12 @@ TEST_CASE("a model laid out as icetk's has GLM-130B's ids, and images and paddin
 }
 
 TEST_CASE("what has no word, is no text, or is neither's model, is told") {
-  const AnyTokenizer models[]{loaded(own().bytes()), loaded(train_icetk("<n>"))};
+  const AnyTokenizer models[]{loaded(own().bytes()), loaded(icetk_like::train("<n>"))};
   for (const AnyTokenizer& any : models) {
     for (const char* text : {"", " \t", "\n"}) CHECK_THROWS_WITH(any.encode_original(text), Catch::Matchers::Contains("has nothing to go on"));
     CHECK_THROWS_WITH(any.encode_original("a \377"), Catch::Matchers::Contains("UTF-8"));
   }
   CHECK_THROWS_WITH(loaded("no model"), Catch::Matchers::Contains("is no SentencePiece model"));
-  CHECK_THROWS_WITH(loaded(train_icetk("x")), Catch::Matchers::Contains("but not icetk's"));
+  CHECK_THROWS_WITH(loaded(icetk_like::train("x")), Catch::Matchers::Contains("but not icetk's"));
   CHECK_THROWS_WITH(AnyTokenizer::load("nowhere.model"), Catch::Matchers::Contains("nowhere.model"));
 }

@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "catch.hpp"
+#include "data/icetk_like.hpp"
 #include "io/files.hpp"
 
 using namespace golem;
@@ -14,39 +15,10 @@ namespace {
 
 using Tokens = std::vector<std::int32_t>;
 
-// A model laid out as icetk's: five special pieces, NFKC, a space before each text, runs of white space as one.
-std::string train(const char* pieces = "<n>") {
-  const char* words[]{"system", "package", "install", "the", "of", "kernel", "network", "file", "软件包", "系统", "安装", "hello", "world", "abc", "hi", "icetk"};
-  std::vector<std::string> lines;
-  unsigned state = 1;
-  for (int line = 0; line < 400; ++line) {
-    lines.emplace_back();
-    for (int word = 0; word < 9; ++word) {
-      state = state * 1664525u + 1013904223u;
-      lines.back() += words[state >> 28];
-      lines.back() += word % 3 ? " " : word % 2 ? ", " : "? ";
-    }
-  }
-  struct Lines : sentencepiece::SentenceIterator {
-    const std::vector<std::string>& lines;
-    std::size_t at = 0;
-    explicit Lines(const std::vector<std::string>& lines) : lines(lines) {}
-    bool done() const override { return at >= lines.size(); }
-    void Next() override { ++at; }
-    const std::string& value() const override { return lines[at]; }
-    sentencepiece::util::Status status() const override { return {}; }
-  } iterator(lines);
-  std::string model;
-  const std::unordered_map<std::string, std::string> options{{"model_type", "unigram"}, {"vocab_size", "90"}, {"unk_id", "0"}, {"bos_id", "1"}, {"eos_id", "2"}, {"pad_id", "3"},
-                                                             {"user_defined_symbols", pieces}, {"hard_vocab_limit", "false"}, {"minloglevel", "2"}, {"num_threads", "1"}};
-  REQUIRE(sentencepiece::SentencePieceTrainer::Train(options, &iterator, &model).ok());
-  return model;
-}
-
 const IceTokenizer& tokenizer() {
   static const IceTokenizer trained = [] {
     const test::Folder folder;
-    test::write(folder / "ice_text.model", train());
+    test::write(folder / "ice_text.model", icetk_like::train());
     return IceTokenizer::load(folder / "ice_text.model");
   }();
   return trained;
@@ -122,7 +94,7 @@ TEST_CASE("what is not icetk's model, and what is no UTF-8, is told") {
   const std::string path = folder / "x.model";
   test::write(path, "not a model");
   CHECK_THROWS_WITH(IceTokenizer::load(path), Catch::Matchers::Contains("is no SentencePiece model"));
-  test::write(path, train("[MASK]"));
+  test::write(path, icetk_like::train("[MASK]"));
   CHECK_THROWS_WITH(IceTokenizer::load(path), Catch::Matchers::Contains("but not icetk's"));
   CHECK_THROWS_WITH(IceTokenizer::load("nowhere.model"), Catch::Matchers::Contains("nowhere.model"));
   CHECK_THROWS_WITH(tokenizer().encode("ab\xff"), Catch::Matchers::Contains("not UTF-8 at byte 2"));
