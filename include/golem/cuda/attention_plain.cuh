@@ -40,6 +40,22 @@ struct AttentionShape {
   }
 };
 
+/// Which token of which head of which row a warp works on.
+struct HeadToken {
+  std::int64_t item;         // of (B, H, T)
+  int index, head, row;      // in its row
+  std::int64_t start, token; // of all tokens: the row's first, its own
+
+  template <class T>
+  __device__ HeadToken(const AttentionShape<T>& shape, int warps)
+      : item(std::int64_t{blockIdx.x} * warps + threadIdx.x / 32),
+        index(static_cast<int>(item % shape.length)),
+        head(static_cast<int>(item / shape.length % shape.heads)),
+        row(static_cast<int>(item / shape.length / shape.heads)),
+        start(std::int64_t{row} * shape.length),
+        token(start + index) {}
+};
+
 template <class T>
 AttentionShape<T> attention_shape(const View<const T, 4>& qkv, int rows, const AttentionOptions& options) {
   using A = accumulate_t<T>;
@@ -132,10 +148,8 @@ template <class T>
 __global__ void __launch_bounds__(32 * plain_warps) attend_plain_kernel(T* out, accumulate_t<T>* log_sum, const T* qkv, const KeyRange* ranges, AttentionShape<T> shape) {
   using A = accumulate_t<T>;
   A* query = dynamic_shared<A>() + threadIdx.x / 32 * shape.dims;
-  const std::int64_t item = std::int64_t{blockIdx.x} * plain_warps + threadIdx.x / 32;
-  if (item >= std::int64_t{shape.rows} * shape.heads * shape.length) return;
-  const int i = static_cast<int>(item % shape.length), head = static_cast<int>(item / shape.length % shape.heads), row = static_cast<int>(item / shape.length / shape.heads);
-  const std::int64_t start = std::int64_t{row} * shape.length, token = start + i;
+  const auto [item, i, head, row, start, token] = HeadToken(shape, plain_warps);
+  if (row >= shape.rows) return;
   load_query(query, qkv + shape.at(token, head, 0), shape);
   const PlainQuery<T> q{query,
                         qkv + shape.at(start, head, 1),
@@ -187,10 +201,8 @@ __global__ void __launch_bounds__(32 * plain_warps) attend_plain_dquery_kernel(A
   const AttentionShape<T>& shape = g.shape;
   const int lane = ptx::lane(), dims = shape.dims;
   A* query = dynamic_shared<A>() + threadIdx.x / 32 * dims;
-  const std::int64_t item = std::int64_t{blockIdx.x} * plain_warps + threadIdx.x / 32;
-  if (item >= std::int64_t{shape.rows} * shape.heads * shape.length) return;
-  const int i = static_cast<int>(item % shape.length), head = static_cast<int>(item / shape.length % shape.heads), row = static_cast<int>(item / shape.length / shape.heads);
-  const std::int64_t start = std::int64_t{row} * shape.length, token = start + i;
+  const auto [item, i, head, row, start, token] = HeadToken(shape, plain_warps);
+  if (row >= shape.rows) return;
   load_query(query, g.qkv + shape.at(token, head, 0), shape);
   const T* dout = g.dout + (token * shape.heads + head) * dims;
   const KeyRange range = g.ranges[token];
@@ -224,10 +236,9 @@ __global__ void __launch_bounds__(32 * plain_warps) attend_plain_dkey_kernel(Att
   using A = accumulate_t<T>;
   const AttentionShape<T>& shape = g.shape;
   const int lane = ptx::lane(), dims = shape.dims;
-  const std::int64_t item = std::int64_t{blockIdx.x} * plain_warps + threadIdx.x / 32;
-  if (item >= std::int64_t{shape.rows} * shape.heads * shape.length) return;
-  const int key = static_cast<int>(item % shape.length), head = static_cast<int>(item / shape.length % shape.heads), row = static_cast<int>(item / shape.length / shape.heads);
-  const std::int64_t start = std::int64_t{row} * shape.length, own = item - key;
+  const auto [item, key, head, row, start, token] = HeadToken(shape, plain_warps);
+  if (row >= shape.rows) return;
+  const std::int64_t own = item - key;
   const T* k = g.qkv + shape.at(start + key, head, 1);
   A dkey[lane_dims]{}, dvalue[lane_dims]{};
   for (int begin = 0; begin < shape.length; begin += 32) {

@@ -36,10 +36,8 @@ template <class T>
 __global__ void __launch_bounds__(32 * plain_warps) attend_stepwise_kernel(T* out, accumulate_t<T>* log_sum, const T* qkv, const KeyRange* ranges, AttentionShape<T> shape) {
   using A = accumulate_t<T>;
   A* query = dynamic_shared<A>() + threadIdx.x / 32 * shape.dims;
-  const std::int64_t item = std::int64_t{blockIdx.x} * plain_warps + threadIdx.x / 32;
-  if (item >= std::int64_t{shape.rows} * shape.heads * shape.length) return;
-  const int i = static_cast<int>(item % shape.length), head = static_cast<int>(item / shape.length % shape.heads), row = static_cast<int>(item / shape.length / shape.heads);
-  const std::int64_t start = std::int64_t{row} * shape.length, token = start + i;
+  const auto [item, i, head, row, start, token] = HeadToken(shape, plain_warps);
+  if (row >= shape.rows) return;
   load_query(query, qkv + shape.at(token, head, 0), shape);
   A sums[lane_dims];
   const A lse = attend_stepwise(PlainQuery<T>{query, qkv + shape.at(start, head, 1), qkv + shape.at(start, head, 2), shape.token_step(), ranges[token]}, sums, shape.length, shape);
