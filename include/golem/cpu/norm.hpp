@@ -14,6 +14,18 @@
 
 namespace golem::cpu {
 
+/// x = alpha x + other: the residual.
+template <class T, Rounding rounding, class V, class A>
+[[gnu::always_inline]] inline void scale_and_add(V& x, A alpha, const V& other) {
+  if constexpr (rounding == Rounding::once) {
+    x = x * alpha + other;
+  } else {
+    x *= alpha;
+    round_to<T>(x);
+    x += other;
+  }
+}
+
 /// One row: sum = alpha a + b, in T (sum may be y's memory; b may be null, then sum is not written and a is normalised).
 template <class T, Rounding rounding>
 struct NormalizeRow {
@@ -29,13 +41,7 @@ struct NormalizeRow {
       if (b) {
         V branch;
         load_up_to(branch, b + i, count - i);
-        if constexpr (rounding == Rounding::once) {
-          x = x * alpha + branch;
-        } else {
-          x *= alpha;
-          round_to<T>(x);
-          x += branch;
-        }
+        scale_and_add<T, rounding>(x, alpha, branch);
         store_up_to(sum + i, x, count - i);
         load_up_to(x, sum + i, count - i);  // as stored, after rounding
       }
@@ -125,13 +131,7 @@ struct AddScaledRow {
       V x, other{};
       load_up_to(x, a + i, count - i);
       if (b) load_up_to(other, b + i, count - i);
-      if constexpr (rounding == Rounding::once) {
-        x = x * alpha + other;
-      } else {
-        x *= alpha;
-        round_to<T>(x);
-        x += other;
-      }
+      scale_and_add<T, rounding>(x, alpha, other);
       store_up_to(y + i, x, count - i);
     }
   }
