@@ -255,6 +255,6 @@ TEST_CASE("tokens that a search never takes, and its end tokens, must be of the 
     const std::int32_t outside[]{token};
     BeamSearch invalid({.beams = 2, .invalid = outside}, Tokens{1}, ends), ended({.beams = 2, .min_tokens = 1}, Tokens{1}, outside);
     CHECK_THROWS_WITH(invalid.advance(View<const double, 2>(row.data(), 1, 7)), Catch::Matchers::Contains("another tokenizer's"));
-    CHECK_THROWS_WITH(ended.advance(View<const double, 2>(row.data(), 1, 7)), Catch::Matchers::Contains("the vocabulary ends at 7"));
+    CHECK_THROWS_WITH(ended.advance(View<const double, 2>(row.data(), 1, 7)), Catch::Matchers::Contains("the vocabulary has 7"));
   }
 }

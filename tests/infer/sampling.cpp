@@ -199,6 +199,6 @@ TEST_CASE("tokens to ban must be of the vocabulary") {
   for (const std::int32_t token : {-1, 6, 150000}) {
     CHECK_THROWS_WITH(draw(greedy, 1, {token}), Contains("another tokenizer's"));
     const std::int32_t invalid[]{token};
-    CHECK_THROWS_WITH(draw({.invalid = invalid}, 1), Contains("the vocabulary ends at 6"));
+    CHECK_THROWS_WITH(draw({.invalid = invalid}, 1), Contains("the vocabulary has 6"));
   }
 }

@@ -120,7 +120,7 @@ class BeamSearch {
     double* scores = scores_.data() + beam * vocab;
     for (std::size_t v = 0; v < vocab; ++v) scores[v] = static_cast<double>(logits[v]);
     const auto ban = [&](std::int32_t token) {
-      require(token >= 0 && static_cast<std::size_t>(token) < vocab, "token ", token, " is banned, and the vocabulary ends at ", vocab, ": the special tokens are another tokenizer's");
+      require(token >= 0 && static_cast<std::size_t>(token) < vocab, "token ", token, " is banned, and the vocabulary has ", vocab, ": the special tokens are another tokenizer's");
       scores[token] = banned;
     };
     for (const std::int32_t token : options_.invalid) ban(token);

@@ -61,7 +61,7 @@ class Sampler {
     require(std::isfinite(largest), "temperature ", sampling_.temperature, " is too small for logits in ", is_original ? "fp16" : "fp32", ": for greedy, take top_k 1 at temperature 1");
     for (const auto& tokens : {sampling_.invalid, banned})
       for (const std::int32_t token : tokens) {
-        require(token >= 0 && token < count, "token ", token, " is banned, and the vocabulary ends at ", count, ": the special tokens are another tokenizer's");
+        require(token >= 0 && token < count, "token ", token, " is banned, and the vocabulary has ", count, ": the special tokens are another tokenizer's");
         candidates_[static_cast<std::size_t>(token)].logit = -65504.0f;
       }
     if (sampling_.top_k == 1 && !is_original) return std::max_element(candidates_.begin(), candidates_.end(), by_logit)->token;
