@@ -75,3 +75,18 @@ TEST_CASE("without a launcher a world is one rank, and a layout of several is th
                     Contains("rank 1 of 2 failed: no row"));
   CHECK_THROWS_WITH(run_world({}, [](World&) { fail("no row"); }), "no row");
 }
+
+TEST_CASE("a launcher says which rank of its machine a process is; what is no number is told") {
+  const auto of = [](std::map<std::string, std::string> variables) {
+    return local_rank([&](const char* name) -> const char* {
+      const auto found = variables.find(name);
+      return found == variables.end() ? nullptr : found->second.c_str();
+    });
+  };
+  CHECK(of({}) == -1);
+  CHECK(of({{"LOCAL_RANK", "3"}}) == 3);
+  CHECK(of({{"SLURM_LOCALID", "7"}, {"SLURM_PROCID", "15"}}) == 7);
+  CHECK(of({{"OMPI_COMM_WORLD_LOCAL_RANK", "1"}, {"SLURM_LOCALID", "0"}}) == 1);  // mpirun within an allocation
+  CHECK_THROWS_WITH(of({{"LOCAL_RANK", "x"}}), Catch::Matchers::Contains("LOCAL_RANK is 'x'"));
+  CHECK_THROWS_WITH(of({{"LOCAL_RANK", "-1"}}), Catch::Matchers::Contains("which is no rank on this machine"));
+}
