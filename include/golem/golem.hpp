@@ -69,6 +69,7 @@
 #include "golem/cpu/attention_dropout.hpp"
 #include "golem/cpu/attention_forward.hpp"
 #include "golem/cpu/attention_mask.hpp"
+#include "golem/cpu/attention_softmax.hpp"
 #include "golem/cpu/attention_stepwise.hpp"
 #include "golem/cpu/attention_tile.hpp"
 #include "golem/cpu/device.hpp"
