@@ -15,8 +15,10 @@
 
 #include "golem/core/digest.hpp"
 #include "golem/core/function_ref.hpp"
+#include "golem/core/output_file.hpp"
 #include "golem/data/blank_recipe.hpp"
 #include "golem/data/corpus.hpp"
+#include "golem/data/corpus_builder.hpp"
 #include "golem/data/documents.hpp"
 #include "golem/data/instruction_set.hpp"
 #include "golem/data/loader.hpp"
@@ -45,33 +47,32 @@ inline golem::Tokenizer make_tokenizer(const PretrainOptions& options, const Run
   }
   golem::require(tokenizer->size() <= vocab, "the tokenizer has ", tokenizer->size(), " pieces, and the model '", options.model, "' a vocabulary of ", vocab,
                  ": train another tokenizer, or choose another model");
-  golem::corpus::write_file(run.tokenizer(), tokenizer->bytes().data(), tokenizer->bytes().size());
+  golem::replace_file(run.tokenizer(), tokenizer->bytes());
   return std::move(*tokenizer);
 }
 
 // Rows for training and validation: from the held-out text where there is some, else from the end of the corpus. In the
 // original's order all rows are in one file, and a split by their numbers says which are held out.
 inline void build_corpora(const PretrainOptions& options, const RunFolder& run, const golem::Tokenizer& tokenizer, const golem::BlankRecipe& recipe, Note note) {
-  golem::CorpusBuilder training(recipe.row, tokenizer.size(), tokenizer.digest()), validation(recipe.row, tokenizer.size(), tokenizer.digest());
+  golem::CorpusBuilder training(run.training_rows(), recipe.row, tokenizer.size(), tokenizer.digest());
   const auto add = [&](golem::CorpusBuilder& rows, const std::string& path) {
-    for (const golem::Document& document : golem::read_documents(path)) {
+    golem::visit_documents(path, [&](golem::Document& document) {
       note("cutting the text in rows");
       rows.add(tokenizer.encode(document.text), tokenizer.special().eos);
-    }
+    });
   };
   add(training, options.corpus);
   if (row_order(options.order) == golem::RowOrder::glm_130b) {
-    training.write(run.training_rows());
+    training.finish();
     for (const char* file : {"", ".header"}) std::remove((run.validation_rows() + file).c_str());  // another run's
-    return;
-  }
-  if (options.held_out.empty()) {
-    training.move_tail(validation, 0.02);
+  } else if (options.held_out.empty()) {
+    training.split(run.validation_rows(), 0.02);
   } else {
+    golem::CorpusBuilder validation(run.validation_rows(), recipe.row, tokenizer.size(), tokenizer.digest());
     add(validation, options.held_out);
+    training.finish();
+    validation.finish();
   }
-  training.write(run.training_rows());
-  validation.write(run.validation_rows());
 }
 
 inline bool exists(const std::string& path) { return access(path.c_str(), F_OK) == 0; }

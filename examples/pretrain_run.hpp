@@ -207,7 +207,7 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
   if (!leads) return;
   golem::write_chart(run.chart(), golem::loss_chart(golem::read_metrics(run.metrics())));
   const std::string line = summary.dump();
-  golem::corpus::write_file(run.summary(), line.data(), line.size());
+  golem::replace_file(run.summary(), line);
   std::printf("%s\n", line.c_str());
 }
 
