@@ -23,6 +23,7 @@
 #include "golem/data/instruction_set.hpp"
 #include "golem/data/loader.hpp"
 #include "golem/data/tokenizer.hpp"
+#include "golem/data/tokenizer_any.hpp"
 #include "golem/io/jsonl.hpp"
 #include "pretrain_options.hpp"
 #include "run_folder.hpp"
@@ -33,17 +34,17 @@ namespace examples {
 using Note = golem::function_ref<void(std::string_view)>;
 
 // The tokenizer of the run: given, kept from before, or trained on the corpus.
-inline golem::Tokenizer make_tokenizer(const PretrainOptions& options, const RunFolder& run, int vocab, Note note) {
-  if (!options.resume.empty()) return golem::Tokenizer::load(run.tokenizer());
-  std::optional<golem::Tokenizer> tokenizer;
+inline golem::AnyTokenizer make_tokenizer(const PretrainOptions& options, const RunFolder& run, int vocab, Note note) {
+  if (!options.resume.empty()) return golem::AnyTokenizer::load(run.tokenizer());
+  std::optional<golem::AnyTokenizer> tokenizer;
   if (!options.tokenizer.empty()) {
-    tokenizer = golem::Tokenizer::load(options.tokenizer);
+    tokenizer.emplace(golem::AnyTokenizer::load(options.tokenizer));
   } else {
     std::fprintf(stderr, "training a tokenizer of %d pieces\n", vocab);
     std::vector<std::string> texts;
     for (golem::Document& document : golem::read_documents(options.corpus)) texts.push_back(std::move(document.text));
     note("training a tokenizer");
-    tokenizer = golem::Tokenizer::train(texts, {.vocab = vocab});
+    tokenizer.emplace(golem::Tokenizer::train(texts, {.vocab = vocab}));
   }
   golem::require(tokenizer->size() <= vocab, "the tokenizer has ", tokenizer->size(), " pieces, and the model '", options.model, "' a vocabulary of ", vocab,
                  ": train another tokenizer, or choose another model");
@@ -53,7 +54,7 @@ inline golem::Tokenizer make_tokenizer(const PretrainOptions& options, const Run
 
 // Rows for training and validation: from the held-out text where there is some, else from the end of the corpus. In the
 // original's order all rows are in one file, and a split by their numbers says which are held out.
-inline void build_corpora(const PretrainOptions& options, const RunFolder& run, const golem::Tokenizer& tokenizer, const golem::BlankRecipe& recipe, Note note) {
+inline void build_corpora(const PretrainOptions& options, const RunFolder& run, const golem::AnyTokenizer& tokenizer, const golem::BlankRecipe& recipe, Note note) {
   golem::CorpusBuilder training(run.training_rows(), recipe.row, tokenizer.size(), tokenizer.digest());
   const auto add = [&](golem::CorpusBuilder& rows, const std::string& path) {
     golem::visit_documents(path, [&](golem::Document& document) {
@@ -78,7 +79,7 @@ inline void build_corpora(const PretrainOptions& options, const RunFolder& run, 
 inline bool exists(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
 
 // The instructions of the run as tokens: made where some are given and the run has none yet.
-inline void build_instructions(const PretrainOptions& options, const RunFolder& run, const golem::Tokenizer& tokenizer, Note note) {
+inline void build_instructions(const PretrainOptions& options, const RunFolder& run, const golem::AnyTokenizer& tokenizer, Note note) {
   const auto build = [&](const std::string& from, const std::string& to) {
     if (options.resume.empty()) std::remove(to.c_str());  // another run's
     if (from.empty() || exists(to)) return;
@@ -102,7 +103,7 @@ struct RunData {
   std::optional<golem::InstructionSet> instructions, former;
   golem::Words words;  // whose borders blanks keep to, where asked for
 
-  RunData(const PretrainOptions& options, const RunFolder& run, const golem::Tokenizer& tokenizer) : training(run.training_rows()), words(options.whole_words ? tokenizer.words() : golem::Words()) {
+  RunData(const PretrainOptions& options, const RunFolder& run, const golem::AnyTokenizer& tokenizer) : training(run.training_rows()), words(options.whole_words ? tokenizer.words() : golem::Words()) {
     if (exists(run.validation_rows())) validation.emplace(run.validation_rows());
     if (exists(run.instructions())) instructions.emplace(run.instructions());
     if (exists(run.former_instructions())) former.emplace(run.former_instructions());
@@ -123,7 +124,7 @@ struct RunData {
 };
 
 // What ranks must find alike on their disks: the tokenizer, and of each file its size and up to a thousand rows from all over it.
-inline std::string describe_data(const golem::Tokenizer& tokenizer, const RunData& data) {
+inline std::string describe_data(const golem::AnyTokenizer& tokenizer, const RunData& data) {
   std::string out = "tokenizer " + tokenizer.digest();
   for (const golem::Corpus* corpus : {&data.training, data.validation ? &*data.validation : nullptr}) {
     if (!corpus) continue;
