@@ -41,5 +41,5 @@ checked() {
 }
 checked test_comm '*'
 checked test_io '*ranks*,*rank *,*background*'
-checked test_train '*layout*,*pipelines and data ranks*,*overflow on one rank*,*every rank*'
+checked test_train '*layout*,*pipelines and data ranks*,*overflow that one rank sees*,*every rank*'
 echo "no race was reported"
