@@ -11,6 +11,7 @@
 #include "golem/cuda/norm.cuh"
 #include "golem/cuda/optimizer.cuh"
 #include "golem/cuda/products.hpp"
+#include "golem/cuda/quantized_gemm.cuh"
 #include "golem/cuda/rotate.cuh"
 
 #pragma nv_diagnostic push

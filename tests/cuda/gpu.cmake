@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 set(gpu_objects "")
 set(definitions $<TARGET_PROPERTY:golem::golem,INTERFACE_COMPILE_DEFINITIONS>)  # part of golem's ABI
-foreach(part rows elements attention)
+foreach(part rows elements attention quantized)
   set(object ${CMAKE_CURRENT_BINARY_DIR}/gpu_${part}.o)
   add_custom_command(OUTPUT ${object}
     COMMAND ${golem_nvcc} -std=c++20 -O3 -Werror all-warnings -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a
