@@ -11,7 +11,9 @@
 #include "golem/cuda/norm.cuh"
 #include "golem/cuda/optimizer.cuh"
 #include "golem/cuda/products.hpp"
+#include "golem/cuda/quantized_gemm.cuh"
 #include "golem/cuda/rotate.cuh"
+#include "golem/cuda/sampling.cuh"
 
 #pragma nv_diagnostic push
 #pragma nv_diag_suppress 1675  // the CPU engine's pragmas are for the host's compiler, which gets them

@@ -6,6 +6,7 @@
 #include "golem/cuda/loss.cuh"
 #include "golem/cuda/optimizer.cuh"
 #include "golem/cuda/rotate.cuh"
+#include "golem/cuda/sampling.cuh"
 
 namespace golem::cuda {
 
@@ -27,6 +28,7 @@ const void* const element_ops[]{
     emitted(token_losses<accumulate_t<T>>),
     emitted(logit_gradient<T>),
     emitted(scale_rows<T>),
+    emitted(choose_token<accumulate_t<T>>),
     emitted(gather_rows<T>),
     emitted(scatter_rows<T>),
     emitted(adamw<accumulate_t<T>, T, accumulate_t<T>>),

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 set(gpu_objects "")
 set(definitions $<TARGET_PROPERTY:golem::golem,INTERFACE_COMPILE_DEFINITIONS>)  # part of golem's ABI
-foreach(part rows elements attention)
+foreach(part rows elements attention quantized)
   set(object ${CMAKE_CURRENT_BINARY_DIR}/gpu_${part}.o)
   add_custom_command(OUTPUT ${object}
     COMMAND ${golem_nvcc} -std=c++20 -O3 -Werror all-warnings -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a
@@ -10,7 +10,7 @@ foreach(part rows elements attention)
     DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cuda/${part}.cu DEPFILE ${object}.d VERBATIM COMMAND_EXPAND_LISTS)
   list(APPEND gpu_objects ${object})
 endforeach()
-add_executable(test_gpu ${ops} ${gpu_objects})
+add_executable(test_gpu ${ops} ${CMAKE_CURRENT_SOURCE_DIR}/cuda/sampling.cpp ${gpu_objects})
 target_include_directories(test_gpu PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
 target_compile_definitions(test_gpu PRIVATE GOLEM_TEST_GPU)
 target_compile_options(test_gpu PRIVATE -O1 -Wall -Wextra -Wpedantic)

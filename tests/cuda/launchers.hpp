@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "golem/config/model.hpp"
+#include "golem/config/quantized_tensor.hpp"
 #include "golem/core/op_arguments.hpp"
 #include "golem/core/tensor.hpp"
 #include "golem/cuda/device.hpp"
@@ -75,6 +76,13 @@ void project_backward_input(Device&, View<X, 2>, View<Dy, 2>, std::type_identity
 template <class Dy>
 void project_backward_weight(Device&, std::type_identity_t<View<accumulate_t<std::remove_const_t<Dy>>, 2>>, std::type_identity_t<View<accumulate_t<std::remove_const_t<Dy>>, 1>>, View<Dy, 2>,
                              std::type_identity_t<View<const std::remove_const_t<Dy>, 2>>);
+
+template <class X>
+void choose_token(Device&, View<ChosenToken, 1>, View<X, 1>, View<const std::int32_t, 1>, const TokenChoice&);
+
+// quantized.cu
+template <class T, Quant Q, class Byte>
+void project(Device&, View<T, 2>, std::type_identity_t<View<const T, 2>>, const QuantizedView<Q, Byte>&, std::type_identity_t<View<const T, 1>>);
 
 // attention.cu
 template <class T>

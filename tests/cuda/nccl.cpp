@@ -10,6 +10,7 @@
 
 #include "catch.hpp"
 #include "golem/golem.cuh"
+#include "infer/random_weights.hpp"
 #include "simt/runtime.hpp"
 #include "train/models.hpp"
 
@@ -158,6 +159,22 @@ TEST_CASE("trainers on many GPUs compute what one rank computes") {
   compare<fp64, 1>({.tp = 1, .pp = 2, .dp = 2}, sharded);
   sharded.schedule = PipelineSchedule::one_f_one_b;
   compare<fp64, 2>({.tp = 2, .pp = 1, .dp = 2, .sequence_parallel = true}, sharded);
+}
+
+TEST_CASE("an engine on two GPUs, each with half of the vocabulary, draws one rank's tokens") {
+  const tests::RandomWeights<Small> weights;
+  const Prompt prompt = make_prompt({3, 4, tests::special.mask, 6}, tests::special);
+  for (const Sampling& sampling : {Sampling{.top_k = 1, .max_tokens = 6, .min_tokens = 6}, Sampling{.top_p = 0.9f, .max_tokens = 6, .min_tokens = 6}}) {
+    cpu::Device cpu_device({.threads = 1});
+    Engine<Small, fp64> one(cpu_device);
+    one.load_weights(weights);
+    const auto expected = one.generate(prompt, sampling, tests::special);
+    on_ranks({.tp = 2}, [&](World& world, cuda::Device& device) {
+      Engine<Small, fp64, Layout{.tp = 2}, cuda::Device> engine(device, world);
+      engine.load_weights(weights);
+      if (engine.generate(prompt, sampling, tests::special) != expected) fail("rank ", world.rank(), " drew other tokens");
+    });
+  }
 }
 
 TEST_CASE("a lost peer ends the wait, and the next transfer says so") {

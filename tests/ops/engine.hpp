@@ -59,7 +59,7 @@ using TestDevice = golem::cpu::Device;
 /// Calls body(device) for a device of each instruction set that this processor has.
 template <class Body>
 void on_each_device(const Body& body) {
-  for (const golem::cpu::Isa isa : {golem::cpu::Isa::plain, golem::cpu::Isa::avx2, golem::cpu::Isa::avx512}) {
+  for (const golem::cpu::Isa isa : {golem::cpu::Isa::plain, golem::cpu::Isa::avx2, golem::cpu::Isa::avx512, golem::cpu::Isa::avx512_vnni}) {
     if (isa > golem::cpu::detect_isa()) continue;
     INFO(golem::cpu::name_of(isa));
     TestDevice device({.threads = 2, .isa = isa});

@@ -173,8 +173,9 @@ using namespace simt;
 
 extern "C" {
 
-cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, cudaStream_t) {
+cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, cudaStream_t stream) {
   FAIL_IF_ASKED(cudaMallocAsync);
+  if (stream->captured) return cudaErrorStreamCaptureUnsupported;  // legal, and never what golem wants
   const Lock lock(mutex);
   if (in_use + bytes > machine().memory_bytes) return cudaErrorMemoryAllocation;
   *memory = std::aligned_alloc(256, (bytes + canary_bytes + 255) / 256 * 256);
@@ -219,6 +220,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   FAIL_IF_ASKED(cudaStreamSynchronize);
+  if (stream->captured) return cudaErrorStreamCaptureUnsupported;
   run_until([stream] { return stream->steps.empty(); });
   return cudaSuccess;
 }
@@ -235,6 +237,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 }
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   stream->captured = new std::vector<std::function<void()>>;
+  ++counts().captures;
   return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
@@ -248,6 +251,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* ready, cudaGraph_t graph, unsi
   return cudaSuccess;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
+  ++counts().graph_runs;
   for (const auto& work : graph->work) enqueue(work, stream);
   return cudaSuccess;
 }

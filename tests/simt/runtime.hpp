@@ -37,7 +37,7 @@ struct MachineRestored {
 };
 
 struct Counts {
-  std::atomic<std::size_t> kernels = 0, heuristics = 0, products = 0, allocations = 0;
+  std::atomic<std::size_t> kernels = 0, heuristics = 0, products = 0, allocations = 0, captures = 0, graph_runs = 0;
 };
 Counts& counts();
 

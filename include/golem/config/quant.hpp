@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "golem/core/annotate.hpp"
+#include "golem/core/number.hpp"
 
 namespace golem {
 
@@ -22,9 +23,25 @@ struct Quant {
   Activations activations = Activations::exact;
 
   GOLEM_HD constexpr int max() const { return (1 << (bits - 1)) - 1; }  // 127 or 7
+  /// Columns of a token that share a scale where activations are rounded: a group, but 128 at most. A token's outliers
+  /// (spec 5.2) thus cost precision in their own block alone, and the integer sums of a block are exact.
+  GOLEM_HD constexpr int block() const { return group == 0 || group > 128 ? 128 : group; }
   GOLEM_HD constexpr std::int64_t groups(std::int64_t columns) const { return group == 0 ? 1 : (columns + group - 1) / group; }
   GOLEM_HD constexpr std::int64_t row_bytes(std::int64_t columns) const { return bits == 4 ? (columns + 1) / 2 : columns; }
   friend constexpr bool operator==(const Quant&, const Quant&) = default;
+};
+
+/// The scale that makes the largest magnitude of a block of activations the integer `limit`, and its inverse, from the bits of
+/// that magnitude. The largest bits are those of a NaN, then of infinity: both reach the scale, and through it the result.
+/// Below 2^-100 a block counts as zero.
+struct BlockScale {
+  float scale = 0, inverse = 0;
+
+  GOLEM_HD constexpr BlockScale(std::uint32_t largest_bits, float limit) {
+    if (largest_bits < bits_as<std::uint32_t>(0x1p-100f)) return;
+    scale = bits_as<float>(largest_bits) / limit;
+    inverse = limit / bits_as<float>(largest_bits);
+  }
 };
 
 }  // namespace golem

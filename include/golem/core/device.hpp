@@ -6,11 +6,15 @@
 #include <cstddef>
 #include <string_view>
 
+#include "golem/core/function_ref.hpp"
+
 namespace golem {
 
 /// A device hands out memory and keeps an account of it. Ops find it by argument-dependent lookup, as their first argument.
+/// What is replayed under one key of a Recording must do the same with the same memory each time: only what lies in that memory
+/// may differ. It neither allocates nor copies to or from the host.
 template <class D>
-concept Device = requires(D& device, std::size_t bytes, void* memory, const void* source, std::string_view label) {
+concept Device = requires(D& device, typename D::Recording& recording, function_ref<void()> work, std::size_t bytes, void* memory, const void* source, std::string_view label) {
   { D::host_memory } -> std::convertible_to<bool>;  // whether the host may use its buffers directly
   { device.allocate(bytes, label) } -> std::same_as<void*>;
   device.release(memory, bytes, label);
@@ -19,6 +23,7 @@ concept Device = requires(D& device, std::size_t bytes, void* memory, const void
   device.copy(memory, source, bytes);      // within the device
   device.clear(memory, bytes);             // to zero bytes
   device.synchronize();
+  device.replay(recording, 1, work);  // work(), which may be written down the first times and only repeated after that
   device.memory().current();
 };
 

@@ -40,6 +40,21 @@ struct CachedSequence {
   std::int32_t row = 0, count = 0, first = 0, prefix = 0, slot = 0;
 };
 
+/// How a token is chosen from logits: by the rules of infer/sampling.hpp, which makes and checks it.
+struct TokenChoice {
+  float temperature = 1;
+  int top_k = 0;       // 0: all; 1: the first of the largest logits
+  float top_p = 0;     // 0: all
+  double uniform = 0;  // the random number, in [0, 1)
+};
+
+/// What came of it.
+struct ChosenToken {
+  enum class Status : std::int32_t { chosen, no_number, too_cold };  // a logit was NaN or infinite; the temperature made all of them infinite
+  std::int32_t token = 0;
+  Status status = Status::chosen;
+};
+
 /// What else flows into the gradient of a norm: `alpha * inside` joins the norm's output gradient (the residual is the
 /// norm's output), `outside` joins its input gradient (the residual passes the norm by). Each may be empty.
 template <class T>

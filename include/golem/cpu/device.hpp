@@ -15,6 +15,7 @@
 #endif
 
 #include "golem/core/error.hpp"
+#include "golem/core/function_ref.hpp"
 #include "golem/core/math.hpp"
 #include "golem/core/memory.hpp"
 #include "golem/cpu/flush_subnormals.hpp"
@@ -76,6 +77,10 @@ class Device {
     });
   }
   void synchronize() {}
+
+  /// Nothing is gained here by writing work down.
+  struct Recording {};
+  void replay(Recording&, std::int64_t, function_ref<void()> work) { work(); }
 
   /// body(i) for i in [0, count), in contiguous runs. The body must not throw. In it, subnormal results are 0.
   template <class Body>

@@ -15,10 +15,10 @@ namespace golem::cpu {
 /// Columns that kernels handle at once: the last chunk of a row is filled up with zeros. 64 bytes of INT4, 128 of INT8.
 inline constexpr int chunk_columns = 128;
 
-/// Columns that share a scale of weights and, where Q rounds activations, one of those: a group, but a chunk at most.
-/// A token's outliers (spec 5.2) thus cost precision in their own block alone, and the integer sums of a block are exact.
+/// Columns that share a scale of weights and, where Q rounds activations, one of those.
 template <Quant Q>
-inline constexpr int block_columns = Q.group == 0 || Q.group > chunk_columns ? chunk_columns : Q.group;
+inline constexpr int block_columns = Q.block();
+static_assert(Quant{}.block() == chunk_columns, "golem: kernels handle whole blocks");
 
 inline std::int64_t chunks_of(std::int64_t columns) { return ceil_div(columns, chunk_columns); }
 
@@ -72,19 +72,6 @@ template <class A, class T>
 void arrange_token(const ExactActivations<A>& to, View<const T, 2> x, std::int64_t token) {
   for (std::int64_t chunk = 0; chunk < to.values.extent(0); ++chunk) load_chunk(&to.values(chunk, token, 0), x, token, chunk);
 }
-
-/// The scale that makes the largest magnitude of a block the integer `limit`, and its inverse, from the bits of that
-/// magnitude. The largest bits are those of a NaN, then of infinity: both reach the scale, and through it the result.
-/// Below 2^-100 a block counts as zero.
-struct BlockScale {
-  float scale = 0, inverse = 0;
-
-  BlockScale(std::uint32_t largest_bits, float limit) {
-    if (largest_bits < bits_as<std::uint32_t>(0x1p-100f)) return;
-    scale = bits_as<float>(largest_bits) / limit;
-    inverse = limit / bits_as<float>(largest_bits);
-  }
-};
 
 /// Sets out one token, rounded half to even.
 template <Quant Q, class T>

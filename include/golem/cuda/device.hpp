@@ -10,8 +10,10 @@
 #include <string_view>
 
 #include "golem/core/error.hpp"
+#include "golem/core/function_ref.hpp"
 #include "golem/core/math.hpp"
 #include "golem/core/memory.hpp"
+#include "golem/cuda/recording.hpp"
 #include "golem/cuda/runtime.hpp"
 #include "golem/version.hpp"
 
@@ -27,13 +29,15 @@ class Device {
   struct Options {
     int index = 0;                                  // which GPU of those that the process sees
     std::size_t staging_bytes = std::size_t{8} << 20;  // page-locked memory of the host that copies pass through
+    bool graphs = true;                             // whether `replay` makes graphs; without, each kernel is started by itself
   };
+  using Recording = cuda::Recording;
 
   /// Buffers are not for the host: copy_in and copy_out.
   static constexpr bool host_memory = false;
 
   Device() : Device(Options{}) {}
-  explicit Device(Options options) : index_(options.index), staging_bytes_(options.staging_bytes) {
+  explicit Device(Options options) : index_(options.index), graphs_(options.graphs), staging_bytes_(options.staging_bytes) {
     const int count = runtime::device_count();
     require(index_ >= 0 && index_ < count, "cuda::Device was asked for GPU ", index_, ", and this process sees ", count, ": choose one of those, see CUDA_VISIBLE_DEVICES, or use cpu::Device");
     runtime::set_device(index_);
@@ -69,6 +73,7 @@ class Device {
 
   /// 256-byte aligned, in the order of the stream. Throws Error that says who holds how much where there is none left.
   void* allocate(std::size_t bytes, std::string_view label) {
+    refuse_in_capture("allocate memory");
     void* memory = runtime::allocate(bytes, stream_);
     if (!memory) {
       synchronize();  // what was released is the pool's once the stream has come that far
@@ -90,6 +95,7 @@ class Device {
 
   /// The host may change `from` at once: it was copied to page-locked memory.
   void copy_in(void* to, const void* from, std::size_t bytes) {
+    refuse_in_capture("copy from the host");
     for (std::size_t done = 0; done < bytes;) {
       const std::size_t piece = smaller(bytes - done, staging_bytes_);
       std::byte* staged = take_staging(piece);
@@ -112,7 +118,41 @@ class Device {
   }
   void copy(void* to, const void* from, std::size_t bytes) { runtime::copy(to, from, bytes, cudaMemcpyDeviceToDevice, stream_); }
   void clear(void* memory, std::size_t bytes) { runtime::fill(memory, 0, bytes, stream_); }
-  void synchronize() { runtime::synchronize(stream_); }
+  void synchronize() {
+    refuse_in_capture("wait for the GPU");
+    runtime::synchronize(stream_);
+  }
+
+  /// Runs `work`: the first time as it is, so that workspace grows and products are planned; then it is captured as a graph,
+  /// and from there on only the graph is run. It is captured anew where the workspace has moved since.
+  void replay(Recording& recording, std::int64_t key, function_ref<void()> work) {
+    if (!graphs_) return work();
+    Recording::Graph& graph = recording.at(key, stream_);
+    if (!graph.known) {
+      work();
+      graph.known = true;
+      return;
+    }
+    if (graph.ready && graph.workspace != workspace_moves_) {
+      synchronize();  // it may be running
+      recording.forget(graph);
+    }
+    if (!graph.ready) {
+      runtime::begin_capture(stream_);
+      capturing_ = true;
+      try {
+        work();
+      } catch (...) {
+        capturing_ = false;
+        runtime::abandon_capture(stream_);
+        throw;
+      }
+      capturing_ = false;
+      graph.ready = runtime::end_capture(stream_);
+      graph.workspace = workspace_moves_;
+    }
+    runtime::run(graph.ready, stream_);
+  }
 
   /// Memory for an op between its kernels: what the next call returns may be the same. Grows, never shrinks.
   template <class T>
@@ -123,6 +163,7 @@ class Device {
       workspace_ = nullptr, workspace_bytes_ = 0;
       workspace_ = allocate(bytes, "workspace");
       workspace_bytes_ = bytes;
+      ++workspace_moves_;
     }
     return static_cast<T*>(workspace_);
   }
@@ -131,6 +172,10 @@ class Device {
   std::shared_ptr<Products>& products() { return products_; }
 
  private:
+  void refuse_in_capture(const char* what) const {
+    require(!capturing_, "work that is captured as a graph tried to ", what, " on GPU ", index_, ", which would happen once and never again: do that before Device::replay");
+  }
+
   /// Page-locked memory that no copy is using any more.
   std::byte* take_staging(std::size_t bytes) {
     if (staging_used_ + bytes > staging_bytes_) {
@@ -143,6 +188,8 @@ class Device {
   }
 
   int index_, major_ = 0, minor_ = 0, multiprocessors_ = 0;
+  bool graphs_, capturing_ = false;
+  std::int64_t workspace_moves_ = 0;
   std::size_t shared_bytes_ = 0, staging_bytes_, staging_used_ = 0, workspace_bytes_ = 0;
   std::string name_;
   MemoryAccount memory_;

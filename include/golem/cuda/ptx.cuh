@@ -137,6 +137,22 @@ __device__ std::uint32_t pack(float low, float high) {
 #endif
 }
 
+/// a - b of two pairs of T, where each difference is one of T's numbers.
+template <class T>
+__device__ std::uint32_t subtract_pairs(std::uint32_t a, std::uint32_t b) {
+  std::uint32_t difference = 0;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  if constexpr (std::is_same_v<T, float16>) asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(difference) : "r"(b), "r"(0xbc00bc00u), "r"(a));  // b * -1 + a
+  else asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(difference) : "r"(b), "r"(0xbf80bf80u), "r"(a));
+#elif defined(__CUDA_ARCH__)
+  __trap();
+#endif
+  return difference;
+}
+
+/// sum + the products of four signed bytes by four others.
+__device__ inline int dot4(std::uint32_t a, std::uint32_t b, int sum) { return __dp4a(static_cast<int>(a), static_cast<int>(b), sum); }
+
 /// An element as what it accumulates in.
 __device__ inline float widen(float16 x) {
 #if defined(__CUDA_ARCH__)

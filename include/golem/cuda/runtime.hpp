@@ -147,6 +147,12 @@ inline cudaGraphExec_t end_capture(cudaStream_t stream) {
   check(status, "make a captured graph ready to run");
   return ready;
 }
+/// Ends a capture whose work failed; nothing of it is kept.
+inline void abandon_capture(cudaStream_t stream) {
+  cudaGraph_t graph = nullptr;
+  if (cudaStreamEndCapture(stream, &graph) == cudaSuccess && graph) static_cast<void>(cudaGraphDestroy(graph));
+  static_cast<void>(cudaGetLastError());  // what failed is reported by its own error
+}
 inline void run(cudaGraphExec_t graph, cudaStream_t stream) { check(cudaGraphLaunch(graph, stream), "run a graph"); }
 inline void destroy(cudaGraphExec_t graph) { check(cudaGraphExecDestroy(graph), "destroy a graph"); }
 

@@ -82,8 +82,14 @@ class EngineCore {
  private:
   /// The final norm's output of whole rows (N, C).
   View<T, 2> run_rows(const Batch& batch, LayerObserver<T> observe);
-  /// The logits (n, V) of n rows of hidden states, every rank's part of them, as whole rows in `host`.
-  View<const A, 2> collect_logits(std::vector<A>& host, View<A, 1> space, View<T, 2> hidden);
+  /// The logits after the last token of each step, on the device: see compute_logits.
+  View<A, 1> run_steps(std::span<const SequenceStep> steps, LayerObserver<T> observe);
+  /// The logits of n rows of hidden states, in `space`: (tp, n, V/tp), every rank's part.
+  View<A, 1> compute_logits(View<A, 1> space, View<T, 2> hidden);
+  /// The same as whole rows (n, V) in `host`.
+  View<const A, 2> collect_logits(std::vector<A>& host, View<A, 1> logits, std::int64_t count);
+  /// The token that the sampler draws from the logits (V) of one sequence, where they lie, but for the first `banned` of banned_.
+  std::int32_t draw(Sampler& sampler, View<A, 1> logits, std::size_t banned, std::uint64_t index);
   /// What rank 0 says.
   bool agreed(bool says);
 
@@ -105,6 +111,10 @@ class EngineCore {
   Buffer<A, D> logits_;
   std::vector<A> host_logits_, host_parts_, batch_logits_;
   Batch batch_;
+  typename D::Recording one_token_;  // the pass over one new token of each sequence, by their number
+  Buffer<ChosenToken, D> chosen_;
+  Buffer<std::int32_t, D> banned_;
+  std::vector<std::int32_t> host_banned_;
   std::vector<CachedSequence> host_sequences_;
   std::vector<std::int32_t> host_last_;
 };

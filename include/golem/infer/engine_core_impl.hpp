@@ -30,6 +30,8 @@ EngineCore<M, P, Tp, D>::EngineCore(D& device, const EngineOptions& options, con
   last_rows_ = Buffer<std::int32_t, D>(device, options_.sequences, "batch");
   last_hidden_ = Buffer<T, D>(device, std::int64_t{options_.sequences} * c.hidden, "activations");
   logits_ = Buffer<A, D>(device, std::int64_t{options_.sequences} * c.vocab, "head");
+  chosen_ = Buffer<ChosenToken, D>(device, 1, "batch");
+  rows_.reserve(device, std::int64_t{options_.sequences} * options_.capacity);  // recorded passes need memory that stays
   host_logits_.resize(static_cast<std::size_t>(logits_.size()));
   if (Tp > 1) host_parts_.resize(host_logits_.size());
 }
@@ -41,6 +43,12 @@ void EngineCore<M, P, Tp, D>::load_weights(const TensorSource& source) {
 
 template <Model M, Precision P, int Tp, Device D>
 View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::forward(std::span<const SequenceStep> steps, LayerObserver<T> observe) {
+  const View<A, 1> logits = run_steps(steps, observe);
+  return collect_logits(host_logits_, logits, static_cast<std::int64_t>(steps.size()));
+}
+
+template <Model M, Precision P, int Tp, Device D>
+View<typename EngineCore<M, P, Tp, D>::A, 1> EngineCore<M, P, Tp, D>::run_steps(std::span<const SequenceStep> steps, LayerObserver<T> observe) {
   require(!steps.empty() && steps.size() <= static_cast<std::size_t>(options_.sequences), "a forward pass over ", steps.size(), " sequences was asked of an Engine made for ",
           options_.sequences, ": EngineOptions::sequences must be at least that");
   batch_.tokens.clear(), batch_.positions.clear(), host_sequences_.clear(), host_last_.clear();
@@ -65,29 +73,56 @@ View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::forw
   device_->copy_in(last_rows_.data(), host_last_.data(), host_last_.size() * sizeof(std::int32_t));
 
   const auto count = static_cast<std::int64_t>(steps.size());
-  const View<T, 2> output = transformer_->infer(tp_, weights_.tensors(), rows_.rows(rotary_.cos(), rotary_.sin()), keys_, values_,
-                                                View<const CachedSequence, 1>{sequences_.data(), count}, observe);
-  const View<T, 2> hidden = last_hidden_.view_at(0, count, M::config.hidden);
-  gather_rows(*device_, hidden, output, View<const std::int32_t, 1>{last_rows_.data(), count});
-  return collect_logits(host_logits_, logits_.view(), hidden);
+  const auto compute = [&] {
+    const View<T, 2> output = transformer_->infer(tp_, weights_.tensors(), rows_.rows(rotary_.cos(), rotary_.sin()), keys_, values_,
+                                                  View<const CachedSequence, 1>{sequences_.data(), count}, observe);
+    const View<T, 2> hidden = last_hidden_.view_at(0, count, M::config.hidden);
+    gather_rows(*device_, hidden, output, View<const std::int32_t, 1>{last_rows_.data(), count});
+    compute_logits(logits_.view(), hidden);
+  };
+  if (Tp > 1 || observe || batch_.length > count) compute();  // collectives and observers are the host's business
+  else device_->replay(one_token_, count, compute);
+  return {logits_.data(), count * M::config.vocab};
 }
 
 template <Model M, Precision P, int Tp, Device D>
-View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::collect_logits(std::vector<A>& host, View<A, 1> space, View<T, 2> hidden) {
+View<typename EngineCore<M, P, Tp, D>::A, 1> EngineCore<M, P, Tp, D>::compute_logits(View<A, 1> space, View<T, 2> hidden) {
   constexpr std::int64_t vocab = M::config.vocab, part = vocab / Tp;
   const std::int64_t count = hidden.extent(0);
-  const View<A, 1> all{space.data, count * vocab}, own{space.data + tp_.rank() * count * part, count * part};  // (tp, n, V/tp)
+  const View<A, 1> all{space.data, count * vocab}, own{space.data + tp_.rank() * count * part, count * part};
   head_->logits(View<A, 2>{own.data, count, part}, hidden, weights_.tensors().embedding);
   if constexpr (Tp > 1) tp_.ranks().all_gather(all, View<const A, 1>(own));
-  const auto elements = static_cast<std::size_t>(all.size());
+  return all;
+}
+
+template <Model M, Precision P, int Tp, Device D>
+View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::collect_logits(std::vector<A>& host, View<A, 1> logits, std::int64_t count) {
+  constexpr std::int64_t vocab = M::config.vocab, part = vocab / Tp;
+  const auto elements = static_cast<std::size_t>(logits.size());
   if (host.size() < elements) host.resize(elements);
   const bool apart = Tp > 1 && count > 1;  // else the ranks' parts follow each other as they should
   if (apart && host_parts_.size() < elements) host_parts_.resize(elements);
-  device_->copy_out(apart ? host_parts_.data() : host.data(), all.data, elements * sizeof(A));
+  device_->copy_out(apart ? host_parts_.data() : host.data(), logits.data, elements * sizeof(A));
   if (apart)
     for (std::int64_t rank = 0; rank < Tp; ++rank)
       for (std::int64_t row = 0; row < count; ++row) std::copy_n(host_parts_.data() + (rank * count + row) * part, part, host.data() + row * vocab + rank * part);
   return {host.data(), count, vocab};
+}
+
+template <Model M, Precision P, int Tp, Device D>
+std::int32_t EngineCore<M, P, Tp, D>::draw(Sampler& sampler, View<A, 1> logits, std::size_t banned, std::uint64_t index) {
+  const std::span<const std::int32_t> host{host_banned_.data(), banned};
+  if constexpr (D::host_memory) {
+    return sampler.draw(logits.data, logits.size(), host, 0, index);
+  } else {
+    if (sampler.sampling().rules == SamplingRules::original)  // its sums in fp16 go one by one
+      return sampler.draw(collect_logits(host_logits_, logits, 1).data, logits.size(), host, 0, index);
+    choose_token(*device_, chosen_.view(), logits, View<const std::int32_t, 1>{banned_.data(), static_cast<std::int64_t>(banned)}, sampler.choice(0, index));
+    ChosenToken chosen;
+    device_->copy_out(&chosen, chosen_.data(), sizeof chosen);
+    sampler.refuse(chosen.status);
+    return chosen.token;
+  }
 }
 
 template <Model M, Precision P, int Tp, Device D>
@@ -120,15 +155,20 @@ std::vector<std::int32_t> EngineCore<M, P, Tp, D>::generate(const Prompt& prompt
   require(length < options_.capacity, "a prompt of ", length, " tokens leaves no room to generate in ", options_.capacity, " (the model's context is ", M::config.context,
           "): shorten the text");
   Sampler sampler(sampling);
-  const std::int32_t ends[]{special.eop, special.eos};
+  host_banned_.assign(sampling.invalid.begin(), sampling.invalid.end());
+  const std::size_t always_banned = host_banned_.size();
+  host_banned_.insert(host_banned_.end(), {special.eop, special.eos});
+  Sampler::check_banned({host_banned_.data(), sampling.min_tokens > 0 ? host_banned_.size() : always_banned}, M::config.vocab);
+  if (banned_.size() < static_cast<std::int64_t>(host_banned_.size())) banned_ = Buffer<std::int32_t, D>(*device_, static_cast<std::int64_t>(host_banned_.size()), "batch");
+  device_->copy_in(banned_.data(), host_banned_.data(), host_banned_.size() * sizeof(std::int32_t));
   std::vector<std::int32_t> generated;
   generated.reserve(static_cast<std::size_t>(std::max(0, std::min(sampling.max_tokens, options_.capacity - length))));
   std::int32_t token = 0, position = 0;
   SequenceStep next{.slot = 0, .first = 0, .prefix = prompt.prefix(), .tokens = prompt.tokens, .positions = prompt.positions};
   while (static_cast<int>(generated.size()) < sampling.max_tokens) {
-    const View<const A, 2> logits = forward({&next, 1});
+    const View<A, 1> logits = run_steps({&next, 1}, {});
     const bool may_end = static_cast<int>(generated.size()) >= sampling.min_tokens;
-    token = sampler.draw(logits.row(0), logits.extent(1), may_end ? std::span<const std::int32_t>{} : ends, 0, generated.size());
+    token = draw(sampler, logits, may_end ? always_banned : host_banned_.size(), generated.size());
     if (token == special.eop || token == special.eos) break;
     generated.push_back(token);
     if (!agreed(!on_token || on_token(token))) break;
@@ -160,7 +200,7 @@ View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::logi
   const Buffer<A, D> logits(*device_, count * M::config.vocab, "head");
   const View<T, 2> scored = hidden.view_at(0, count, M::config.hidden);
   gather_rows(*device_, scored, output, scoring_.scored().rows);
-  return collect_logits(batch_logits_, logits.view(), scored);
+  return collect_logits(batch_logits_, compute_logits(logits.view(), scored), count);
 }
 
 template <Model M, Precision P, int Tp, Device D>

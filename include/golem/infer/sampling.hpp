@@ -12,6 +12,7 @@
 
 #include "golem/core/error.hpp"
 #include "golem/core/number.hpp"
+#include "golem/core/op_arguments.hpp"
 #include "golem/core/random.hpp"
 
 namespace golem {
@@ -48,22 +49,20 @@ class Sampler {
   template <class A>
   std::int32_t draw(const A* logits, std::int64_t count, std::span<const std::int32_t> banned, std::uint64_t stream, std::uint64_t index) {
     const bool is_original = sampling_.rules == SamplingRules::original;
+    for (const auto& tokens : {sampling_.invalid, banned}) check_banned(tokens, count);
     candidates_.clear();
     candidates_.reserve(static_cast<std::size_t>(count));
     float largest = -std::numeric_limits<float>::infinity();
     for (std::int64_t v = 0; v < count; ++v) {
       const float logit = is_original ? rounded(static_cast<float>(logits[v])) : static_cast<float>(logits[v]);
-      require(logit < std::numeric_limits<float>::infinity(), "the logits hold NaN or infinity: the weights are damaged, or fp16 is too narrow for them");
+      if (!(logit < std::numeric_limits<float>::infinity())) refuse(ChosenToken::Status::no_number);
       const float divided = logit / sampling_.temperature;
       candidates_.push_back({is_original ? rounded(divided) : divided, static_cast<std::int32_t>(v)});
       largest = std::max(largest, candidates_.back().logit);
     }
-    require(std::isfinite(largest), "temperature ", sampling_.temperature, " is too small for logits in ", is_original ? "fp16" : "fp32", ": for greedy, take top_k 1 at temperature 1");
+    if (!std::isfinite(largest)) refuse(ChosenToken::Status::too_cold);
     for (const auto& tokens : {sampling_.invalid, banned})
-      for (const std::int32_t token : tokens) {
-        require(token >= 0 && token < count, "token ", token, " is banned, and the vocabulary has ", count, ": the special tokens are another tokenizer's");
-        candidates_[static_cast<std::size_t>(token)].logit = -65504.0f;
-      }
+      for (const std::int32_t token : tokens) candidates_[static_cast<std::size_t>(token)].logit = -65504.0f;
     if (sampling_.top_k == 1 && !is_original) return std::max_element(candidates_.begin(), candidates_.end(), by_logit)->token;
 
     if (sampling_.top_k > 0 && static_cast<std::size_t>(sampling_.top_k) < candidates_.size()) {
@@ -84,6 +83,26 @@ class Sampler {
     for (const Candidate& c : candidates_)
       if ((target -= c.probability) < 0) return c.token;
     return candidates_.back().token;
+  }
+
+  const Sampling& sampling() const { return sampling_; }
+
+  /// What a device is asked to do instead of `draw`, by golem's rules, for number `index` of sequence `stream`.
+  TokenChoice choice(std::uint64_t stream, std::uint64_t index) const {
+    return {.temperature = sampling_.temperature, .top_k = sampling_.top_k, .top_p = sampling_.top_p, .uniform = Random{sampling_.seed, stream}.uniform(index)};
+  }
+
+  /// Throws Error where a token to ban is none of `count`.
+  static void check_banned(std::span<const std::int32_t> tokens, std::int64_t count) {
+    for (const std::int32_t token : tokens)
+      require(token >= 0 && token < count, "token ", token, " is banned, and the vocabulary has ", count, ": the special tokens are another tokenizer's");
+  }
+
+  /// Throws Error for logits that no token could be chosen from.
+  void refuse(ChosenToken::Status status) const {
+    require(status != ChosenToken::Status::no_number, "the logits hold NaN or infinity: the weights are damaged, or fp16 is too narrow for them");
+    require(status == ChosenToken::Status::chosen, "temperature ", sampling_.temperature, " is too small for logits in ", sampling_.rules == SamplingRules::original ? "fp16" : "fp32",
+            ": for greedy, take top_k 1 at temperature 1");
   }
 
  private:

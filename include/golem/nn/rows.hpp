@@ -33,6 +33,12 @@ struct Rows {
 template <class D>
 class RowsOnDevice {
  public:
+  /// Makes room for n tokens, so that batches up to that find their memory where it is.
+  void reserve(D& device, std::int64_t n) {
+    for (Buffer<std::int32_t, D>* buffer : {&tokens_, &positions_})
+      if (buffer->size() < n) *buffer = Buffer<std::int32_t, D>(device, n, "batch");
+  }
+
   /// Copies `batch`, with each window's prefix as the model's mask wants it. Throws Error where a token is none of its vocabulary.
   void upload(D& device, const Batch& batch, const ModelConfig& c) {
     require(batch.rows > 0 && batch.length > 0, "a batch of ", batch.rows, " rows of ", batch.length, " tokens has nothing to compute");

@@ -142,6 +142,17 @@ std::uint32_t pack(float low, float high) {
   return std::uint32_t{T(low).bits} | std::uint32_t{T(high).bits} << 16;
 }
 
+template <class T>
+std::uint32_t subtract_pairs(std::uint32_t a, std::uint32_t b) {
+  const auto half = [](std::uint32_t pair, int i) { return static_cast<float>(T::from_bits(static_cast<std::uint16_t>(pair >> 16 * i))); };
+  return pack<T>(half(a, 0) - half(b, 0), half(a, 1) - half(b, 1));
+}
+
+inline int dot4(std::uint32_t a, std::uint32_t b, int sum) {
+  for (int i = 0; i < 4; ++i) sum += static_cast<std::int8_t>(a >> 8 * i) * static_cast<std::int8_t>(b >> 8 * i);
+  return sum;
+}
+
 inline float widen(float16 x) { return static_cast<float>(x); }
 inline float widen(bfloat16 x) { return static_cast<float>(x); }
 inline float widen(float x) { return x; }

@@ -1,0 +1,47 @@
+// Recording: work of a GPU that its owner repeats, as graphs by key; Device::replay fills it.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <utility>
+
+#include "golem/cuda/runtime.hpp"
+
+namespace golem::cuda {
+
+/// Belongs to whoever owns the memory that the work is on, so that no graph outlives it. Move-only.
+class Recording {
+ public:
+  struct Graph {
+    bool known = false;               // the work has been done once
+    cudaGraphExec_t ready = nullptr;  // from the second time on
+    std::int64_t workspace = 0;       // how often the device's workspace had moved when it was captured
+  };
+
+  Recording() = default;
+  Recording(Recording&& other) noexcept : stream_(std::exchange(other.stream_, nullptr)), graphs_(std::exchange(other.graphs_, {})) {}
+  Recording& operator=(Recording&& other) noexcept {
+    std::swap(stream_, other.stream_);
+    std::swap(graphs_, other.graphs_);
+    return *this;
+  }
+  ~Recording() {  // failures have no one to go to here
+    if (stream_) static_cast<void>(cudaStreamSynchronize(stream_));
+    for (auto& [key, graph] : graphs_)
+      if (graph.ready) static_cast<void>(cudaGraphExecDestroy(graph.ready));
+  }
+
+  Graph& at(std::int64_t key, cudaStream_t stream) {
+    stream_ = stream;
+    return graphs_[key];
+  }
+  /// Drops a graph that is not running.
+  void forget(Graph& graph) { runtime::destroy(std::exchange(graph.ready, nullptr)); }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+  std::map<std::int64_t, Graph> graphs_;
+};
+
+}  // namespace golem::cuda

@@ -1,0 +1,160 @@
+// The engine on the CUDA engine: quantised weights, the pass over one token as a graph, and tokens chosen on the GPU.
+// SPDX-License-Identifier: Apache-2.0
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "catch.hpp"
+#include "ops/engine.hpp"
+// behind it, what needs the engine
+#include "infer/random_weights.hpp"
+
+using namespace golem;
+using tests::RandomWeights, tests::special;
+
+namespace {
+
+struct Small {
+  static constexpr auto config = checked({.layers = 2, .hidden = 48, .heads = 3, .ffn = 40, .vocab = 37, .context = 24, .embedding_std = 0.5});
+};
+
+template <class P>
+using OnCuda = Engine<Small, P, Layout{}, cuda::Device>;
+
+Sampling twenty(Sampling sampling) {
+  sampling.max_tokens = sampling.min_tokens = 20;
+  return sampling;
+}
+
+const Prompt& prompt() {
+  static const Prompt made = make_prompt({3, 4, special.mask, 6}, special);
+  return made;
+}
+
+/// The logits behind the prompt, and behind one token more.
+template <class EngineType>
+std::vector<double> logits_of(EngineType& engine, std::int32_t slot = 0) {
+  std::vector<double> all;
+  const auto keep = [&](const SequenceStep& step) {
+    const auto logits = engine.forward({&step, 1});
+    for (std::int64_t v = 0; v < logits.size(); ++v) all.push_back(static_cast<double>(logits.data[v]));
+  };
+  keep({.slot = slot, .first = 0, .prefix = prompt().prefix(), .tokens = prompt().tokens, .positions = prompt().positions});
+  const std::int32_t token = 7, position = prompt().position(0);
+  keep({.slot = slot, .first = static_cast<std::int32_t>(prompt().tokens.size()), .prefix = prompt().prefix(), .tokens = {&token, 1}, .positions = {&position, 1}});
+  return all;
+}
+
+template <class P>
+void compare_engines(double tolerance) {
+  const RandomWeights<Small> weights;
+  cpu::Device cpu_device({.threads = 1});
+  cuda::Device cuda_device;
+  Engine<Small, P> on_cpu(cpu_device);
+  OnCuda<P> on_cuda(cuda_device);
+  on_cpu.load_weights(weights);
+  on_cuda.load_weights(weights);
+  const auto expected = logits_of(on_cpu), got = logits_of(on_cuda);
+  REQUIRE(got.size() == expected.size());
+  double largest = 0;
+  for (const double logit : expected) largest = std::max(largest, std::abs(logit));
+  for (std::size_t i = 0; i < got.size(); ++i) REQUIRE(std::abs(got[i] - expected[i]) <= tolerance * largest);
+  CHECK(on_cuda.generate(prompt(), twenty(greedy), special) == on_cpu.generate(prompt(), twenty(greedy), special));
+}
+
+}  // namespace
+
+TEST_CASE("quantised engines generate what the CPU's do") {
+  compare_engines<quantized<Quant{.bits = 8}>>(1e-5);
+  compare_engines<quantized<Quant{.bits = 4, .group = 32}, fp16>>(5e-3);
+}
+
+TEST_CASE("a graph of the pass over one token generates what single kernels do, and is captured once") {
+  const RandomWeights<Small> weights;
+  cuda::Device plain({.graphs = false}), device;
+  OnCuda<fp32> by_kernels(plain), by_graph(device, {.sequences = 2});
+  by_kernels.load_weights(weights);
+  by_graph.load_weights(weights);
+  const std::size_t captures = simt::counts().captures, runs = simt::counts().graph_runs;
+  const auto expected = by_kernels.generate(prompt(), twenty(greedy), special);
+  CHECK(simt::counts().captures == captures);
+  CHECK(expected.size() > 15);
+  CHECK(by_graph.generate(prompt(), twenty(greedy), special) == expected);
+  CHECK(simt::counts().captures == captures + 1);
+  CHECK(simt::counts().graph_runs == runs + expected.size() - 2);  // behind the prompt, and behind the first token's own kernels
+  CHECK(by_graph.generate(prompt(), twenty(greedy), special) == expected);
+  CHECK(simt::counts().captures == captures + 1);
+
+  device.workspace<std::byte>(1 << 20);  // has moved: what was captured points to where it was
+  CHECK(by_graph.generate(prompt(), twenty(greedy), special) == expected);
+  CHECK(simt::counts().captures == captures + 2);
+}
+
+TEST_CASE("another number of sequences is another graph") {
+  const RandomWeights<Small> weights;
+  cuda::Device plain({.graphs = false}), device;
+  OnCuda<fp32> by_kernels(plain, {.sequences = 2}), by_graph(device, {.sequences = 2});
+  by_kernels.load_weights(weights);
+  by_graph.load_weights(weights);
+  const auto run = [](OnCuda<fp32>& engine) {
+    std::vector<double> all = logits_of(engine, 0);
+    logits_of(engine, 1);
+    for (std::int32_t i = 1; i < 5; ++i) {
+      const std::int32_t tokens[]{i, 30 - i}, position = prompt().position(i), first = static_cast<std::int32_t>(prompt().tokens.size()) + i;
+      const SequenceStep steps[]{{.slot = 1, .first = first, .prefix = prompt().prefix(), .tokens = {tokens, 1}, .positions = {&position, 1}},
+                                 {.slot = 0, .first = first, .prefix = prompt().prefix(), .tokens = {tokens + 1, 1}, .positions = {&position, 1}}};
+      const auto logits = engine.forward(steps);
+      all.insert(all.end(), logits.data, logits.data + logits.size());
+    }
+    return all;
+  };
+  const auto expected = run(by_kernels);
+  const std::size_t captures = simt::counts().captures;
+  CHECK(run(by_graph) == expected);
+  CHECK(simt::counts().captures == captures + 2);  // for one sequence and for two
+}
+
+TEST_CASE("beams, whose number changes, find on the GPU what they find on the CPU") {
+  const RandomWeights<Small> weights;
+  cpu::Device cpu_device({.threads = 1});
+  cuda::Device cuda_device;
+  Engine<Small, fp32> on_cpu(cpu_device, {.sequences = 3});
+  OnCuda<fp32> on_cuda(cuda_device, {.sequences = 3});
+  on_cpu.load_weights(weights);
+  on_cuda.load_weights(weights);
+  const BeamSearchOptions options{.beams = 3, .min_tokens = 6, .max_tokens = 8};
+  const auto expected = generate_beams(on_cpu, prompt(), options, special), found = generate_beams(on_cuda, prompt(), options, special);
+  REQUIRE(found.size() == expected.size());
+  for (std::size_t i = 0; i < found.size(); ++i) CHECK(found[i].tokens == expected[i].tokens);
+}
+
+TEST_CASE("tokens that are sampled on the GPU are the CPU's") {
+  const RandomWeights<Small> weights;
+  cpu::Device cpu_device({.threads = 1});
+  cuda::Device cuda_device;
+  Engine<Small, fp32> on_cpu(cpu_device);
+  OnCuda<fp32> on_cuda(cuda_device);
+  on_cpu.load_weights(weights);
+  on_cuda.load_weights(weights);
+  const std::int32_t invalid[]{5, 9};
+  for (const Sampling& sampling : {Sampling{.temperature = 0.8f}, Sampling{.top_k = 5, .top_p = 0.9f, .invalid = invalid}, Sampling{.top_k = 3, .rules = SamplingRules::original}}) {
+    const auto expected = on_cpu.generate(prompt(), twenty(sampling), special);
+    CHECK(expected.size() > 15);
+    CHECK(on_cuda.generate(prompt(), twenty(sampling), special) == expected);
+  }
+  CHECK_THROWS_WITH(on_cuda.generate(prompt(), {.invalid = std::vector<std::int32_t>{37}}, special), Catch::Matchers::Contains("the vocabulary has 37"));
+}
+
+TEST_CASE("what is captured as a graph neither allocates nor waits, and a failure leaves the device as it was") {
+  cuda::Device device;
+  cuda::Device::Recording recording;
+  int runs = 0;
+  device.replay(recording, 1, [&] { ++runs; });
+  CHECK_THROWS_WITH(device.replay(recording, 1, [&] { device.allocate(64, "test"); }), Catch::Matchers::Contains("tried to allocate memory"));
+  CHECK_THROWS_WITH(device.replay(recording, 1, [&] { device.synchronize(); }), Catch::Matchers::Contains("tried to wait for the GPU"));
+  const Buffer<float, cuda::Device> buffer(device, 3, "test");
+  device.replay(recording, 1, [&] { device.clear(buffer.data(), buffer.bytes()); });
+  device.replay(recording, 1, [&] { ++runs; });  // the graph instead
+  device.synchronize();
+  CHECK(runs == 1);
+}
