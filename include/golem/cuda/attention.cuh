@@ -13,18 +13,13 @@
 #include "golem/cuda/attention_backward.cuh"
 #include "golem/cuda/attention_cached.cuh"
 #include "golem/cuda/attention_forward.cuh"
+#include "golem/cuda/attention_forward_sm90.cuh"
 #include "golem/cuda/attention_mask.cuh"
 #include "golem/cuda/attention_plain.cuh"
 #include "golem/cuda/attention_stepwise.cuh"
 #include "golem/cuda/device.hpp"
 
 namespace golem::cuda {
-
-/// Whether the kernels of matrix instructions take heads of `dims` dims of T, with `shared_bytes` of shared memory a block.
-template <class T>
-bool has_matrix_path(const Device& device, std::int64_t dims, std::size_t shared_bytes) {
-  return sizeof(T) == 2 && dims % 16 == 0 && dims <= most_head_dims && device.compute_capability() >= 80 && shared_bytes <= device.shared_bytes();
-}
 
 /// Calls body.operator()<HeadDim>() with the narrowest HeadDim that kernels exist for.
 template <class Body>
@@ -76,11 +71,9 @@ void attend(Device& device, View<T, 3> out, std::type_identity_t<View<accumulate
   if constexpr (sizeof(T) == 2) {
     if (fits_wide<T>(dims, out.data, qkv.data))
       with_head_dim(dims, [&]<int HeadDim>() {
-        constexpr std::size_t bytes = forward_bytes<T, HeadDim>;
-        if (!has_matrix_path<T>(device, dims, bytes)) return;
-        const Launch how{.name = "attend", .blocks = work.visible.tiles.extent(1), .threads = 128, .shared_bytes = bytes, .blocks_y = heads, .blocks_z = rows};
-        launch(device, how, attend_kernel<T, HeadDim>, out.data, log_sum.data, qkv.data, ranges, work.visible.tiles.data, shape);
-        done = true;
+        const AttentionCall<T> call{out.data, log_sum.data, qkv, work.visible, shape};
+        if constexpr (HeadDim <= most_sm90_dims) done = start_forward<HeadDim>(sm_90a{}, device, call);
+        if (!done) done = start_forward<HeadDim>(sm_80{}, device, call);
       });
   }
   if (!done) launch(device, plain_launch<A>("attend_plain", tokens * heads, dims), attend_plain_kernel<T>, out.data, log_sum.data, qkv.data, ranges, shape);
