@@ -71,7 +71,13 @@ struct Block {
 
 std::uint64_t order_seed = 1;
 Block block;
-alignas(128) unsigned char arena[arena_bytes + canary_bytes];
+
+/// A multiple of 128 and of nothing more, as the addresses of shared_address are.
+struct SharedMemory {
+  unsigned char before[128], bytes[arena_bytes + canary_bytes];
+};
+alignas(1024) SharedMemory shared_arena;
+unsigned char (&arena)[arena_bytes + canary_bytes] = shared_arena.bytes;
 
 Fibers& fibers() {
   static Fibers all(most_threads);

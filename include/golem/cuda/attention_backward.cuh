@@ -34,6 +34,14 @@ template <class T, int Columns, class QueryOf, class KeyOf>
 __device__ void differentiate(float (&s)[Columns][4], float (&dp)[Columns][4], const AttentionGradient<T>& g, int row, int head, bool all, const QueryOf& query_of, const KeyOf& key_of) {
   const AttentionShape<T>& shape = g.shape;
   const std::int64_t own = (std::int64_t{row} * shape.heads + head) * shape.length, start = std::int64_t{row} * shape.length;
+  static_assert(4 * Columns <= 32, "golem: dropout keeps a bit for each score");
+  std::uint32_t kept = ~0u;
+  if (shape.dropout.threshold) {
+    kept = 0;
+#pragma unroll 1
+    for (int i = 0; i < 4 * Columns; ++i)  // a loop, as the draws are long code
+      kept |= std::uint32_t{shape.dropout.factor(shape.element(row, head, query_of(i / 4, i % 4), key_of(i / 4, i % 4))) != 0} << i;
+  }
 #pragma unroll
   for (int n = 0; n < Columns; ++n)
 #pragma unroll
@@ -46,7 +54,7 @@ __device__ void differentiate(float (&s)[Columns][4], float (&dp)[Columns][4], c
         continue;
       }
       const float p = ptx::exp2_fast((s[n][e] * shape.score_scale - g.log_sum[own + query]) * log2_e);
-      const float factor = shape.dropout.threshold ? shape.dropout.factor(shape.element(row, head, query, key)) : 1.0f;
+      const float factor = kept >> (4 * n + e) & 1 ? shape.dropout.kept : 0.0f;
       s[n][e] = p * factor;
       dp[n][e] = p * (dp[n][e] * factor - g.delta[own + query]);
     }
@@ -174,6 +182,20 @@ __global__ void __launch_bounds__(128) attend_dkey_kernel(AttentionGradient<T> g
   for (T*& row_of : to)
     if (row_of) row_of += shape.dims;
   store_product(to[0], to[1], dv, 1, 1, shape.dims - first_dim);
+}
+
+/// Starts the backward of sm_80; false where it cannot run on this device.
+template <int HeadDim, class T>
+bool start_backward(sm_80, Device& device, const AttentionGradient<T>& gradient) {
+  constexpr std::size_t query_bytes = dquery_bytes<T, HeadDim>, key_bytes = dkey_bytes<T, HeadDim>;
+  const AttentionShape<T>& shape = gradient.shape;
+  if (!has_matrix_path<T>(device, shape.dims, larger(query_bytes, key_bytes))) return false;
+  const std::int64_t blocks = ceil_div(shape.length, tile_queries) * (HeadDim / part_dims<HeadDim>);
+  const Launch dquery{.name = "attend_dquery", .blocks = blocks, .threads = 128, .shared_bytes = query_bytes, .blocks_y = shape.heads, .blocks_z = shape.rows};
+  const Launch dkey{.name = "attend_dkey", .blocks = blocks, .threads = 128, .shared_bytes = key_bytes, .blocks_y = shape.heads, .blocks_z = shape.rows};
+  launch(device, dquery, attend_dquery_kernel<T, HeadDim>, gradient);
+  launch(device, dkey, attend_dkey_kernel<T, HeadDim>, gradient);
+  return true;
 }
 
 }  // namespace golem::cuda

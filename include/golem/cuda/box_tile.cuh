@@ -7,14 +7,16 @@
 #include <cstdint>
 
 #include "golem/core/annotate.hpp"
+#include "golem/core/tensor.hpp"
 #include "golem/cuda/ptx_sm90.cuh"
 #include "golem/cuda/ptx_wgmma.cuh"
+#include "golem/cuda/tensor_map.hpp"
 
 namespace golem::cuda {
 
-/// Elements of a tile's row in one box: 128 bytes, in which the eight chunks of row r lie in the order chunk ^ r % 8. Products and
+/// A box: its columns are 128 bytes of elements, in which the eight chunks of row r lie in the order chunk ^ r % 8. Products and
 /// copies both tell r by the address, so that a box begins at a multiple of box_alignment.
-inline constexpr int box_columns = 64;
+inline constexpr int box_columns = 64, box_rows = 64;
 inline constexpr unsigned box_row_bytes = 128, box_alignment = 8 * box_row_bytes;
 
 /// How a product finds 16-bit elements that lie in boxes (PTX ISA, matrix descriptor): rows of 128 bytes with 128-byte swizzle, each
@@ -29,15 +31,18 @@ GOLEM_HD inline ptx::SharedMatrix describe_boxes(unsigned address, unsigned far_
 /// Rows of HeadDim elements, 64 columns a box.
 template <class T, int Rows, int HeadDim>
 struct BoxTile {
-  static_assert(HeadDim % box_columns == 0 && Rows % 64 == 0, "golem: a tile is whole boxes, and each has rows for a warpgroup");
+  static_assert(HeadDim % box_columns == 0 && Rows % box_rows == 0, "golem: a tile is whole boxes, and each has rows for a warpgroup");
+  using Element = T;
   static constexpr int elements = Rows * HeadDim, bytes = elements * static_cast<int>(sizeof(T));
   static constexpr unsigned box_bytes = Rows * box_row_bytes;
   T* data;
 
-  /// Starts to copy rows of part `part` of the heads (of 3 H) of row `row` of the batch; `bytes` arrive at the barrier.
-  __device__ void load(const CUtensorMap& qkv, int part, int token, int row, ptx::PhaseBarrier& barrier) const {
+  /// Starts to copy the rows from token `token` on of part `part` of row `row` of a tensor (B, T, parts, D); `bytes` arrive at the barrier.
+  __device__ void load(const CUtensorMap& tensor, int part, int token, int row, ptx::PhaseBarrier& barrier) const {
 #pragma unroll
-    for (int box = 0; box < HeadDim / box_columns; ++box) ptx::copy_box(data + box * Rows * box_columns, qkv, box * box_columns, part, token, row, barrier);
+    for (int box = 0; box < HeadDim / box_columns; ++box)
+#pragma unroll
+      for (int first = 0; first < Rows; first += box_rows) ptx::copy_box(data + (box * Rows + first) * box_columns, tensor, box * box_columns, part, token + first, row, barrier);
   }
   /// Rows from `row` on, columns [column, column + 16), by rows.
   __device__ ptx::SharedMatrix rows_at(int row, int column) const {
@@ -61,6 +66,12 @@ __device__ void multiply_plain_async(float (&c)[Columns][4], const std::uint32_t
   static_assert(8 * Columns == HeadDim, "golem: a product has a column for each column of its right side");
 #pragma unroll
   for (int j = 0; j < Steps; ++j) ptx::multiply_columns_async<T>(c, a[j], b.columns_at(16 * j));
+}
+
+/// Describes a tensor (B, T, parts, D) for `load`.
+template <class T>
+CUtensorMap describe_for_tiles(const T* data, std::int64_t rows, std::int64_t length, std::int64_t parts, std::int64_t dims) {
+  return describe_tensor(View<const T, 4>(data, rows, length, parts, dims), {1, box_rows, 1, box_columns});
 }
 
 }  // namespace golem::cuda
