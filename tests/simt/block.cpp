@@ -50,6 +50,7 @@ struct Thread {
   // until
   std::function<bool()> condition;
   std::string condition_text;
+  int pause = 0;  // rounds
   std::deque<std::vector<Copy>> groups;  // committed
   std::vector<Copy> open;
 };
@@ -153,7 +154,14 @@ void thread_body(int index) {
   }
 }
 
-bool can_run(const Thread& t) { return t.state == State::ready || (t.state == State::until && t.condition()); }
+bool can_run(Thread& t) {
+  if (t.pause > 0) return --t.pause == 0;
+  return t.state == State::ready || (t.state == State::until && t.condition());
+}
+
+bool anyone_pauses() {
+  return std::any_of(block.threads.begin(), block.threads.end(), [](const Thread& t) { return t.pause > 0; });
+}
 
 void fill_shared(std::size_t bytes) {
   unpoison(arena, sizeof arena);
@@ -188,6 +196,7 @@ void run_block(std::mt19937_64& random) {
       if (one_warp_ahead && !ready.empty()) break;
     }
     if ((ready.empty() || !one_warp_ahead) && async::advance(random, ready.empty())) continue;
+    if (ready.empty() && anyone_pauses()) continue;
     if (ready.empty()) fail("nobody can move: " + everyone());
     if (order_seed) std::shuffle(ready.begin(), ready.end(), random);
     else std::sort(ready.begin(), ready.end());
@@ -281,6 +290,11 @@ void wait_until(std::function<bool()> ready, std::string situation, const std::s
     t.condition = ready, t.condition_text = situation;
     yield();
   }
+}
+
+void pause(int rounds) {
+  self().pause = rounds;
+  yield();
 }
 
 void complain(const std::string& what) { fail(what); }

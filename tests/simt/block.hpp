@@ -45,6 +45,9 @@ void act_together(const char* what, unsigned mask, void* request, Complete compl
 /// Waits until `ready()`; `situation` is what a report says of it, and `where` from whom.
 void wait_until(std::function<bool()> ready, std::string situation, const std::source_location& where);
 
+/// Lets others go on for so many rounds.
+void pause(int rounds);
+
 /// Ends the run: what is wrong, with kernel and block.
 [[noreturn]] void complain(const std::string& what);
 

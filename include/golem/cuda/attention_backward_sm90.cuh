@@ -98,8 +98,8 @@ __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dque
   } else {
     ptx::take_registers<multiplying_registers>();
     const int first_row = reader * warpgroup_rows, own_query = query + first_row + static_cast<int>(threadIdx.x) % 128 / 32 * 16 + lane / 4;
-    const TileKeys seen = reader ? visible[1] : visible[0];
-    const KeyTiles tiles(visible[0], visible[1], seen, passing_rows);
+    const TileKeys own_keys = reader ? visible[1] : visible[0];
+    const KeyTiles tiles(visible[0], visible[1], own_keys, passing_rows);
     const auto query_of = [&](int, int e) { return own_query + e / 2 * 8; };
     float s[passing_rows / 8][4], ds[passing_rows / 8][4], dq[HeadDim / 8][4]{};
     std::uint32_t left[passing_rows / 16][4];
@@ -111,9 +111,12 @@ __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dque
         continue;
       }
       const int key = tiles.first_key + t * passing_rows;
+      const auto key_of = [&](int n, int e) { return key + 8 * n + 2 * (lane % 4) + e % 2; };
+      const std::uint32_t seen = seen_of<passing_rows / 8>(g, row, own_keys.see_all(key, passing_rows) && query + block_rows <= shape.length, query_of, key_of);
+      const std::uint32_t kept = kept_of<passing_rows / 8>(shape, row, head, query_of, key_of);
       multiply_both(s, ds, memory, first_row, t);
       memory.second.leave(t);
-      differentiate(s, ds, g, row, head, seen.see_all(key, passing_rows), query_of, [&](int n, int e) { return key + 8 * n + 2 * (lane % 4) + e % 2; });
+      differentiate(s, ds, g, row, head, seen, kept, query_of);
       pack_left<T>(left, ds);
       ptx::settle(dq);
       ptx::begin_products();
@@ -166,13 +169,16 @@ __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dkey
     memory.own_first.wait(0);
     memory.own_second.wait(0);
     for (int t = 0, tile = next_seeing(0); tile < tile_count; ++t, tile = next_seeing(tile + 1)) {
-      const TileKeys seen = tiles[tile];
-      if (!seen.see_some(key, warpgroup_rows)) {
+      const TileKeys visible = tiles[tile];
+      if (!visible.see_some(key, warpgroup_rows)) {
         memory.first.pass(t), memory.second.pass(t);
         continue;
       }
+      const auto query_of = [&](int n, int e) { return tile * tile_queries + 8 * n + 2 * (lane % 4) + e % 2; };
+      const std::uint32_t seen = seen_of<passing_rows / 8>(g, row, visible.see_all(key, warpgroup_rows) && (tile + 1) * tile_queries <= shape.length, query_of, key_of);
+      const std::uint32_t kept = kept_of<passing_rows / 8>(shape, row, head, query_of, key_of);
       multiply_both(s, ds, memory, first_row, t);
-      differentiate(s, ds, g, row, head, seen.see_all(key, warpgroup_rows), [&](int n, int e) { return tile * tile_queries + 8 * n + 2 * (lane % 4) + e % 2; }, key_of);
+      differentiate(s, ds, g, row, head, seen, kept, query_of);
       pack_left<T>(left, s);
       pack_left<T>(left_of_dk, ds);
       ptx::settle(dv);
