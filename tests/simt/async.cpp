@@ -191,10 +191,15 @@ void end_block() {
   if (registers > 65536) complain("setmaxnreg asked for " + std::to_string(registers) + " registers in all");
 }
 
+bool is_arriving(unsigned address, std::size_t bytes) {
+  for (const Box& box : shared.boxes)
+    if (address < box.address + box.bytes && box.address < address + bytes) return true;
+  return false;
+}
+
 void check_readable(unsigned address, std::size_t bytes, const char* who) {
   check_inside(address, bytes, who);
-  for (const Box& box : shared.boxes)
-    if (address < box.address + box.bytes && box.address < address + bytes) complain(std::string(who) + " meets a box that has not arrived, " + at_byte(address));
+  if (is_arriving(address, bytes)) complain(std::string(who) + " meets a box that has not arrived, " + at_byte(address));
   if (std::memcmp(at(address), &shared.shown[address - window_start], bytes) != 0) complain(std::string(who) + " meets what was written and not shown, " + at_byte(address));
 }
 

@@ -55,6 +55,8 @@ void end_block();
 
 // Of shared memory, for products.
 
+/// Whether any of these bytes are on their way.
+bool is_arriving(unsigned address, std::size_t bytes);
 /// Complains where any of these bytes are on their way, or were written and not shown.
 void check_readable(unsigned address, std::size_t bytes, const char* who);
 const unsigned char* at(unsigned address);

@@ -19,7 +19,7 @@ CUresult encode_tiled(CUtensorMap* map, CUtensorMapDataType type, cuuint32_t ran
   if (bytes == 0 || rank < 1 || rank > 5 || interleave != CU_TENSOR_MAP_INTERLEAVE_NONE || fill != CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE || (span == 0 && swizzle != CU_TENSOR_MAP_SWIZZLE_NONE))
     return CUDA_ERROR_INVALID_VALUE;
   if (reinterpret_cast<std::uintptr_t>(map) % 64 || reinterpret_cast<std::uintptr_t>(address) % 16) return CUDA_ERROR_INVALID_VALUE;
-  TensorMap tensor{.mark = TensorMap::mark_of_all, .rank = rank, .element_bytes = bytes, .swizzle_bytes = span, .data = static_cast<const unsigned char*>(address), .extent = {}, .box = {}, .step = {}};
+  TensorMap tensor{TensorMap::mark_of_all, rank, bytes, span, static_cast<const unsigned char*>(address), {}, {}, {}};
   for (cuuint32_t i = 0; i < 5; ++i) {
     tensor.extent[i] = i < rank ? static_cast<std::uint32_t>(extents[i]) : 1;
     tensor.box[i] = i < rank ? box[i] : 1;

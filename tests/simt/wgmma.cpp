@@ -50,7 +50,7 @@ struct Chunk {
     async::check_readable(address, 16, who);
     std::memcpy(element, async::at(address), 16);
   }
-  bool unchanged() const { return std::memcmp(element, async::at(address), 16) == 0; }
+  bool unchanged() const { return !async::is_arriving(address, 16) && std::memcmp(element, async::at(address), 16) == 0; }
 };
 
 /// One warp's part of a product that is under way.

@@ -153,25 +153,35 @@ template <class T, int HeadDim>
 __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1)
     attend_sm90_kernel(const __grid_constant__ CUtensorMap qkv, T* out, float* log_sum, const KeyRange* ranges, const TileKeys* tiles, AttentionShape<T> shape) {
   auto& memory = aligned_shared<ForwardMemory<T, HeadDim>>();
-  const int consumer = static_cast<int>(threadIdx.x) / 128 - 1, lane = ptx::lane(), head = static_cast<int>(blockIdx.y), row = static_cast<int>(blockIdx.z);
+  const int reader = static_cast<int>(threadIdx.x) / 128 - 1, lane = ptx::lane(), head = static_cast<int>(blockIdx.y), row = static_cast<int>(blockIdx.z);
   const int query = static_cast<int>(gridDim.x - 1 - blockIdx.x) * block_rows;  // long ones first
   const int tile = query / tile_queries, tile_count = ceil_div(shape.length, tile_queries);
   const TileKeys visible[reading_warpgroups]{visible_of(tiles, row, tile, tile_count), visible_of(tiles, row, tile + 1, tile_count)};
   if (threadIdx.x == 0) memory.init();
   __syncthreads();
-  if (consumer < 0) {
+  if (reader < 0) {
     ptx::give_registers<fetching_registers>();
     if (threadIdx.x == 0) memory.fetch(qkv, KeyTiles(visible[0], visible[1], {}, block_rows), head, query, row);
   } else {
     ptx::take_registers<multiplying_registers>();
-    WarpgroupQueries<T, HeadDim> mine{.memory = memory, .shape = shape, .visible = consumer ? visible[1] : visible[0], .own = {}, .row = row, .head = head, .first_row = consumer * warpgroup_rows, .range = {}, .softmax = {}, .o = {}, .p = {}};
+    WarpgroupQueries<T, HeadDim> mine{.memory = memory,
+                                      .shape = shape,
+                                      .visible = reader ? visible[1] : visible[0],
+                                      .own = {},
+                                      .row = row,
+                                      .head = head,
+                                      .first_row = reader * warpgroup_rows,
+                                      .range = {},
+                                      .softmax = {},
+                                      .o = {},
+                                      .p = {}};
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       mine.own[half] = query + mine.first_row + static_cast<int>(threadIdx.x) % 128 / 32 * 16 + lane / 4 + 8 * half;
       if (mine.own[half] < shape.length) mine.range[half] = ranges[std::int64_t{row} * shape.length + mine.own[half]];
     }
     memory.queries.wait(0);
-    scale_rows_of(memory.queries.at(0), mine.first_row, shape.query_scale, consumer);
+    scale_rows_of(memory.queries.at(0), mine.first_row, shape.query_scale, reader);
     mine.attend(KeyTiles(visible[0], visible[1], mine.visible, block_rows));
     mine.finish(out, log_sum);
   }
@@ -184,7 +194,8 @@ bool start_forward(sm_90a, Device& device, const AttentionCall<T>& call) {
   const AttentionShape<T>& shape = call.shape;
   if (!has_matrix_path<T>(device, shape.dims, bytes) || !takes_sm_90a(device, "attend_sm90", attend_sm90_kernel<T, HeadDim>)) return false;
   const CUtensorMap qkv = describe_for_tiles(call.qkv.data, shape.rows, shape.length, 3 * shape.heads, shape.dims);
-  const Launch how{.name = "attend_sm90", .blocks = ceil_div(shape.length, block_rows), .threads = 128 * (1 + reading_warpgroups), .shared_bytes = bytes, .blocks_y = shape.heads, .blocks_z = shape.rows};
+  const int threads = 128 * (1 + reading_warpgroups);
+  const Launch how{.name = "attend_sm90", .blocks = ceil_div(shape.length, block_rows), .threads = threads, .shared_bytes = bytes, .blocks_y = shape.heads, .blocks_z = shape.rows};
   launch(device, how, attend_sm90_kernel<T, HeadDim>, qkv, call.out, call.log_sum, call.visible.ranges.data, call.visible.tiles.data, shape);
   return true;
 }
