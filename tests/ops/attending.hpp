@@ -44,10 +44,11 @@ inline std::vector<double> normals(std::size_t count, std::uint64_t stream) {
 
 inline std::size_t qkv_size(const oracle::AttentionCase& c) { return std::size_t(c.rows) * c.length * c.heads * 3 * c.dims; }
 
-/// Calls body(device) for each device, and for one that attends by the instructions of sm_90a.
-template <class Body>
+/// Calls body(device) for each device, and, where T is a type that they take, for one that attends by the instructions of sm_90a.
+template <class T, class Body>
 void on_each_attention(const Body& body) {
   on_each_device(body);
+  if (sizeof(T) != 2) return;
 #if defined(GOLEM_TEST_CUDA)
   const simt::MachineRestored restored;
   simt::machine().major = 9;
