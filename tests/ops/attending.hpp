@@ -44,6 +44,31 @@ inline std::vector<double> normals(std::size_t count, std::uint64_t stream) {
 
 inline std::size_t qkv_size(const oracle::AttentionCase& c) { return std::size_t(c.rows) * c.length * c.heads * 3 * c.dims; }
 
+/// Calls body(device) for each device, and, where T is a type that they take, for one that attends by the instructions of sm_90a.
+template <class T, class Body>
+void on_each_attention(const Body& body) {
+  on_each_device(body);
+  if (sizeof(T) != 2) return;
+#if defined(GOLEM_TEST_CUDA)
+  const simt::MachineRestored restored;
+  simt::machine().major = 9;
+  for (const std::uint64_t order : {1, 2}) {
+    simt::set_order(order);
+    INFO("sm_90a, order " << order);
+    TestDevice device({.attention = cuda::AttentionPath::wgmma});
+    body(device);
+    device.synchronize();
+  }
+  simt::set_order(1);
+#elif defined(GOLEM_TEST_GPU)
+  on_each_device([&](const TestDevice&) {
+    INFO("by wgmma, where the GPU has it");
+    TestDevice device({.attention = cuda::AttentionPath::wgmma});
+    body(device);
+  });
+#endif
+}
+
 /// The windows of a case, on a device.
 template <class D>
 struct Windows {

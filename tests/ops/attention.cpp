@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "catch.hpp"
@@ -10,7 +11,7 @@
 using namespace ops;
 
 TEMPLATE_TEST_CASE("attend computes attention's definition, and the log-sum-exp of each query", "", double, float, bfloat16, float16) {
-  on_each_device([&](TestDevice& device) {
+  on_each_attention<TestType>([&](TestDevice& device) {
     for (const auto& c : cases()) {
       const auto qkv = converted<TestType>(normals(qkv_size(c), 1));
       const auto expected = oracle::attend(c, converted<double>(qkv));
@@ -23,7 +24,7 @@ TEMPLATE_TEST_CASE("attend computes attention's definition, and the log-sum-exp 
 }
 
 TEMPLATE_TEST_CASE("a token outside every window gets a zero output, a zero log-sum-exp and a zero gradient", "", float, bfloat16) {
-  on_each_device([&](TestDevice& device) {
+  on_each_attention<TestType>([&](TestDevice& device) {
     const auto c = cases()[5];  // tokens 130 .. 139 of row 0
     const auto result = run(device, c, converted<TestType>(normals(qkv_size(c), 1)), converted<TestType>(normals(qkv_size(c) / 3, 2)));
     for (int t = 130; t < 140; ++t) {
@@ -67,29 +68,34 @@ TEST_CASE("attend_backward agrees with central differences, with dropout and wit
 }
 
 TEMPLATE_TEST_CASE("the gradient of narrower types is that of double, up to rounding", "", float, bfloat16, float16) {
-  on_each_device([&](TestDevice& device) {
-    for (auto c : cases()) {
+  const auto all = cases();
+  std::vector<std::vector<double>> expected;  // of each case, from the first device
+  on_each_attention<TestType>([&](TestDevice& device) {
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      auto c = all[i];
       c.dropout = 0.1;
       const auto qkv = converted<TestType>(normals(qkv_size(c), 1)), dout = converted<TestType>(normals(qkv_size(c) / 3, 2));
-      const auto expected = run(device, c, converted<double>(qkv), converted<double>(dout)).dqkv;
+      if (i == expected.size()) expected.push_back(run(device, c, converted<double>(qkv), converted<double>(dout)).dqkv);
       double top = 1;
-      for (const double g : expected) top = std::max(top, std::abs(g));
+      for (const double g : expected[i]) top = std::max(top, std::abs(g));
       INFO("length " << c.length << ", dims " << c.dims);
-      CHECK(largest_difference(run(device, c, qkv, dout).dqkv, expected) < (c.dims > 128 ? 40 : 20) * top * unit<TestType>);
+      CHECK(largest_difference(run(device, c, qkv, dout).dqkv, expected[i]) < (c.dims > 128 ? 40 : 20) * top * unit<TestType>);
     }
   });
 }
 
-TEST_CASE("attend drops the probabilities that their places in the matrix say") {
-  on_each_device([&](TestDevice& device) {
+TEMPLATE_TEST_CASE("attend drops the probabilities that their places in the matrix say", "", double, bfloat16) {
+  on_each_attention<TestType>([&](TestDevice& device) {
     for (auto c : cases()) {
       c.dropout = 0.25;
       c.random = {1130, stream_of("layer 3")};
-      const auto qkv = normals(qkv_size(c), 1);
-      const auto expected = oracle::attend(c, qkv);
+      const auto qkv = converted<TestType>(normals(qkv_size(c), 1));
+      const auto expected = oracle::attend(c, converted<double>(qkv));
       const auto result = run(device, c, qkv);
-      CHECK(largest_difference(result.out, expected.out) < 1e-13);
-      CHECK(largest_difference(result.log_sum, expected.log_sum) < 1e-13);  // dropout comes after the sum
+      const double bound = std::is_same_v<TestType, double> ? 1e-13 : (c.dims > 128 ? 40 : 20) * unit<TestType>;
+      INFO("length " << c.length << ", dims " << c.dims);
+      CHECK(largest_difference(result.out, expected.out) < bound);
+      CHECK(largest_difference(result.log_sum, expected.log_sum) < bound);  // dropout comes after the sum
     }
   });
 }
@@ -169,3 +175,25 @@ TEST_CASE("attention says what does not fit") {
     CHECK_THROWS_WITH(attend(device, View<float, 3>(memory.data(), 8, 2, 2), {}, qkv, 2, {{}, {first, 3}}, {}), Contains("(8, 2, 2)"));
   });
 }
+
+#if defined(GOLEM_TEST_CUDA)
+TEST_CASE("attention runs by wgmma where that was asked for, on a GPU that has it; a program that was not built for it is told so") {
+  using Catch::Matchers::Contains;
+  const simt::MachineRestored restored;
+  simt::machine().built_for_sm_90a = false;  // so that the path taken shows
+  const auto attend_on = [](int major, cuda::AttentionPath path, int dims) {
+    simt::machine().major = major;
+    TestDevice device({.attention = path});
+    const oracle::AttentionCase c{.length = 3, .dims = dims, .windows = {{{0, 3, 1}}}};
+    run(device, c, converted<bfloat16>(normals(qkv_size(c), 1)));
+  };
+  for (const int dims : {16, 64, 128})
+    CHECK_THROWS_WITH(attend_on(9, cuda::AttentionPath::wgmma, dims), Contains("kernel attend_sm90 was asked to run by wgmma on the host") && Contains("not built for sm_90a") &&
+                                                                          Contains("arch=compute_90a,code=sm_90a") && Contains("AttentionPath::mma"));
+  CHECK_NOTHROW(attend_on(9, cuda::AttentionPath::mma, 64));
+  CHECK_NOTHROW(attend_on(8, cuda::AttentionPath::wgmma, 64));
+  CHECK_NOTHROW(attend_on(10, cuda::AttentionPath::wgmma, 64));
+  CHECK_NOTHROW(attend_on(9, cuda::AttentionPath::wgmma, 144));
+  CHECK_NOTHROW(attend_on(9, cuda::AttentionPath::wgmma, 6));
+}
+#endif

@@ -14,6 +14,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "simt/async.hpp"
 #include "simt/fiber.hpp"
 #include "simt/poison.hpp"
 
@@ -27,7 +28,7 @@ constexpr int most_threads = 1024;
 constexpr std::size_t arena_bytes = std::size_t{256} << 10, canary_bytes = 256;
 constexpr unsigned char canary = 0xa5;
 
-enum class State { ready, at_barrier, acting, ended };
+enum class State { ready, at_barrier, acting, until, ended };
 
 struct Copy {
   void* to;
@@ -46,6 +47,10 @@ struct Thread {
   unsigned mask = 0;
   void* request = nullptr;
   std::source_location where;
+  // until
+  std::function<bool()> condition;
+  std::string condition_text;
+  int pause = 0;  // rounds
   std::deque<std::vector<Copy>> groups;  // committed
   std::vector<Copy> open;
 };
@@ -67,7 +72,13 @@ struct Block {
 
 std::uint64_t order_seed = 1;
 Block block;
-alignas(128) unsigned char arena[arena_bytes + canary_bytes];
+
+/// A multiple of 128 and of nothing more, as the addresses of shared_address are.
+struct SharedMemory {
+  unsigned char before[128], bytes[arena_bytes + canary_bytes];
+};
+alignas(1024) SharedMemory shared_arena;
+unsigned char (&arena)[arena_bytes + canary_bytes] = shared_arena.bytes;
 
 Fibers& fibers() {
   static Fibers all(most_threads);
@@ -91,6 +102,7 @@ std::string situation(const Thread& t) {
   switch (t.state) {
     case State::ready: return "can run";
     case State::ended: return "have ended";
+    case State::until: return t.condition_text + " (" + place(t.where) + ")";
     case State::at_barrier: return "wait at barrier " + std::to_string(t.barrier) + " (" + place(t.where) + ")";
     case State::acting: {
       char mask[16];
@@ -131,6 +143,7 @@ void thread_body(int index) {
   try {
     block.call->thread();
     Thread& t = self();
+    async::end_thread(index);
     if (!t.open.empty() || !t.groups.empty()) fail("thread " + std::to_string(index) + " ended before its copies to shared memory did");
     t.state = State::ended;
     --block.live;
@@ -139,6 +152,15 @@ void thread_body(int index) {
   } catch (...) {
     block.error = std::current_exception();
   }
+}
+
+bool can_run(Thread& t) {
+  if (t.pause > 0) return --t.pause == 0;
+  return t.state == State::ready || (t.state == State::until && t.condition());
+}
+
+bool anyone_pauses() {
+  return std::any_of(block.threads.begin(), block.threads.end(), [](const Thread& t) { return t.pause > 0; });
 }
 
 void fill_shared(std::size_t bytes) {
@@ -156,6 +178,7 @@ void run_block(std::mt19937_64& random) {
   block.error = nullptr;
   block.live = static_cast<int>(block.threads.size());
   fill_shared(call.shared_bytes);
+  async::begin_block(arena, call.shared_bytes, block.threads.size());
   for (std::size_t i = 0; i < block.threads.size(); ++i) {
     const auto n = static_cast<unsigned>(i);
     block.threads[i].index = {n % call.block.x, n / call.block.x % call.block.y, n / call.block.x / call.block.y};
@@ -169,14 +192,17 @@ void run_block(std::mt19937_64& random) {
     ready.clear();
     for (const int warp : warps) {
       for (std::size_t i = 32 * static_cast<std::size_t>(warp); i < std::min(block.threads.size(), 32 * static_cast<std::size_t>(warp) + 32); ++i)
-        if (block.threads[i].state == State::ready) ready.push_back(static_cast<int>(i));
+        if (can_run(block.threads[i])) ready.push_back(static_cast<int>(i));
       if (one_warp_ahead && !ready.empty()) break;
     }
+    if ((ready.empty() || !one_warp_ahead) && async::advance(random, ready.empty())) continue;
+    if (ready.empty() && anyone_pauses()) continue;
     if (ready.empty()) fail("nobody can move: " + everyone());
     if (order_seed) std::shuffle(ready.begin(), ready.end(), random);
     else std::sort(ready.begin(), ready.end());
     for (const int i : ready) {
       block.current = i;
+      self().state = State::ready;
       threadIdx = self().index;
       fibers().resume(i);
       if (block.error) {
@@ -185,6 +211,7 @@ void run_block(std::mt19937_64& random) {
       }
     }
   }
+  async::end_block();
   unpoison(arena, sizeof arena);
   for (std::size_t i = call.shared_bytes; i < call.shared_bytes + canary_bytes; ++i)
     if (arena[i] != canary) fail("shared memory was written beyond its " + std::to_string(call.shared_bytes) + " bytes");
@@ -255,6 +282,22 @@ void act_together(const char* what, unsigned mask, void* request, Complete compl
   for (int i = 0; i < 32; ++i)
     if (mask >> i & 1u) block.threads[static_cast<std::size_t>(first + i)].state = State::ready;
 }
+
+void wait_until(std::function<bool()> ready, std::string situation, const std::source_location& where) {
+  Thread& t = self();
+  while (!ready()) {
+    t.state = State::until, t.where = where;
+    t.condition = ready, t.condition_text = situation;
+    yield();
+  }
+}
+
+void pause(int rounds) {
+  self().pause = rounds;
+  yield();
+}
+
+void complain(const std::string& what) { fail(what); }
 
 void defer_copy(void* to, const void* from, std::size_t bytes) {
   if (reinterpret_cast<std::uintptr_t>(to) % bytes || reinterpret_cast<std::uintptr_t>(from) % bytes) fail("a copy to shared memory is not aligned to its " + std::to_string(bytes) + " bytes");

@@ -13,7 +13,8 @@
 namespace simt {
 
 /// The order in which threads and blocks run is drawn from `seed`; 0: ascending. With an odd seed all threads move on
-/// together, in a new order each round; with an even one a warp runs as far ahead of the others as barriers let it.
+/// together, in a new order each round; with an even one a warp runs as far ahead of the others as barriers let it,
+/// and boxes of tensors arrive as late as can be.
 void set_order(std::uint64_t seed);
 
 struct Call {
@@ -40,6 +41,15 @@ bool meet(int number, int count, bool vote, const std::source_location& where);
 /// requests[i] is what lane i gave.
 using Complete = void (*)(void* const (&requests)[32], unsigned mask);
 void act_together(const char* what, unsigned mask, void* request, Complete complete, const std::source_location& where);
+
+/// Waits until `ready()`; `situation` is what a report says of it, and `where` from whom.
+void wait_until(std::function<bool()> ready, std::string situation, const std::source_location& where);
+
+/// Lets others go on for so many rounds.
+void pause(int rounds);
+
+/// Ends the run: what is wrong, with kernel and block.
+[[noreturn]] void complain(const std::string& what);
 
 /// A copy to shared memory that happens only when it is waited for; until then its destination is poison.
 void defer_copy(void* to, const void* from, std::size_t bytes);

@@ -48,7 +48,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
     case cudaDevAttrComputeCapabilityMajor: *value = machine().major; break;
     case cudaDevAttrComputeCapabilityMinor: *value = machine().minor; break;
     case cudaDevAttrMultiProcessorCount: *value = 4; break;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = 163 << 10; break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = (machine().major >= 9 ? 227 : 163) << 10; break;
     default: return cudaErrorInvalidValue;
   }
   return cudaSuccess;
@@ -56,6 +56,12 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   *properties = {};
   std::snprintf(properties->name, sizeof properties->name, "the host");
+  return cudaSuccess;
+}
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
+  *attributes = {};
+  attributes->binaryVersion = 10 * machine().major + machine().minor;
+  attributes->numRegs = machine().built_for_sm_90a ? 168 : 8;
   return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {

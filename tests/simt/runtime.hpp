@@ -18,6 +18,7 @@ namespace simt {
 struct Machine {
   cudaError_t count_status = cudaSuccess;  // of cudaGetDeviceCount
   int devices = 2, driver = 13000, major = 8, minor = 0;
+  bool built_for_sm_90a = true;  // the program, as kernels' attributes tell
   std::size_t memory_bytes = std::size_t{1} << 30;
   std::string fail_call;  // the next call of this name fails with `fail_status`
   cudaError_t fail_status = cudaErrorUnknown;

@@ -11,20 +11,16 @@
 #include "golem/core/op_arguments.hpp"
 #include "golem/core/tensor.hpp"
 #include "golem/cuda/attention_backward.cuh"
+#include "golem/cuda/attention_backward_sm90.cuh"
 #include "golem/cuda/attention_cached.cuh"
 #include "golem/cuda/attention_forward.cuh"
+#include "golem/cuda/attention_forward_sm90.cuh"
 #include "golem/cuda/attention_mask.cuh"
 #include "golem/cuda/attention_plain.cuh"
 #include "golem/cuda/attention_stepwise.cuh"
 #include "golem/cuda/device.hpp"
 
 namespace golem::cuda {
-
-/// Whether the kernels of matrix instructions take heads of `dims` dims of T, with `shared_bytes` of shared memory a block.
-template <class T>
-bool has_matrix_path(const Device& device, std::int64_t dims, std::size_t shared_bytes) {
-  return sizeof(T) == 2 && dims % 16 == 0 && dims <= most_head_dims && device.compute_capability() >= 80 && shared_bytes <= device.shared_bytes();
-}
 
 /// Calls body.operator()<HeadDim>() with the narrowest HeadDim that kernels exist for.
 template <class Body>
@@ -34,19 +30,27 @@ void with_head_dim(std::int64_t dims, const Body& body) {
   else body.template operator()<256>();
 }
 
-/// The workspace of a call: what each query sees, and in the backward its dot product of dout and out.
+/// Elements of a call's workspace beside the masks.
+struct AttentionSpace {
+  std::int64_t deltas = 0;  // dot products of dout and out, in the backward
+  std::int64_t scaled = 0;  // scaled queries, in that of sm_90a
+};
+
+/// The workspace of a call: what each query sees, and what AttentionSpace asks for.
 template <class T>
 struct AttentionWorkspace {
   Visible visible;
   View<accumulate_t<T>, 1> delta;
+  View<T, 1> scaled;
 
-  AttentionWorkspace(Arena& arena, std::int64_t rows, std::int64_t length, std::int64_t deltas) : visible(arena, rows, length), delta(arena.take<accumulate_t<T>>(deltas)) {}
+  AttentionWorkspace(Arena& arena, std::int64_t rows, std::int64_t length, const AttentionSpace& space)
+      : visible(arena, rows, length), delta(arena.take<accumulate_t<T>>(space.deltas)), scaled(arena.take<T>(space.scaled)) {}
 
-  static AttentionWorkspace in(Device& device, std::int64_t rows, std::int64_t length, std::int64_t deltas) {
+  static AttentionWorkspace in(Device& device, std::int64_t rows, std::int64_t length, const AttentionSpace& space) {
     Arena measure;
-    AttentionWorkspace(measure, rows, length, deltas);
+    AttentionWorkspace(measure, rows, length, space);
     Arena arena(device.workspace<std::byte>(static_cast<std::int64_t>(measure.used())), measure.used());
-    return AttentionWorkspace(arena, rows, length, deltas);
+    return AttentionWorkspace(arena, rows, length, space);
   }
 };
 
@@ -65,7 +69,7 @@ void attend(Device& device, View<T, 3> out, std::type_identity_t<View<accumulate
   require(options.dropout == 0 || options.rounding == Rounding::once, "attend was asked to drop probabilities and to round as the original's inference does: give a dropout of 0");
   if (tokens == 0) return;
   const AttentionShape<T> shape = attention_shape<T>(qkv, rows, options);
-  const auto work = AttentionWorkspace<T>::in(device, rows, shape.length, 0);
+  const auto work = AttentionWorkspace<T>::in(device, rows, shape.length, {});
   find_visible_keys(device, work.visible, windows);
   const KeyRange* ranges = work.visible.ranges.data;
   if (options.rounding == Rounding::stepwise) {
@@ -76,11 +80,9 @@ void attend(Device& device, View<T, 3> out, std::type_identity_t<View<accumulate
   if constexpr (sizeof(T) == 2) {
     if (fits_wide<T>(dims, out.data, qkv.data))
       with_head_dim(dims, [&]<int HeadDim>() {
-        constexpr std::size_t bytes = forward_bytes<T, HeadDim>;
-        if (!has_matrix_path<T>(device, dims, bytes)) return;
-        const Launch how{.name = "attend", .blocks = work.visible.tiles.extent(1), .threads = 128, .shared_bytes = bytes, .blocks_y = heads, .blocks_z = rows};
-        launch(device, how, attend_kernel<T, HeadDim>, out.data, log_sum.data, qkv.data, ranges, work.visible.tiles.data, shape);
-        done = true;
+        const AttentionCall<T> call{out.data, log_sum.data, qkv, work.visible, shape};
+        if constexpr (HeadDim <= most_sm90_dims) done = start_forward<HeadDim>(sm_90a{}, device, call);
+        if (!done) done = start_forward<HeadDim>(sm_80{}, device, call);
       });
   }
   if (!done) launch(device, plain_launch<A>("attend_plain", tokens * heads, dims), attend_plain_kernel<T>, out.data, log_sum.data, qkv.data, ranges, shape);
@@ -99,7 +101,7 @@ void attend_backward(Device& device, View<T, 4> dqkv, std::type_identity_t<View<
           shape_of(dout), ", out ", shape_of(out), ", log-sum-exps ", shape_of(log_sum), " and qkv ", shape_of(qkv), ": give (N, H, 3, D), (N, H, D) twice, (B, H, T) and (N, H, 3, D)");
   if (tokens == 0) return;
   const AttentionShape<T> shape = attention_shape<T>(qkv, rows, options);
-  const auto work = AttentionWorkspace<T>::in(device, rows, shape.length, tokens * heads);
+  const auto work = AttentionWorkspace<T>::in(device, rows, shape.length, {.deltas = tokens * heads, .scaled = may_run_sm_90a<T>(device, dims) ? tokens * heads * dims : 0});
   find_visible_keys(device, work.visible, windows);
   const Launch dots{.name = "output_dots", .blocks = ceil_div(tokens * heads, plain_warps), .threads = 32 * plain_warps};
   launch(device, dots, output_dots_kernel<T>, work.delta.data, dout.data, out.data, shape);
@@ -108,14 +110,8 @@ void attend_backward(Device& device, View<T, 4> dqkv, std::type_identity_t<View<
   if constexpr (sizeof(T) == 2) {
     if (fits_wide<T>(dims, dqkv.data, dout.data, qkv.data))
       with_head_dim(dims, [&]<int HeadDim>() {
-        constexpr std::size_t query_bytes = dquery_bytes<T, HeadDim>, key_bytes = dkey_bytes<T, HeadDim>;
-        if (!has_matrix_path<T>(device, dims, larger(query_bytes, key_bytes))) return;
-        const std::int64_t blocks = work.visible.tiles.extent(1) * (HeadDim / part_dims<HeadDim>);
-        const Launch dquery{.name = "attend_dquery", .blocks = blocks, .threads = 128, .shared_bytes = query_bytes, .blocks_y = heads, .blocks_z = rows};
-        const Launch dkey{.name = "attend_dkey", .blocks = blocks, .threads = 128, .shared_bytes = key_bytes, .blocks_y = heads, .blocks_z = rows};
-        launch(device, dquery, attend_dquery_kernel<T, HeadDim>, gradient);
-        launch(device, dkey, attend_dkey_kernel<T, HeadDim>, gradient);
-        done = true;
+        if constexpr (HeadDim <= most_sm90_dims) done = start_backward<HeadDim>(sm_90a{}, device, gradient, work.scaled);
+        if (!done) done = start_backward<HeadDim>(sm_80{}, device, gradient);
       });
   }
   if (done) return;

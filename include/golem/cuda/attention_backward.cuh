@@ -28,27 +28,51 @@ inline constexpr std::size_t dquery_bytes = sizeof(T) * HeadDim * (2 * tile_quer
 template <class T, int HeadDim>
 inline constexpr std::size_t dkey_bytes = sizeof(T) * HeadDim * (2 * tile_keys + 2 * backward_stages<HeadDim> * few_queries);
 
-/// Scores and d probabilities become probabilities after dropout, and d scores. c[n][e] is of query `query_of(n, e)` and key
-/// `key_of(n, e)`.
-template <class T, int Columns, class QueryOf, class KeyOf>
-__device__ void differentiate(float (&s)[Columns][4], float (&dp)[Columns][4], const AttentionGradient<T>& g, int row, int head, bool all, const QueryOf& query_of, const KeyOf& key_of) {
+/// Which of 4 Columns probabilities dropout keeps, 4 n + e for c[n][e]. Drawn where few registers are in use: the draws are long code.
+template <int Columns, class T, class QueryOf, class KeyOf>
+__device__ std::uint32_t kept_of(const AttentionShape<T>& shape, int row, int head, const QueryOf& query_of, const KeyOf& key_of) {
+  static_assert(4 * Columns <= 32, "golem: dropout keeps a bit for each score");
+  if (!shape.dropout.threshold) return ~0u;
+  std::uint32_t kept = 0;
+#pragma unroll 1
+  for (int i = 0; i < 4 * Columns; ++i) kept |= std::uint32_t{shape.dropout.factor(shape.element(row, head, query_of(i / 4, i % 4), key_of(i / 4, i % 4))) != 0} << i;
+  return kept;
+}
+
+/// Which of 4 Columns pairs of a query and a key see each other, as kept_of; `all`: it is known that all do.
+template <int Columns, class T, class QueryOf, class KeyOf>
+__device__ std::uint32_t seen_of(const AttentionGradient<T>& g, int row, bool all, const QueryOf& query_of, const KeyOf& key_of) {
+  if (all) return ~0u;
+  const KeyRange* ranges = g.ranges + std::int64_t{row} * g.shape.length;
+  std::uint32_t seen = 0;
+#pragma unroll 1
+  for (int i = 0; i < 4 * Columns; ++i) {
+    const int query = query_of(i / 4, i % 4);
+    if (query < g.shape.length && ranges[query].sees(key_of(i / 4, i % 4))) seen |= 1u << i;
+  }
+  return seen;
+}
+
+/// Scores and d probabilities become probabilities after dropout, and d scores. c[n][e] is of query `query_of(n, e)`; `seen` and `kept`
+/// are from seen_of and kept_of.
+template <class T, int Columns, class QueryOf>
+__device__ void differentiate(float (&s)[Columns][4], float (&dp)[Columns][4], const AttentionGradient<T>& g, int row, int head, std::uint32_t seen, std::uint32_t kept, const QueryOf& query_of) {
   const AttentionShape<T>& shape = g.shape;
-  const std::int64_t own = (std::int64_t{row} * shape.heads + head) * shape.length, start = std::int64_t{row} * shape.length;
+  const std::int64_t own = (std::int64_t{row} * shape.heads + head) * shape.length;
+  const auto *log_sum = g.log_sum + own, *delta = g.delta + own;
 #pragma unroll
   for (int n = 0; n < Columns; ++n)
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      const int query = query_of(n, e), key = key_of(n, e);
-      bool sees = query < shape.length;
-      if (sees && !all) sees = g.ranges[start + query].sees(key);
-      if (!sees) {
+      if (!(seen >> (4 * n + e) & 1)) {
         s[n][e] = dp[n][e] = 0;
         continue;
       }
-      const float p = ptx::exp2_fast((s[n][e] * shape.score_scale - g.log_sum[own + query]) * log2_e);
-      const float factor = shape.dropout.threshold ? shape.dropout.factor(shape.element(row, head, query, key)) : 1.0f;
+      const int query = query_of(n, e);
+      const float p = ptx::exp2_fast((s[n][e] * shape.score_scale - log_sum[query]) * log2_e);
+      const float factor = kept >> (4 * n + e) & 1 ? shape.dropout.kept : 0.0f;
       s[n][e] = p * factor;
-      dp[n][e] = p * (dp[n][e] * factor - g.delta[own + query]);
+      dp[n][e] = p * (dp[n][e] * factor - delta[query]);
     }
 }
 
@@ -90,10 +114,13 @@ __global__ void __launch_bounds__(128) attend_dquery_kernel(AttentionGradient<T>
     ptx::commit_copies();
     ptx::wait_for_copies<stages - 1>();
     __syncthreads();
+    const auto key_of = [&](int n, int e) { return key + 8 * n + 2 * (lane % 4) + e % 2; };
+    const std::uint32_t seen = seen_of<columns>(g, row, visible.see_all(key, tile_keys) && query + tile_queries <= shape.length, query_of, key_of);
+    const std::uint32_t kept = kept_of<columns>(shape, row, head, query_of, key_of);
     float s[columns][4]{}, ds[columns][4]{};
     multiply_transposed(s, queries, warp_row, keys_at(stage), shape.dims);
     multiply_transposed(ds, douts, warp_row, values_at(stage), shape.dims);
-    differentiate(s, ds, g, row, head, visible.see_all(key, tile_keys), query_of, [&](int n, int e) { return key + 8 * n + 2 * (lane % 4) + e % 2; });
+    differentiate(s, ds, g, row, head, seen, kept, query_of);
     std::uint32_t left[columns / 2][4];
     pack_left<T>(left, ds);
     multiply_plain(dq, left, keys_at(stage), first_dim, shape.dims);
@@ -149,10 +176,13 @@ __global__ void __launch_bounds__(128) attend_dkey_kernel(AttentionGradient<T> g
     ptx::wait_for_copies<stages - 1>();
     scale_tile(queries_at(stage), few_queries, shape.query_scale);
     __syncthreads();
+    const auto query_of = [&](int n, int e) { return query + 8 * n + 2 * (lane % 4) + e % 2; };
+    const std::uint32_t seen = seen_of<columns>(g, row, tiles[query / tile_queries].see_all(key, tile_keys) && query + few_queries <= shape.length, query_of, key_of);
+    const std::uint32_t kept = kept_of<columns>(shape, row, head, query_of, key_of);
     float s[columns][4]{}, ds[columns][4]{};  // transposed: a row a key
     multiply_transposed(s, keys, warp_row, queries_at(stage), shape.dims);
     multiply_transposed(ds, values, warp_row, douts_at(stage), shape.dims);
-    differentiate(s, ds, g, row, head, tiles[query / tile_queries].see_all(key, tile_keys), [&](int n, int e) { return query + 8 * n + 2 * (lane % 4) + e % 2; }, key_of);
+    differentiate(s, ds, g, row, head, seen, kept, query_of);
     std::uint32_t left[columns / 2][4];
     pack_left<T>(left, s);
     multiply_plain(dv, left, douts_at(stage), first_dim, shape.dims);
@@ -174,6 +204,20 @@ __global__ void __launch_bounds__(128) attend_dkey_kernel(AttentionGradient<T> g
   for (T*& row_of : to)
     if (row_of) row_of += shape.dims;
   store_product(to[0], to[1], dv, 1, 1, shape.dims - first_dim);
+}
+
+/// Starts the backward of sm_80; false where it cannot run on this device.
+template <int HeadDim, class T>
+bool start_backward(sm_80, Device& device, const AttentionGradient<T>& gradient) {
+  constexpr std::size_t query_bytes = dquery_bytes<T, HeadDim>, key_bytes = dkey_bytes<T, HeadDim>;
+  const AttentionShape<T>& shape = gradient.shape;
+  if (!has_matrix_path<T>(device, shape.dims, larger(query_bytes, key_bytes))) return false;
+  const std::int64_t blocks = ceil_div(shape.length, tile_queries) * (HeadDim / part_dims<HeadDim>);
+  const Launch dquery{.name = "attend_dquery", .blocks = blocks, .threads = 128, .shared_bytes = query_bytes, .blocks_y = shape.heads, .blocks_z = shape.rows};
+  const Launch dkey{.name = "attend_dkey", .blocks = blocks, .threads = 128, .shared_bytes = key_bytes, .blocks_y = shape.heads, .blocks_z = shape.rows};
+  launch(device, dquery, attend_dquery_kernel<T, HeadDim>, gradient);
+  launch(device, dkey, attend_dkey_kernel<T, HeadDim>, gradient);
+  return true;
 }
 
 }  // namespace golem::cuda

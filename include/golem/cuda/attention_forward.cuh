@@ -6,11 +6,18 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "golem/cuda/architecture.hpp"
 #include "golem/cuda/attention_mask.cuh"
 #include "golem/cuda/attention_plain.cuh"
 #include "golem/cuda/attention_tile.cuh"
 
 namespace golem::cuda {
+
+/// Whether the kernels of matrix instructions take heads of `dims` dims of T, with `shared_bytes` of shared memory a block.
+template <class T>
+bool has_matrix_path(const Device& device, std::int64_t dims, std::size_t shared_bytes) {
+  return sizeof(T) == 2 && dims % 16 == 0 && dims <= most_head_dims && device.compute_capability() >= 80 && shared_bytes <= device.shared_bytes();
+}
 
 inline constexpr float log2_e = 1.4426950408889634f;
 
@@ -138,6 +145,26 @@ __global__ void __launch_bounds__(128) attend_kernel(T* out, float* log_sum, con
       log_sum[(std::int64_t{row} * shape.heads + head) * shape.length + own[half]] = sum == 0 ? 0.0f : softmax.max[half] * shape.score_scale + logf(sum);
   }
   store_product(to[0], to[1], o, inverse[0], inverse[1], shape.dims);
+}
+
+/// What a forward of attention writes and reads.
+template <class T>
+struct AttentionCall {
+  T* out;
+  float* log_sum;
+  View<const T, 4> qkv;
+  const Visible& visible;
+  AttentionShape<T> shape;
+};
+
+/// Starts the forward of sm_80; false where it cannot run on this device.
+template <int HeadDim, class T>
+bool start_forward(sm_80, Device& device, const AttentionCall<T>& call) {
+  constexpr std::size_t bytes = forward_bytes<T, HeadDim>;
+  if (!has_matrix_path<T>(device, call.shape.dims, bytes)) return false;
+  const Launch how{.name = "attend", .blocks = call.visible.tiles.extent(1), .threads = 128, .shared_bytes = bytes, .blocks_y = call.shape.heads, .blocks_z = call.shape.rows};
+  launch(device, how, attend_kernel<T, HeadDim>, call.out, call.log_sum, call.qkv.data, call.visible.ranges.data, call.visible.tiles.data, call.shape);
+  return true;
 }
 
 }  // namespace golem::cuda

@@ -22,6 +22,10 @@ inline namespace GOLEM_ABI {
 
 class Products;  // cuda/products.hpp: planned matrix products
 
+/// The instructions that attention runs by on a GPU that has both: those of sm_80, or those of sm_90a, where the program was built
+/// for it. The second have not run on a chip yet, and are there to be measured.
+enum class AttentionPath { mma, wgmma };
+
 /// The CUDA engine. Ops take it first and start on its stream, in order; `synchronize` and `copy_out` wait for them. Not to
 /// be used by two threads at once.
 class Device {
@@ -30,6 +34,7 @@ class Device {
     int index = 0;                                  // which GPU of those that the process sees
     std::size_t staging_bytes = std::size_t{8} << 20;  // page-locked memory of the host that copies pass through
     bool graphs = true;                             // whether `replay` makes graphs; without, each kernel is started by itself
+    AttentionPath attention = AttentionPath::mma;
   };
   using Recording = cuda::Recording;
 
@@ -37,7 +42,7 @@ class Device {
   static constexpr bool host_memory = false;
 
   Device() : Device(Options{}) {}
-  explicit Device(Options options) : index_(options.index), graphs_(options.graphs), staging_bytes_(options.staging_bytes) {
+  explicit Device(Options options) : index_(options.index), graphs_(options.graphs), staging_bytes_(options.staging_bytes), attention_(options.attention) {
     const int count = runtime::device_count();
     require(index_ >= 0 && index_ < count, "cuda::Device was asked for GPU ", index_, ", and this process sees ", count, ": choose one of those, see CUDA_VISIBLE_DEVICES, or use cpu::Device");
     runtime::set_device(index_);
@@ -68,6 +73,7 @@ class Device {
   int compute_capability() const { return 10 * major_ + minor_; }  // 80, 90, ...
   int multiprocessors() const { return multiprocessors_; }
   std::size_t shared_bytes() const { return shared_bytes_; }  // the most that one block may use
+  AttentionPath attention() const { return attention_; }
   cudaStream_t stream() const { return stream_; }
   MemoryAccount& memory() { return memory_; }
 
@@ -191,6 +197,7 @@ class Device {
   bool graphs_, capturing_ = false;
   std::int64_t workspace_moves_ = 0;
   std::size_t shared_bytes_ = 0, staging_bytes_, staging_used_ = 0, workspace_bytes_ = 0;
+  AttentionPath attention_;
   std::string name_;
   MemoryAccount memory_;
   cudaStream_t stream_ = nullptr;

@@ -24,7 +24,7 @@ struct Launch {
 /// Starts `kernel` on the device's stream; its arguments are converted to its parameters. Nothing to do where there are no
 /// blocks. Throws Error where the kernel cannot be started.
 template <class... Parameters>
-void launch(Device& device, const Launch& how, void (*kernel)(Parameters...), std::type_identity_t<Parameters>... arguments) {
+void launch(Device& device, const Launch& how, void (*kernel)(Parameters...), const std::type_identity_t<Parameters>&... arguments) {
   constexpr std::int64_t most_blocks = 0x7fffffff, most_across = 65535;
   if (how.blocks <= 0 || how.blocks_y <= 0 || how.blocks_z <= 0) return;
   require(how.blocks <= most_blocks && how.blocks_y <= most_across && how.blocks_z <= most_across && how.threads >= 1 && how.threads <= 1024, "kernel ", how.name, " was asked to run ",

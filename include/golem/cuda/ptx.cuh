@@ -1,4 +1,4 @@
-// The instructions that C++ has no words for, as functions of typed pointers: the only place of inline PTX and of __CUDA_ARCH__.
+// The instructions that C++ has no words for, as functions of typed pointers: with ptx_sm90.cuh and ptx_wgmma.cuh the only place of inline PTX and of __CUDA_ARCH__.
 // SPDX-License-Identifier: Apache-2.0
 // Where the target lacks an instruction the function traps: ptxas would refuse it otherwise. tests/simt/ has the same functions for the host.
 #pragma once

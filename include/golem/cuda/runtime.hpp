@@ -134,6 +134,22 @@ inline float milliseconds_between(cudaEvent_t start, cudaEvent_t end) {
   return milliseconds;
 }
 
+/// What the compiler made of a kernel, for the device in use.
+inline cudaFuncAttributes function_attributes(const void* kernel) {
+  cudaFuncAttributes attributes{};
+  check(cudaFuncGetAttributes(&attributes, kernel), "read the attributes of a kernel");
+  return attributes;
+}
+
+/// A function of the driver, as CUDA `version` (12000 is 12.0) declares it: golem does not link the driver's library.
+inline void* driver_function(const char* name, unsigned version) {
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+  check(cudaGetDriverEntryPointByVersion(name, &function, version, cudaEnableDefault, &found), "find the driver's ", std::string_view(name));
+  require(found == cudaDriverEntryPointSuccess && function, "the driver has no ", std::string_view(name), " of CUDA ", version / 1000, ".", version % 1000 / 10, ": install a newer driver");
+  return function;
+}
+
 /// What runs on `stream` from here on is written down instead of run.
 inline void begin_capture(cudaStream_t stream) { check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "begin to capture a graph"); }
 

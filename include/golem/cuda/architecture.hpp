@@ -1,0 +1,33 @@
+// The architectures that kernels of matrix instructions are written for, as the argument that chooses among them.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string_view>
+
+#include "golem/core/error.hpp"
+#include "golem/cuda/device.hpp"
+#include "golem/cuda/runtime.hpp"
+
+namespace golem::cuda {
+
+/// mma.sync and cp.async: every GPU since compute capability 8.0.
+struct sm_80 {};
+
+/// wgmma, TMA and registers that warpgroups trade: compute capability 9.0 alone, in programs built for sm_90a.
+struct sm_90a {
+  /// Registers of a thread when a kernel of three warpgroups starts: all that a multiprocessor has.
+  static constexpr int start_registers = 65536 / 384 / 8 * 8;
+};
+
+/// Whether a kernel of sm_90a, of three warpgroups, is to run on this device: it was asked for, and the device is one. Throws Error
+/// where the program was not built for it: kernels are empty then, and have few registers.
+template <class... Parameters>
+bool takes_sm_90a(const Device& device, std::string_view name, void (*kernel)(Parameters...)) {
+  if (device.attention() != AttentionPath::wgmma || device.compute_capability() != 90) return false;
+  const cudaFuncAttributes built = runtime::function_attributes(reinterpret_cast<const void*>(kernel));
+  require(built.binaryVersion == 90 && built.numRegs == sm_90a::start_registers, "kernel ", name, " was asked to run by wgmma on ", std::string_view(device.name()),
+          ", and this program was not built for sm_90a: build it with -gencode arch=compute_90a,code=sm_90a, or leave Device::Options::attention at AttentionPath::mma");
+  return true;
+}
+
+}  // namespace golem::cuda

@@ -1,0 +1,203 @@
+// The forward of attention on sm_90a: one warpgroup fetches keys and values, two take 64 queries each, and products run beside the softmax.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cuda.h>
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+
+#include "golem/core/math.hpp"
+#include "golem/core/tensor.hpp"
+#include "golem/cuda/architecture.hpp"
+#include "golem/cuda/attention_forward.cuh"
+#include "golem/cuda/attention_mask.cuh"
+#include "golem/cuda/attention_plain.cuh"
+#include "golem/cuda/attention_tile.cuh"
+#include "golem/cuda/box_tile.cuh"
+#include "golem/cuda/tile_ring.cuh"
+
+namespace golem::cuda {
+
+/// The widest heads that it takes: the sums of wider ones do not fit in registers.
+inline constexpr int most_sm90_dims = 128;
+
+/// A block's shared memory.
+template <class T, int HeadDim>
+struct ForwardMemory {
+  using Tile = BoxTile<T, block_rows, HeadDim>;
+  TileRing<Tile, 1> queries;
+  TileRing<Tile, 2> keys, values;
+
+  __device__ void init() {
+    queries.init(), keys.init(), values.init();
+    ptx::show_shared_writes();
+  }
+  /// Fetches all that the block needs, as places come free. By one thread.
+  __device__ void fetch(const CUtensorMap& qkv, const KeyTiles& tiles, int head, int query, int row) {
+    queries.fetch(0, qkv, 3 * head, query, row);
+    for (int t = 0; t < tiles.count; ++t) {
+      keys.fetch(t, qkv, 3 * head + 1, tiles.first_key + t * block_rows, row);
+      values.fetch(t, qkv, 3 * head + 2, tiles.first_key + t * block_rows, row);
+    }
+  }
+};
+
+/// The 64 queries of a warpgroup: lanes hold the rows lane / 4 and lane / 4 + 8 of their warp's 16.
+template <class T, int HeadDim>
+struct WarpgroupQueries {
+  static constexpr int columns = block_rows / 8;
+  ForwardMemory<T, HeadDim>& memory;
+  const AttentionShape<T>& shape;
+  TileKeys visible;
+  int own[2], row, head, first_row;  // first_row: of the block's queries
+  KeyRange range[2];
+  OnlineSoftmax softmax;
+  float o[HeadDim / 8][4];
+  std::uint32_t p[columns / 2][4];
+
+  /// Asks for the scores of tile t of keys.
+  __device__ void score_async(float (&s)[columns][4], int t) const {
+    memory.keys.wait(t);
+    ptx::settle(s);
+    ptx::begin_products();
+    multiply_transposed_async(s, memory.queries.at(0), first_row, memory.keys.at(t));
+    ptx::commit_products();
+  }
+  /// Asks for the sum of values of tile t, weighed by p.
+  __device__ void add_values_async(int t) {
+    memory.values.wait(t);
+    ptx::settle(o);
+    ptx::begin_products();
+    multiply_plain_async(o, p, memory.values.at(t));
+    ptx::commit_products();
+  }
+  /// Scores of the keys from `key` on become probabilities, before dropout.
+  __device__ void soften(float (&s)[columns][4], float (&rescale)[2], int key) {
+    if (!visible.see_all(key, block_rows)) {
+#pragma unroll
+      for (int n = 0; n < columns; ++n)
+#pragma unroll
+        for (int e = 0; e < 4; ++e)
+          if (!range[e / 2].sees(key + 8 * n + 2 * (ptx::lane() % 4) + e % 2)) s[n][e] = -INFINITY;
+    }
+    softmax.meet(s, rescale, shape.score_scale);
+    if (!shape.dropout.threshold) return;
+    std::uint64_t kept = 0;  // a bit for each of s
+#pragma unroll 1
+    for (int i = 0; i < 2 * columns; ++i) {  // a loop, as the draws are long code
+      float factor[2];
+      shape.dropout.factors(factor, shape.element(row, head, i % 2 ? own[1] : own[0], key + 8 * (i / 2) + 2 * (ptx::lane() % 4)));
+      kept |= std::uint64_t{factor[0] != 0} << 2 * i | std::uint64_t{factor[1] != 0} << (2 * i + 1);
+    }
+#pragma unroll
+    for (int n = 0; n < columns; ++n)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) s[n][e] *= kept >> (4 * n + e) & 1 ? shape.dropout.kept : 0.0f;
+  }
+  /// All tiles in turn: while the scores of one become probabilities, the values of the one before are summed.
+  __device__ void attend(const KeyTiles& tiles) {
+    const auto probabilities_of = [&](int t, float (&s)[columns][4], float (&rescale)[2]) {
+      ptx::settle(s);
+      memory.keys.leave(t);
+      soften(s, rescale, tiles.first_key + t * block_rows);
+    };
+    float s[columns][4], rescale[2];
+    for (int t = 0; t < tiles.first_seen; ++t) memory.keys.pass(t), memory.values.pass(t);
+    if (tiles.first_seen < tiles.end_seen) {
+      score_async(s, tiles.first_seen);
+      ptx::wait_for_products<0>();
+      probabilities_of(tiles.first_seen, s, rescale);
+      pack_left<T>(p, s);
+      for (int t = tiles.first_seen + 1; t < tiles.end_seen; ++t) {
+        score_async(s, t);
+        add_values_async(t - 1);
+        ptx::wait_for_products<1>();
+        probabilities_of(t, s, rescale);
+        ptx::wait_for_products<0>();
+        ptx::settle(o);
+        memory.values.leave(t - 1);
+#pragma unroll
+        for (int n = 0; n < HeadDim / 8; ++n)
+#pragma unroll
+          for (int e = 0; e < 4; ++e) o[n][e] *= rescale[e / 2];
+        pack_left<T>(p, s);
+      }
+      add_values_async(tiles.end_seen - 1);
+      ptx::wait_for_products<0>();
+      ptx::settle(o);
+      memory.values.leave(tiles.end_seen - 1);
+    }
+    for (int t = tiles.end_seen; t < tiles.count; ++t) memory.keys.pass(t), memory.values.pass(t);
+  }
+  /// Writes out (N, H, D) and log_sum (B, H, T), unless null.
+  __device__ void finish(T* out, float* log_sum) const {
+    float inverse[2];
+    T* to[2];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const float sum = softmax.total(half);
+      inverse[half] = sum == 0 ? 0.0f : 1 / sum;  // 0: outside every window
+      const bool here = own[half] < shape.length;
+      to[half] = here ? out + ((std::int64_t{row} * shape.length + own[half]) * shape.heads + head) * shape.dims : nullptr;
+      if (log_sum && here && ptx::lane() % 4 == 0)
+        log_sum[(std::int64_t{row} * shape.heads + head) * shape.length + own[half]] = sum == 0 ? 0.0f : softmax.max[half] * shape.score_scale + logf(sum);
+    }
+    store_product(to[0], to[1], o, inverse[0], inverse[1], shape.dims);
+  }
+};
+
+/// As attend_kernel; `qkv` describes (B, T, 3 H, D). A block takes block_rows queries of a head.
+template <class T, int HeadDim>
+__global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1)
+    attend_sm90_kernel(const __grid_constant__ CUtensorMap qkv, T* out, float* log_sum, const KeyRange* ranges, const TileKeys* tiles, AttentionShape<T> shape) {
+  auto& memory = aligned_shared<ForwardMemory<T, HeadDim>>();
+  const int reader = static_cast<int>(threadIdx.x) / 128 - 1, lane = ptx::lane(), head = static_cast<int>(blockIdx.y), row = static_cast<int>(blockIdx.z);
+  const int query = static_cast<int>(gridDim.x - 1 - blockIdx.x) * block_rows;  // long ones first
+  const int tile = query / tile_queries, tile_count = ceil_div(shape.length, tile_queries);
+  const TileKeys visible[reading_warpgroups]{visible_of(tiles, row, tile, tile_count), visible_of(tiles, row, tile + 1, tile_count)};
+  if (threadIdx.x == 0) memory.init();
+  __syncthreads();
+  if (reader < 0) {
+    ptx::give_registers<fetching_registers>();
+    if (threadIdx.x == 0) memory.fetch(qkv, KeyTiles(visible[0], visible[1], {}, block_rows), head, query, row);
+  } else {
+    ptx::take_registers<multiplying_registers>();
+    WarpgroupQueries<T, HeadDim> mine{.memory = memory,
+                                      .shape = shape,
+                                      .visible = reader ? visible[1] : visible[0],
+                                      .own = {},
+                                      .row = row,
+                                      .head = head,
+                                      .first_row = reader * warpgroup_rows,
+                                      .range = {},
+                                      .softmax = {},
+                                      .o = {},
+                                      .p = {}};
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      mine.own[half] = query + mine.first_row + static_cast<int>(threadIdx.x) % 128 / 32 * 16 + lane / 4 + 8 * half;
+      if (mine.own[half] < shape.length) mine.range[half] = ranges[std::int64_t{row} * shape.length + mine.own[half]];
+    }
+    memory.queries.wait(0);
+    scale_rows_of(memory.queries.at(0), mine.first_row, shape.query_scale, reader);
+    mine.attend(KeyTiles(visible[0], visible[1], mine.visible, block_rows));
+    mine.finish(out, log_sum);
+  }
+}
+
+/// Starts the forward of sm_90a; false where it was not asked for, or cannot run on this device.
+template <int HeadDim, class T>
+bool start_forward(sm_90a, Device& device, const AttentionCall<T>& call) {
+  constexpr std::size_t bytes = sizeof(ForwardMemory<T, HeadDim>) + box_alignment;
+  const AttentionShape<T>& shape = call.shape;
+  if (!has_matrix_path<T>(device, shape.dims, bytes) || !takes_sm_90a(device, "attend_sm90", attend_sm90_kernel<T, HeadDim>)) return false;
+  const CUtensorMap qkv = describe_for_tiles(call.qkv.data, shape.rows, shape.length, 3 * shape.heads, shape.dims);
+  const int threads = 128 * (1 + reading_warpgroups);
+  const Launch how{.name = "attend_sm90", .blocks = ceil_div(shape.length, block_rows), .threads = threads, .shared_bytes = bytes, .blocks_y = shape.heads, .blocks_z = shape.rows};
+  launch(device, how, attend_sm90_kernel<T, HeadDim>, qkv, call.out, call.log_sum, call.visible.ranges.data, call.visible.tiles.data, shape);
+  return true;
+}
+
+}  // namespace golem::cuda
