@@ -20,6 +20,17 @@ inline namespace GOLEM_ABI {
 
 class Products;  // cuda/products.hpp: planned matrix products
 
+/// A kernel as it was started, for errors.
+struct StartedKernel {
+  std::string_view name;
+  std::int64_t blocks = 0, blocks_y = 0, blocks_z = 0;
+  int threads = 0;
+  std::size_t shared_bytes = 0;
+};
+inline std::string describe(const StartedKernel& k) {
+  return sentence("kernel ", k.name, " on ", k.blocks, " x ", k.blocks_y, " x ", k.blocks_z, " blocks of ", k.threads, " threads with ", k.shared_bytes, " bytes of shared memory");
+}
+
 /// The CUDA engine. Ops take it first and start on its stream, in order; `synchronize` and `copy_out` wait for them. Not to
 /// be used by two threads at once.
 class Device {
@@ -112,7 +123,17 @@ class Device {
   }
   void copy(void* to, const void* from, std::size_t bytes) { runtime::copy(to, from, bytes, cudaMemcpyDeviceToDevice, stream_); }
   void clear(void* memory, std::size_t bytes) { runtime::fill(memory, 0, bytes, stream_); }
-  void synchronize() { runtime::synchronize(stream_); }
+  void synchronize() {
+    const cudaError_t status = runtime::finish(stream_);
+    if (status != cudaSuccess) [[unlikely]] runtime::check(status, "finish what was started on GPU ", index_, ", ", std::string_view(last_kernel()));
+  }
+
+  /// Kernels run later than they are started: what failed is this one, or one before it.
+  void note(const StartedKernel& kernel) { last_ = kernel; }
+  std::string last_kernel() const {
+    if (last_.name.empty()) return "with no kernel in it";
+    return sentence("of which ", describe(last_), " was the last (CUDA_LAUNCH_BLOCKING=1 names the one that failed)");
+  }
 
   /// Memory for an op between its kernels: what the next call returns may be the same. Grows, never shrinks.
   template <class T>
@@ -145,6 +166,7 @@ class Device {
   int index_, major_ = 0, minor_ = 0, multiprocessors_ = 0;
   std::size_t shared_bytes_ = 0, staging_bytes_, staging_used_ = 0, workspace_bytes_ = 0;
   std::string name_;
+  StartedKernel last_;
   MemoryAccount memory_;
   cudaStream_t stream_ = nullptr;
   cudaEvent_t staged_ = nullptr;  // the last copy out of staging memory

@@ -12,11 +12,19 @@
 
 namespace golem::cuda::runtime {
 
+/// "out of memory (cudaErrorMemoryAllocation)".
+inline std::string words_of(cudaError_t status) { return sentence(std::string_view(cudaGetErrorString(status)), " (", std::string_view(cudaGetErrorName(status)), ")"); }
+
 /// Throws Error unless `status` is success. `parts`: what was attempted, after "CUDA could not".
 template <class... Parts>
 void check(cudaError_t status, const Parts&... parts) {
   if (status == cudaSuccess) [[likely]] return;
-  fail("CUDA could not ", parts..., ": ", std::string_view(cudaGetErrorString(status)), " (", std::string_view(cudaGetErrorName(status)), ")");
+  fail("CUDA could not ", parts..., ": ", words_of(status));
+}
+
+/// Whether CUDA reports a kernel that ran before, and not the call that it answers: nothing works on the device from then on.
+constexpr bool broke_before(cudaError_t status) {
+  return status == cudaErrorIllegalAddress || status == cudaErrorLaunchTimeout || status == cudaErrorAssert || (status >= cudaErrorHardwareStackError && status <= cudaErrorLaunchFailure);
 }
 
 /// GPUs that this process sees. Throws Error where there is no driver, or one that is too old.
@@ -110,6 +118,8 @@ inline cudaStream_t create_stream() {
   return stream;
 }
 inline void destroy(cudaStream_t stream) { check(cudaStreamDestroy(stream), "destroy a stream"); }
+/// Waits for the stream; the caller, who knows what was started, says what went wrong.
+[[nodiscard]] inline cudaError_t finish(cudaStream_t stream) { return cudaStreamSynchronize(stream); }
 inline void synchronize(cudaStream_t stream) { check(cudaStreamSynchronize(stream), "finish what was started before"); }
 inline void wait(cudaStream_t stream, cudaEvent_t event) { check(cudaStreamWaitEvent(stream, event, 0), "let a stream wait for an event"); }
 
