@@ -40,6 +40,14 @@ cudaError_t cudaDriverGetVersion(int* version) {
   *version = machine().driver;
   return cudaSuccess;
 }
+cudaError_t cudaRuntimeGetVersion(int* version) {
+  *version = machine().runtime;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDevice(int* index) {
+  *index = 0;
+  return cudaSuccess;
+}
 cudaError_t cudaSetDevice(int index) {
   if (fails("cudaSetDevice")) return machine().fail_status;
   return index < machine().devices ? cudaSuccess : cudaErrorInvalidDevice;
@@ -60,6 +68,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
+  if (fails("cudaMemGetInfo")) return machine().fail_status;
   *total = machine().memory_bytes, *free = *total - bytes_in_use();
   return cudaSuccess;
 }

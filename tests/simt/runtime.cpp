@@ -286,6 +286,10 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent_t) 
   *milliseconds = 1;
   return cudaSuccess;
 }
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void*) {
+  FAIL_IF_ASKED(cudaFuncGetAttributes);
+  return cudaSuccess;
+}
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) {
   FAIL_IF_ASKED(cudaFuncSetAttribute);
   return cudaSuccess;
