@@ -12,6 +12,7 @@
 
 #include "device.hpp"
 #include "golem/config/describe.hpp"
+#include "golem/data/tokenizer.hpp"
 #include "golem/eval/blanks.hpp"
 #include "golem/eval/ngram.hpp"
 #include "golem/io/checkpoint_weights.hpp"

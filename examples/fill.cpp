@@ -10,6 +10,7 @@
 
 #include "device.hpp"
 #include "golem/config/describe.hpp"
+#include "golem/data/tokenizer.hpp"
 #include "golem/io/checkpoint_weights.hpp"
 #include "models.hpp"
 #include "run_folder.hpp"
