@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # bench/compile_time.sh [--full] [--check]
 #   --full: a trainer, an engine of GLM-130B, and a program in two halves too; by nvcc for one architecture and for two, where nvcc is. Minutes.
-#   --check: fails above the budget. CXX and NVCC choose the compilers, CXXFLAGS adds flags for the first.
+#   --check: fails above the budget. CXX and NVCC choose the compilers (NVCC= leaves the second out), CXXFLAGS adds flags for the first.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-cxx=${CXX:-g++} nvcc=${NVCC:-$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null || true)}
+cxx=${CXX:-g++} nvcc=${NVCC-$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null || true)}
 full=no check=no
 for word in "$@"; do
   case $word in

@@ -8,12 +8,13 @@
 #include <string>
 #include <string_view>
 
-#include "golem/golem.hpp"
-#if GOLEM_EXAMPLES_CUDA  // set by examples/CMakeLists.txt for the programs named _cuda
+#if GOLEM_EXAMPLES_CUDA  // set by examples/cuda.cmake for the programs named _cuda
 #include "golem/golem.cuh"
 #if GOLEM_EXAMPLES_NCCL
 #include "golem/comm/nccl.hpp"
 #endif
+#else
+#include "golem/golem.hpp"
 #endif
 
 namespace examples {
@@ -21,7 +22,7 @@ namespace examples {
 #if GOLEM_EXAMPLES_CUDA
 
 using Device = golem::cuda::Device;
-inline constexpr std::string_view device_key = "device";  // of the JSON line
+inline constexpr const char* device_key = "device";  // of the JSON line
 inline const std::string& name_of(Device& device) { return device.name(); }
 inline int threads_of(Device&) { return 1; }
 inline bool prefers_bf16() { return true; }
@@ -64,7 +65,7 @@ inline std::int64_t memory_for(int ranks) {
 #else
 
 using Device = golem::cpu::Device;
-inline constexpr std::string_view device_key = "isa";
+inline constexpr const char* device_key = "isa";
 inline std::string name_of(Device& device) { return golem::cpu::name_of(device.isa()); }
 inline int threads_of(Device& device) { return device.threads(); }
 inline bool prefers_bf16() { return golem::cpu::prefers_bf16(); }
