@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
 # What golem costs to compile: user seconds of one translation unit, as a ratio to one that includes next to nothing, and the size of its object.
 # SPDX-License-Identifier: Apache-2.0
-# bench/compile_time.sh [--full] [--check]
+# bench/compile_time.sh [--full] [--once] [--check]
 #   --full: a trainer, an engine of GLM-130B, and a program in two halves too; by nvcc for one architecture and for two, where nvcc is. Minutes.
+#   --once: each unit once, where the least of several would take too long.
 #   --check: fails above the budget. CXX and NVCC choose the compilers (NVCC= leaves the second out), CXXFLAGS adds flags for the first.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cxx=${CXX:-g++} nvcc=${NVCC-$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null || true)}
-full=no check=no
+full=no check=no most=5
 for word in "$@"; do
   case $word in
   --full) full=yes ;;
   --check) check=yes ;;
-  *) echo "bench/compile_time.sh [--full] [--check], not: $word" && exit 2 ;;
+  --once) most=1 ;;
+  *) echo "bench/compile_time.sh [--full] [--once] [--check], not: $word" && exit 2 ;;
   esac
 done
 scratch=$(mktemp -d)
@@ -68,7 +70,7 @@ fi
 
 # The least of all rounds, taken in turn, so that a busy machine slows all alike.
 TIMEFORMAT=%U
-for round in 1 2 3 4 5; do
+for ((round = 1; round <= most; ++round)); do
   for i in "${!names[@]}"; do
     [ "$round" -le "${rounds[$i]}" ] || continue
     # shellcheck disable=SC2086  # commands are words
