@@ -10,11 +10,11 @@
 #include <unordered_map>
 #include <vector>
 
+#include "device.hpp"
 #include "golem/config/describe.hpp"
 #include "golem/data/tokenizer.hpp"
 #include "golem/eval/blanks.hpp"
 #include "golem/eval/ngram.hpp"
-#include "golem/golem.hpp"
 #include "golem/io/checkpoint_weights.hpp"
 #include "models.hpp"
 #include "run_folder.hpp"
@@ -110,10 +110,10 @@ Answers fill_by_engine(EngineType& engine, const std::vector<golem::Blank>& blan
 // Bits per byte (unless `bits_per_byte` holds it already) and answers of one checkpoint.
 template <class M>
 Answers measure(const std::string& precision, const std::string& checkpoint, const std::vector<golem::Blank>& blanks, const examples::HeldOut& held_out, const golem::Tokenizer& tokenizer,
-                golem::cpu::Device& device, double& bits_per_byte) {
+                examples::Device& device, double& bits_per_byte) {
   Answers answers;
   examples::with_engine_precision(precision, [&]<class P>() {
-    golem::Engine<M, P> engine(device);
+    golem::Engine<M, P, golem::Layout{}, examples::Device> engine(device);
     golem::load(engine, checkpoint, {.model = golem::describe(M::config)});
     if (bits_per_byte == 0)
       bits_per_byte = held_out.bits_per_byte(M::config.context, tokenizer.special(), [&](const golem::Batch& batch) { return engine.evaluate(batch).nats; });
@@ -131,7 +131,8 @@ void evaluate(const Options& options, const nlohmann::json& summary) {
   for (golem::Document& document : golem::read_documents(options.held_out)) held_out_texts.push_back(std::move(document.text));
   for (golem::Document& document : golem::read_documents(options.corpus)) training_texts.push_back(std::move(document.text));
   const std::vector<golem::Blank> blanks = golem::choose_blanks(held_out_texts, options.blanks, 1234);
-  golem::cpu::Device device({.threads = options.threads});
+  golem::World alone;
+  examples::Device device = examples::make_device(alone, options.threads);
 
   std::vector<std::vector<std::int32_t>> training_tokens;
   for (const std::string& text : training_texts) training_tokens.push_back(tokenizer.encode(text));
@@ -155,7 +156,7 @@ void evaluate(const Options& options, const nlohmann::json& summary) {
   std::fprintf(stderr, "bits per byte   %6.4f  %6.4f  %6.4f  %6.4f\n", full_bits, int8_bits, int4_bits, ngram_bits / bytes);
   std::fprintf(stderr, "blanks right    %6d  %6d  %6d  %6d   of %zu\n\n", full.right, int8.right, int4.right, by_trigram.right, blanks.size());
 
-  nlohmann::ordered_json line{{"job", options.job}, {"isa", golem::cpu::name_of(device.isa())}, {"threads", device.threads()}};
+  nlohmann::ordered_json line{{"job", options.job}, {examples::device_key, examples::name_of(device)}, {"threads", examples::threads_of(device)}};
   for (const char* field : {"params", "vocab", "tokens", "tokens_per_s", "bpb_start"}) line[field] = summary.value(field, nlohmann::json());
   line["bpb"] = full_bits;
   line["bpb_ngram"] = ngram_bits / bytes;
@@ -187,6 +188,7 @@ int main(int argc, char** argv) {
   app.add_option("--started", options.started, "Unix time that the JSON line's seconds count from");
   CLI11_PARSE(app, argc, argv);
   try {
+    examples::require_device("evaluate");
     const examples::RunFolder run{options.run};
     if (options.started == 0) options.started = now();
     const golem::MappedFile file(run.summary());
@@ -194,7 +196,7 @@ int main(int argc, char** argv) {
     golem::require(summary.is_object() && summary.contains("model"), "'", run.summary(), "' is not what pretrain writes: run pretrain to its end first");
     examples::with_model(summary.value("model", std::string()), [&]<class M>() { evaluate<M>(options, summary); });
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "evaluate: %s\n", error.what());
+    std::fprintf(stderr, "%s: %s\n", examples::program_name("evaluate").c_str(), error.what());
     return 1;
   }
 }

@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "device.hpp"
 #include "golem/config/describe.hpp"
 #include "golem/data/tokenizer.hpp"
-#include "golem/golem.hpp"
 #include "golem/io/checkpoint_weights.hpp"
 #include "models.hpp"
 #include "run_folder.hpp"
@@ -68,8 +68,9 @@ void fill_text(EngineType& engine, const std::string& text, const Options& optio
 template <class M, class P>
 void run(const Options& options) {
   const golem::Tokenizer tokenizer = golem::Tokenizer::load(examples::RunFolder{options.run}.tokenizer());
-  golem::cpu::Device device({.threads = options.threads});
-  golem::Engine<M, P> engine(device, {.sequences = options.search.beams});
+  golem::World alone;
+  examples::Device device = examples::make_device(alone, options.threads);
+  golem::Engine<M, P, golem::Layout{}, examples::Device> engine(device, {.sequences = options.search.beams});
   golem::load(engine, options.checkpoint.empty() ? options.run : options.checkpoint, {.model = golem::describe(M::config)});
   Figures figures;
   if (!options.text.empty()) {
@@ -120,13 +121,14 @@ int main(int argc, char** argv) {
   app.add_option("--threads", options.threads, "0: all")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   try {
+    examples::require_device("fill");
     const examples::RunFolder folder{options.run};
     const golem::MappedFile file(folder.summary());
     const nlohmann::json summary = nlohmann::json::parse(reinterpret_cast<const char*>(file.data()), reinterpret_cast<const char*>(file.data()) + file.size(), nullptr, false);
     golem::require(summary.is_object() && summary.contains("model"), "'", folder.summary(), "' is not what pretrain writes: run pretrain to its end first");
     examples::with_model(summary.value("model", std::string()), [&]<class M>() { examples::with_engine_precision(options.precision, [&]<class P>() { run<M, P>(options); }); });
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "fill: %s\n", error.what());
+    std::fprintf(stderr, "%s: %s\n", examples::program_name("fill").c_str(), error.what());
     return 1;
   }
 }

@@ -13,9 +13,9 @@
 #include <utility>
 #include <vector>
 
+#include "device.hpp"
 #include "golem/comm/tcp.hpp"
 #include "golem/config/describe.hpp"
-#include "golem/golem.hpp"
 #ifdef GOLEM_EXAMPLES_MPI
 #include "golem/comm/mpi.hpp"
 #endif
@@ -178,14 +178,15 @@ void generate(const GenerateOptions& options, golem::World& world) {
   const golem::AnyTokenizer tokenizer = load_tokenizer(options);
   world.agree("the tokenizer", tokenizer.digest());
   golem::require(tokenizer.size() <= M::config.vocab, "the tokenizer has ", tokenizer.size(), " pieces, and the model a vocabulary of ", M::config.vocab, ": give the model's own tokenizer");
-  golem::cpu::Device device({.threads = examples::threads_of(options.threads, Tp)});
-  golem::Engine<M, P, golem::Layout{.tp = Tp}> engine(device, world, {.sequences = options.sequences(), .capacity = capacity_of<M>(options)});
+  examples::Device device = examples::make_device(world, examples::threads_of(options.threads, Tp));
+  examples::connect(world, device);
+  golem::Engine<M, P, golem::Layout{.tp = Tp}, examples::Device> engine(device, world, {.sequences = options.sequences(), .capacity = capacity_of<M>(options)});
   read_weights<M>(engine, options, world);
   const double loading = seconds_since(begin);
   world.all().barrier();
   const Figures figures = answer_texts(engine, M::config.vocab, std::move(source), options, tokenizer, world);
   if (!leads) return;
-  const nlohmann::ordered_json line{{"job", "glm130b_generate"}, {"model", options.model}, {"precision", options.precision}, {"tp", Tp}, {"threads", device.threads()}, {"texts", figures.texts},
+  const nlohmann::ordered_json line{{"job", "glm130b_generate"}, {"model", options.model}, {"precision", options.precision}, {"tp", Tp}, {"threads", examples::threads_of(device)}, {"texts", figures.texts},
                                     {"blanks", figures.blanks}, {"tokens", figures.tokens}, {"tokens_per_s", figures.seconds > 0 ? static_cast<double>(figures.tokens) / figures.seconds : 0.0},
                                     {"loading_s", loading}, {"peak_bytes", device.memory().peak()}, {"seconds", seconds_since(begin)}};
   std::printf("%s\n", line.dump().c_str());
@@ -207,8 +208,8 @@ Job job_of(const GenerateOptions& options) {
   examples::with_glm_130b(options.model, [&]<class M>() {
     examples::with_tensor_degree<M>(options.tp, [&]<int Tp>() {
       if (options.precision == "fp16") job = checked_job<M, golem::fp16_exact, Tp>(options);
-      else if (options.precision == "int8") job = checked_job<M, golem::quantized<golem::Quant{.bits = 8}, golem::fp16_exact>, Tp>(options);
-      else if (options.precision == "int4") job = checked_job<M, golem::quantized<golem::Quant{.bits = 4}, golem::fp16_exact>, Tp>(options);
+      else if (options.precision == "int8") examples::with_products<golem::quantized<golem::Quant{.bits = 8}, golem::fp16_exact>>([&]<class P>() { job = checked_job<M, P, Tp>(options); });
+      else if (options.precision == "int4") examples::with_products<golem::quantized<golem::Quant{.bits = 4}, golem::fp16_exact>>([&]<class P>() { job = checked_job<M, P, Tp>(options); });
       else golem::fail("--precision takes fp16, int8 or int4, not '", options.precision, "'");
     });
   });
@@ -231,6 +232,7 @@ int main(int argc, char** argv) {
       "glm130b_generate", line, layout, deadline, [&](golem::World& world) { world.agree("the options", examples::describe(options)); },
       [&] {
         examples::check_options(options);
+        examples::require_device("glm130b_generate");
         return [&options, job = job_of(options)](golem::World& world) { job(options, world); };
       });
 }

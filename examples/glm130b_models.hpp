@@ -2,11 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <unistd.h>
-
 #include <cstdint>
 #include <string_view>
 
+#include "device.hpp"
 #include "golem/config/plan.hpp"
 #include "golem/config/presets.hpp"
 #include "golem/core/error.hpp"
@@ -26,9 +25,9 @@ void with_glm_130b(std::string_view name, Use use) {
   golem::fail("there is no model '", name, "' in this program: name glm_130b or tiny");
 }
 
-/// Throws Error where the ranks of this process need more memory than the machine has.
+/// Throws Error where the ranks of this process need more memory than there is for them.
 inline void check_memory(std::string_view what, std::int64_t rank_bytes, int ranks_here) {
-  const std::int64_t memory = std::int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE);
+  const std::int64_t memory = memory_for(ranks_here);
   const auto gib = [](std::int64_t bytes) { return static_cast<double>(bytes * 10 / golem::gibibyte) / 10; };
   golem::require(rank_bytes <= memory / ranks_here, what, " takes ", gib(rank_bytes), " GiB on each rank, and this machine has ", gib(memory), " GiB for ", ranks_here, ranks_here == 1 ? " of them" : " of them in this process", ": start ranks on more machines, or try --model tiny");
 }

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "device.hpp"
 #include "golem/comm/tcp.hpp"
 #include "golem/config/describe.hpp"
 #ifdef GOLEM_EXAMPLES_MPI
@@ -91,6 +92,7 @@ void print_plan(const Options& o, const Launch& launch) {
 // The job of every rank.
 template <class M>
 examples::PretrainJob job_of(const Options& o, const Launch& launch) {
+  examples::require_device("glm130b_train");
   const int here = golem::read_environment().ranks > 1 ? 1 : launch.layout.ranks();
   const auto rank = golem::fullest_stage(M::config, golem::types_of<examples::LaunchPrecision>(), launch.layout, launch.training);
   examples::check_memory(golem::sentence("training ", o.run.model), rank.memory.total() - rank.memory.workspace, here);

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "device.hpp"
 #include "golem/config/precision.hpp"
 #include "golem/config/presets.hpp"
 #include "golem/core/error.hpp"
@@ -51,8 +52,8 @@ void with_tensor_degree(int tp, Use use) {
 template <class Use>
 void with_engine_precision(std::string_view name, Use use) {
   if (name == "full") return use.template operator()<golem::fp32>();
-  if (name == "int8") return use.template operator()<golem::quantized<golem::Quant{.bits = 8}>>();
-  if (name == "int4") return use.template operator()<golem::quantized<golem::Quant{.bits = 4, .group = 32}>>();
+  if (name == "int8") return with_products<golem::quantized<golem::Quant{.bits = 8}>>(use);
+  if (name == "int4") return with_products<golem::quantized<golem::Quant{.bits = 4, .group = 32}>>(use);
   golem::fail("there is no precision '", name, "' in this program: it was built for full, int8 and int4 (groups of 32); add a line to with_engine_precision() in examples/models.hpp");
 }
 

@@ -2,9 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <CLI/CLI.hpp>
 
+#include "device.hpp"
 #include "golem/comm/tcp.hpp"
 #include "golem/config/stages.hpp"
-#include "golem/cpu/device.hpp"
 #ifdef GOLEM_EXAMPLES_MPI
 #include "golem/comm/mpi.hpp"
 #endif
@@ -17,7 +17,7 @@ int main(int argc, char** argv) {
   examples::add_options(app, options);
   const examples::CommandLine line = examples::read_command_line(app, argc, argv, options.layout);
   if (line.ends) return line.status;
-  if (options.precision == "auto") options.precision = golem::cpu::prefers_bf16() ? "bf16" : "fp32";
+  if (options.precision == "auto") options.precision = examples::prefers_bf16() ? "bf16" : "fp32";
   return examples::run_pretraining(line, options, [&] {
     examples::PretrainJob job{.training = examples::training_config(options)};
     examples::with_model(options.model, [&]<class M>() {

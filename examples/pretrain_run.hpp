@@ -14,8 +14,8 @@
 
 #include "golem/config/describe.hpp"
 #include "golem/config/stages.hpp"
+#include "device.hpp"
 #include "golem/data/loader.hpp"
-#include "golem/golem.hpp"
 #include "golem/io/background_save.hpp"
 #include "golem/io/checkpoint.hpp"
 #include "golem/report/loss_chart.hpp"
@@ -81,6 +81,9 @@ std::vector<std::string> pull_levers(const PretrainOptions& options, TrainerType
 template <class M, class P, int Tp>
 void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::World& world) {
   const auto begin = std::chrono::steady_clock::now();
+  Device device = make_device(world, threads_of(options.threads, options.layout.ranks()));
+  connect(world, device);
+  world.count();
   const bool leads = world.rank() == 0, resumes = !options.resume.empty();
   const RunFolder run{options.out};
   const golem::BlankRecipe& recipe = job.recipe;
@@ -104,8 +107,7 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
   if (!options.held_out.empty()) held_out.emplace(options.held_out, tokenizer);
   world.agree("the data", describe_data(tokenizer, data) + (held_out ? ", held-out text " + held_out->digest() : ""));
 
-  golem::cpu::Device device({.threads = threads_of(options.threads, options.layout.ranks())});
-  golem::TrainerCore<M, P, Tp, golem::cpu::Device> trainer(device, job.training, world);
+  golem::TrainerCore<M, P, Tp, Device> trainer(device, job.training, world);
   golem::Loader loader(training_rows, recipe, tokenizer.special(), data.loading(options, world.data_rank(), world.layout().dp));
   State<decltype(trainer)> state{trainer, loader, tokenizer.digest()};
   const golem::LoadOptions loading{.model = fingerprint, .ranks = world.layout().ranks()};
@@ -130,7 +132,7 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
     trainer.sum(sum, world.data());
     return sum[0];
   };
-  nlohmann::ordered_json summary{{"job", options.job}, {"model", options.model}, {"precision", P::name}, {"isa", golem::cpu::name_of(device.isa())}, {"threads", device.threads()},
+  nlohmann::ordered_json summary{{"job", options.job}, {"model", options.model}, {"precision", P::name}, {device_key, name_of(device)}, {"threads", threads_of(device)},
                                  {"layout", {{"tp", world.layout().tp}, {"pp", world.layout().pp}, {"dp", world.layout().dp}, {"sequence_parallel", world.layout().sequence_parallel},
                                              {"schedule", options.schedule}, {"chunks", options.chunks}, {"zero", options.zero}}},
                                  {"params", trainer.parameter_elements()}, {"vocab", M::config.vocab}, {"corpus_tokens", training_rows.rows() * recipe.row}, {"order", options.order},
@@ -216,12 +218,12 @@ template <class Choose>
 int run_pretraining(const CommandLine& line, const PretrainOptions& options, Choose choose) {
   for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) std::signal(signal, [](int) { interrupted = 1; });
   const auto agree = [&](golem::World& world) {
-    world.count();
     world.note(0, "preparing the run");
     agree_on_options(options, world);
   };
   return run_program(options.job.c_str(), line, options.layout, options.deadline, agree, [&] {
     check_options(options);
+    require_device(options.job);
     const PretrainJob job = choose();
     golem::checked_micro_batches(job.training, options.layout, options.batch);
     return [&options, job](golem::World& world) { job.run(options, job, world); };

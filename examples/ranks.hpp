@@ -11,6 +11,7 @@
 #include <string>
 #include <thread>
 
+#include "device.hpp"
 #include "golem/comm/environment.hpp"
 #include "golem/comm/launch.hpp"
 #include "golem/comm/world.hpp"
@@ -72,7 +73,7 @@ int run_program(const char* name, const CommandLine& line, const golem::Layout& 
   try {
     golem::run_world(layout, body, {.deadline = deadline});
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s: %s\n", name, error.what());
+    std::fprintf(stderr, "%s: %s\n", program_name(name).c_str(), error.what());
     return 1;
   }
   return 0;

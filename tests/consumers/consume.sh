@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Consumes golem from outside in one way: configures, builds, links and runs a small program, or sees the refusal that is due.
 # SPDX-License-Identifier: Apache-2.0
-# consume.sh WAY GOLEM_SOURCE SCRATCH COMPILER; GOLEM_TEST_COMPONENTS: those that this machine has the libraries of
+# consume.sh WAY GOLEM_SOURCE SCRATCH COMPILER; GOLEM_TEST_COMPONENTS: those that this machine has the libraries of; GOLEM_TEST_NVCC: for split
 set -euo pipefail
 way=$1 golem=$2 scratch=$3/$1 cxx=$4
 here=$golem/tests/consumers
@@ -86,6 +86,22 @@ mixed_settings) # one half with oneDNN, the other without: the linker refuses, s
   "$cxx" -std=c++20 "-I$golem/include" -c "$here/program.cpp" -o program.o
   "$cxx" -std=c++20 "-I$golem/include" -fopenmp -DGOLEM_ONEDNN=1 -c "$here/second.cpp" -o second.o
   refused 'sum_elsewhere' "$cxx" program.o second.o -fopenmp -ldnnl -o program
+  ;;
+split) # nvcc compiles one half, the host's compiler the other; it runs, or says why this machine has no GPU
+  nvcc=$GOLEM_TEST_NVCC toolkit=$(dirname "$(dirname "$GOLEM_TEST_NVCC")")
+  for level in -O0 -O2; do
+    "$nvcc" -std=c++20 $level -arch=sm_80 "-I$golem/include" -c "$here/split/kernels.cu" -o kernels.o
+    "$cxx" -std=c++20 $level -Wall -Wextra -Wpedantic -Werror "-I$golem/include" -isystem "$toolkit/include" -c "$here/split/program.cpp" -o program.o
+    "$cxx" program.o kernels.o "-L$toolkit/lib64" "-Wl,-rpath,$toolkit/lib64" -lcudart -lcublasLt -o program
+    status=0
+    ./program >output || status=$?
+    cat output
+    case $status in
+    0) grep -q '^loss .*; 128 logits$' output ;;
+    2) grep -qE 'CUDA found no driver|this process sees 0' output ;;
+    *) exit 1 ;;
+    esac
+  done
   ;;
 *)
   echo "no way of consuming golem: $way"

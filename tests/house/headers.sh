@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every header compiles alone, without a warning; those whose library is missing are named and left out.
 # SPDX-License-Identifier: Apache-2.0
-# headers.sh INCLUDE_FOLDER FOLDERS COMPILER [FLAG...]     FOLDERS: "all", or names such as "core config"; .hpp only
+# headers.sh INCLUDE_FOLDER FOLDERS COMPILER [FLAG...]     FOLDERS: "all", or names such as "core config"; .hpp, and .cuh too where the flags have "-x cu"
 set -uo pipefail
 root=$(cd "$1" && pwd) folders=$2
 shift 2
@@ -11,7 +11,14 @@ search=()
 for flag in "${compile[@]:1}"; do
   case $flag in -I* | -isystem*) search+=("$flag") ;; esac
 done
-has() { echo "#include <$1>" | "${compile[0]}" -std=c++20 "${search[@]}" -x c++ -E - >/dev/null 2>&1; }
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+has() { # from a file: nvcc takes no standard input
+  echo "#include <$1>" >"$scratch/has.cpp"
+  "${compile[0]}" -std=c++20 "${search[@]}" -x c++ -E "$scratch/has.cpp" >/dev/null 2>&1
+}
+names=(-name '*.hpp')
+case " ${compile[*]} " in *' -x cu '*) names=(-name '*.hpp' -o -name '*.cuh') ;; esac
 
 # Architecture section 6: who needs what.
 leave_out='^$'
@@ -24,11 +31,9 @@ if [ "$folders" = all ]; then
   has cuda_runtime.h || leave cuda/ cuda_runtime.h
 fi
 
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
 cd "$root" || exit 1
 {
-  if [ "$folders" = all ]; then find golem -name '*.hpp'; else for folder in $folders; do find "golem/$folder" -name '*.hpp'; done; fi
+  if [ "$folders" = all ]; then find golem "${names[@]}"; else for folder in $folders; do find "golem/$folder" "${names[@]}"; done; fi
 } | grep -vE "$leave_out" | sort >"$scratch/headers"
 [ -s "$scratch/headers" ] || { echo "no headers under $root"; exit 1; }
 
@@ -43,7 +48,7 @@ one() {
   "$@" -fopenmp -DGOLEM_ONEDNN=1 "$unit" || { echo "does not compile alone with oneDNN: $header"; return 1; }
 }
 onednn=no
-[ "$folders" = all ] && has dnnl.h && has omp.h && onednn=yes
+[ "$folders" = all ] && [ ${#names[@]} = 2 ] && has dnnl.h && has omp.h && onednn=yes
 export -f one
 export scratch onednn
 xargs -P "$(nproc)" -I{} bash -c 'one "$@"' _ {} "${compile[@]}" <"$scratch/headers" || exit 1

@@ -89,6 +89,7 @@ cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) {
   delete reinterpret_cast<int*>(handle);
   return CUBLAS_STATUS_SUCCESS;
 }
+std::size_t cublasLtGetVersion() { return simt::machine().lt_version; }
 const char* cublasLtGetStatusName(cublasStatus_t) { return "CUBLAS_STATUS"; }
 const char* cublasLtGetStatusString(cublasStatus_t) { return "the host's cuBLASLt was told to fail"; }
 

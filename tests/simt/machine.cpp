@@ -24,6 +24,7 @@ const char* cudaGetErrorName(cudaError_t status) {
     case cudaErrorNoDevice: return "cudaErrorNoDevice";
     case cudaErrorInsufficientDriver: return "cudaErrorInsufficientDriver";
     case cudaErrorNoKernelImageForDevice: return "cudaErrorNoKernelImageForDevice";
+    case cudaErrorIllegalAddress: return "cudaErrorIllegalAddress";
     case cudaErrorLaunchOutOfResources: return "cudaErrorLaunchOutOfResources";
     default: return "cudaError";
   }
@@ -37,6 +38,14 @@ cudaError_t cudaGetDeviceCount(int* count) {
 }
 cudaError_t cudaDriverGetVersion(int* version) {
   *version = machine().driver;
+  return cudaSuccess;
+}
+cudaError_t cudaRuntimeGetVersion(int* version) {
+  *version = machine().runtime;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDevice(int* index) {
+  *index = 0;
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int index) {
@@ -59,12 +68,14 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   return cudaSuccess;
 }
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
+  if (fails("cudaFuncGetAttributes")) return machine().fail_status;
   *attributes = {};
   attributes->binaryVersion = 10 * machine().major + machine().minor;
   attributes->numRegs = machine().built_for_sm_90a ? 168 : 8;
   return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
+  if (fails("cudaMemGetInfo")) return machine().fail_status;
   *total = machine().memory_bytes, *free = *total - bytes_in_use();
   return cudaSuccess;
 }

@@ -14,6 +14,7 @@
 #include "simt/block.hpp"
 
 #define __launch_bounds__(...)
+#define __CUDA_ARCH_LIST__ 800, 900  // what tests build for
 
 extern uint3 threadIdx, blockIdx;  // of the thread that runs
 extern dim3 blockDim, gridDim;

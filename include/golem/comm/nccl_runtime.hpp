@@ -26,13 +26,20 @@ void check(ncclResult_t status, ncclComm_t comm, const Parts&... parts) {
   fail("NCCL could not ", parts..., ": ", std::string_view(ncclGetErrorString(status)), last.empty() ? "" : ", ", last, " (NCCL_DEBUG=INFO tells more)");
 }
 
+/// "2.28.3"; of the header, and of the library that was loaded.
+inline std::string version_text(int code) { return sentence(code / 10000, '.', code / 100 % 100, '.', code % 100); }
+inline std::string header_version() { return version_text(NCCL_VERSION_CODE); }
+inline std::string library_version() {
+  int version = 0;
+  check(ncclGetVersion(&version), nullptr, "tell its version");
+  return version_text(version);
+}
+
 /// Throws Error where the library that the program runs with is older than the header that it was compiled with, or of another major version.
 inline void check_version() {
   int version = 0;
   check(ncclGetVersion(&version), nullptr, "tell its version");
-  const auto written = [](int code) { return sentence(code / 10000, '.', code / 100 % 100, '.', code % 100); };
-  require(version >= NCCL_VERSION_CODE && version / 10000 == NCCL_MAJOR, "this program was compiled with the header of NCCL ", written(NCCL_VERSION_CODE), " and runs with the library of NCCL ",
-          written(version), ": give it a library of the same version or a newer one");
+  require(version >= NCCL_VERSION_CODE && version / 10000 == NCCL_MAJOR, "this program was compiled with the header of NCCL ", header_version(), " and runs with the library of NCCL ", version_text(version), ": give it a library of the same version or a newer one");
 }
 
 inline ncclUniqueId unique_id() {

@@ -90,6 +90,7 @@ struct TrainingConfig {
   int zero = 0;         // 1: ZeRO-1, master weights and moments are cut among the data ranks
   int check_every = 0;  // steps between comparisons of what ranks hold alike; 0: never
   AddLike add_like = {};  // of a run on one rank
+  bool check_numbers = false;  // for debugging: the first NaN or infinity of weights, blocks and gradients is an error that says where; waits for the device at each
 };
 
 // clang-format off

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -22,6 +23,11 @@ void check(cublasStatus_t status, const Parts&... parts) {
   if (status == CUBLAS_STATUS_SUCCESS) [[likely]] return;
   fail("cuBLASLt could not ", parts..., ": ", std::string_view(cublasLtGetStatusString(status)), " (", std::string_view(cublasLtGetStatusName(status)), ")");
 }
+
+/// "13.0.2" for 130002; of the header, and of the library that was loaded.
+inline std::string version_text(std::size_t version) { return sentence(version / 10000, '.', version / 100 % 100, '.', version % 100); }
+inline std::string header_version() { return version_text(CUBLAS_VERSION); }
+inline std::string library_version() { return version_text(cublasLtGetVersion()); }
 
 constexpr cudaDataType_t data_type(DType type) {
   switch (type) {

@@ -26,6 +26,17 @@ class Products;  // cuda/products.hpp: planned matrix products
 /// for it. The second have not run on a chip yet, and are there to be measured.
 enum class AttentionPath { mma, wgmma };
 
+/// A kernel as it was started, for errors.
+struct StartedKernel {
+  std::string_view name;
+  std::int64_t blocks = 0, blocks_y = 0, blocks_z = 0;
+  int threads = 0;
+  std::size_t shared_bytes = 0;
+};
+inline std::string describe(const StartedKernel& k) {
+  return sentence("kernel ", k.name, " on ", k.blocks, " x ", k.blocks_y, " x ", k.blocks_z, " blocks of ", k.threads, " threads with ", k.shared_bytes, " bytes of shared memory");
+}
+
 /// The CUDA engine. Ops take it first and start on its stream, in order; `synchronize` and `copy_out` wait for them. Not to
 /// be used by two threads at once.
 class Device {
@@ -126,7 +137,15 @@ class Device {
   void clear(void* memory, std::size_t bytes) { runtime::fill(memory, 0, bytes, stream_); }
   void synchronize() {
     refuse_in_capture("wait for the GPU");
-    runtime::synchronize(stream_);
+    const cudaError_t status = runtime::finish(stream_);
+    if (status != cudaSuccess) [[unlikely]] runtime::check(status, "finish what was started on GPU ", index_, ", ", std::string_view(last_kernel()));
+  }
+
+  /// Kernels run later than they are started: what failed is this one, or one before it.
+  void note(const StartedKernel& kernel) { last_ = kernel; }
+  std::string last_kernel() const {
+    if (last_.name.empty()) return "with no kernel in it";
+    return sentence("of which ", describe(last_), " was the last (CUDA_LAUNCH_BLOCKING=1 names the one that failed)");
   }
 
   /// Runs `work`: the first time as it is, so that workspace grows and products are planned; then it is captured as a graph,
@@ -199,6 +218,7 @@ class Device {
   std::size_t shared_bytes_ = 0, staging_bytes_, staging_used_ = 0, workspace_bytes_ = 0;
   AttentionPath attention_;
   std::string name_;
+  StartedKernel last_;
   MemoryAccount memory_;
   cudaStream_t stream_ = nullptr;
   cudaEvent_t staged_ = nullptr;  // the last copy out of staging memory

@@ -4,6 +4,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
+#include <string>
 #include <string_view>
 #include <type_traits>
 
@@ -14,12 +16,48 @@ namespace golem::cuda {
 
 /// How a kernel is started. Shared memory is what the kernel takes by dynamic_shared; there is no other.
 struct Launch {
-  std::string_view name;  // for errors
+  std::string_view name;  // for errors; lives as long as the device
   std::int64_t blocks = 1;
   int threads = 256;
   std::size_t shared_bytes = 0;
   std::int64_t blocks_y = 1, blocks_z = 1;
 };
+
+#if defined(__CUDA_ARCH_LIST__)
+/// The architectures that nvcc compiles this file for, 800 for 8.0; other files of a program may be compiled for others.
+constexpr int built_architectures[]{__CUDA_ARCH_LIST__};
+#else
+constexpr int built_architectures[]{0};  // another compiler, which makes no kernels
+#endif
+
+/// "8.0 and 9.0"; "" where it is not known.
+inline std::string list_of_architectures(const int* first, const int* last) {
+  std::string out;
+  for (const int* one = first; one != last && *one > 0; ++one) out += sentence(one == first ? "" : one + 1 == last ? " and " : ", ", *one / 100, '.', *one % 100 / 10);
+  return out;
+}
+
+/// The numbers among a kernel's arguments, which are its shape.
+struct LaunchShape {
+  std::string text = {};
+
+  template <class T>
+  void add(const T& argument) {
+    if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) text += sentence(text.empty() ? "" : ", ", argument);
+    else if constexpr (requires { argument.rows + argument.columns; }) text += sentence(text.empty() ? "" : ", ", argument.rows, " x ", argument.columns);
+    else if constexpr (requires { argument.tokens + argument.heads; }) text += sentence(text.empty() ? "" : ", ", argument.tokens, " tokens of ", argument.heads, " heads");
+  }
+};
+
+/// Says why a kernel could not be started: `status` is what CUDA answered.
+[[noreturn]] inline void fail_launch(const Device& device, const StartedKernel& kernel, const std::string& shape, cudaError_t status, const int* built, const int* built_end) {
+  const std::string architectures = list_of_architectures(built, built_end);
+  if (status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction)
+    fail("kernel ", kernel.name, " was not built for ", std::string_view(device.name()), ", compute capability ", device.compute_capability() / 10, ".", device.compute_capability() % 10,
+         architectures.empty() ? "" : ", but for ", architectures, ": build for it too, by nvcc -gencode arch=compute_", device.compute_capability(), ",code=sm_", device.compute_capability(), " or CMAKE_CUDA_ARCHITECTURES");
+  if (runtime::broke_before(status)) runtime::check(status, "start kernel ", kernel.name, " behind others, ", std::string_view(device.last_kernel()));
+  fail("CUDA could not start ", describe(kernel), shape.empty() ? "" : ", shape ", shape, ": ", runtime::words_of(status));
+}
 
 /// Starts `kernel` on the device's stream; its arguments are converted to its parameters. Nothing to do where there are no
 /// blocks. Throws Error where the kernel cannot be started.
@@ -32,17 +70,18 @@ void launch(Device& device, const Launch& how, void (*kernel)(Parameters...), co
   require(how.shared_bytes <= device.shared_bytes(), "kernel ", how.name, " needs ", how.shared_bytes, " bytes of shared memory, and a block of ", std::string_view(device.name()), " has ",
           device.shared_bytes());
   constexpr std::size_t always_granted = 48 << 10;
-  if (how.shared_bytes > always_granted)
-    runtime::check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(how.shared_bytes)), "give kernel ", how.name, " ",
-                   how.shared_bytes, " bytes of shared memory");
+  cudaError_t status = cudaSuccess;
+  if (how.shared_bytes > always_granted) status = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(how.shared_bytes));
   void* pointers[sizeof...(Parameters) + 1]{const_cast<void*>(static_cast<const void*>(&arguments))..., nullptr};
   const dim3 grid(static_cast<unsigned>(how.blocks), static_cast<unsigned>(how.blocks_y), static_cast<unsigned>(how.blocks_z));
-  const cudaError_t status = cudaLaunchKernel(kernel, grid, dim3(static_cast<unsigned>(how.threads)), pointers, how.shared_bytes, device.stream());
-  if (status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction)
-    fail("kernel ", how.name, " was not built for ", std::string_view(device.name()), ", compute capability ", device.compute_capability() / 10, ".", device.compute_capability() % 10,
-         ": build for it, see CMAKE_CUDA_ARCHITECTURES");
-  runtime::check(status, "start kernel ", how.name, " on ", how.blocks, " x ", how.blocks_y, " x ", how.blocks_z, " blocks of ", how.threads, " threads with ", how.shared_bytes,
-                 " bytes of shared memory");
+  if (status == cudaSuccess) status = cudaLaunchKernel(kernel, grid, dim3(static_cast<unsigned>(how.threads)), pointers, how.shared_bytes, device.stream());
+  const StartedKernel started{how.name, how.blocks, how.blocks_y, how.blocks_z, how.threads, how.shared_bytes};
+  if (status != cudaSuccess) [[unlikely]] {
+    LaunchShape shape;
+    (shape.add(arguments), ...);
+    fail_launch(device, started, shape.text, status, std::begin(built_architectures), std::end(built_architectures));
+  }
+  device.note(started);
 }
 
 /// Blocks of `threads` that together have at least one thread for each of `count`, but no more than keep the GPU busy: the

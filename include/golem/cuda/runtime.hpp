@@ -12,27 +12,55 @@
 
 namespace golem::cuda::runtime {
 
+/// "out of memory (cudaErrorMemoryAllocation)".
+inline std::string words_of(cudaError_t status) { return sentence(std::string_view(cudaGetErrorString(status)), " (", std::string_view(cudaGetErrorName(status)), ")"); }
+
 /// Throws Error unless `status` is success. `parts`: what was attempted, after "CUDA could not".
 template <class... Parts>
 void check(cudaError_t status, const Parts&... parts) {
   if (status == cudaSuccess) [[likely]] return;
-  fail("CUDA could not ", parts..., ": ", std::string_view(cudaGetErrorString(status)), " (", std::string_view(cudaGetErrorName(status)), ")");
+  fail("CUDA could not ", parts..., ": ", words_of(status));
+}
+
+/// Whether CUDA reports a kernel that ran before, and not the call that it answers: nothing works on the device from then on.
+constexpr bool broke_before(cudaError_t status) {
+  return status == cudaErrorIllegalAddress || status == cudaErrorLaunchTimeout || status == cudaErrorAssert || (status >= cudaErrorHardwareStackError && status <= cudaErrorLaunchFailure);
+}
+
+/// "13.0" for 13000; "" for 0.
+inline std::string version_text(int version) { return version == 0 ? "" : sentence(version / 1000, '.', version % 1000 / 10); }
+inline std::string header_version() { return version_text(CUDART_VERSION); }
+inline std::string library_version() {
+  int version = 0;
+  check(cudaRuntimeGetVersion(&version), "read the runtime's version");
+  return version_text(version);
+}
+/// The newest CUDA that the driver knows; "" without a driver.
+inline std::string driver_version() {
+  int version = 0;
+  check(cudaDriverGetVersion(&version), "read the driver's version");
+  return version_text(version);
 }
 
 /// GPUs that this process sees. Throws Error where there is no driver, or one that is too old.
 inline int device_count() {
-  int count = 0, driver = 0;
+  int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status == cudaErrorNoDevice) return 0;
   if (status == cudaErrorInsufficientDriver) {
-    check(cudaDriverGetVersion(&driver), "read the driver's version");
-    fail("CUDA found ", driver == 0 ? "no driver" : "a driver for CUDA ", driver == 0 ? "" : sentence(driver / 1000, ".", driver % 1000 / 10), ", and this program was built with CUDA ",
-         CUDART_VERSION / 1000, ".", CUDART_VERSION % 1000 / 10, ": install a newer driver, or use cpu::Device");
+    const std::string driver = driver_version();
+    fail("CUDA found ", driver.empty() ? "no driver" : "a driver for CUDA ", driver, ", and this program was built with CUDA ", header_version(), ": install ", driver.empty() ? "the GPU's" : "a newer",
+         " driver, or use cpu::Device");
   }
   check(status, "count devices");
   return count;
 }
 
+inline int current_device() {
+  int index = 0;
+  check(cudaGetDevice(&index), "tell which device is in use");
+  return index;
+}
 inline void set_device(int index) { check(cudaSetDevice(index), "use device ", index); }
 
 inline int device_attribute(cudaDeviceAttr attribute, int index) {
@@ -91,6 +119,18 @@ inline bool is_device_memory(const void* memory) {
   return attributes.type == cudaMemoryTypeDevice;
 }
 
+/// Whether the program holds code of `kernel` that the device in use can run.
+inline bool can_run(const void* kernel) {
+  cudaFuncAttributes attributes{};
+  const cudaError_t status = cudaFuncGetAttributes(&attributes, kernel);
+  if (status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction) {
+    static_cast<void>(cudaGetLastError());
+    return false;
+  }
+  check(status, "look at a kernel");
+  return true;
+}
+
 /// Page-locked memory of the host, which copies can run beside the host with.
 inline void* allocate_pinned(std::size_t bytes) {
   void* memory = nullptr;
@@ -110,6 +150,8 @@ inline cudaStream_t create_stream() {
   return stream;
 }
 inline void destroy(cudaStream_t stream) { check(cudaStreamDestroy(stream), "destroy a stream"); }
+/// Waits for the stream; the caller, who knows what was started, says what went wrong.
+[[nodiscard]] inline cudaError_t finish(cudaStream_t stream) { return cudaStreamSynchronize(stream); }
 inline void synchronize(cudaStream_t stream) { check(cudaStreamSynchronize(stream), "finish what was started before"); }
 inline void wait(cudaStream_t stream, cudaEvent_t event) { check(cudaStreamWaitEvent(stream, event, 0), "let a stream wait for an event"); }
 

@@ -30,6 +30,10 @@ struct LayerOutput {
 template <class T>
 using LayerObserver = function_ref<void(const LayerOutput<T>&)>;
 
+/// Shown the gradient (own, C) of the input of block `layer` as soon as it is computed.
+template <class T>
+using GradientObserver = function_ref<void(int layer, View<const T, 2> gradient)>;
+
 /// The passes of one stage. Each call names the slot of `memory` that its micro-batch has. Tensors between blocks are of own
 /// tokens: see TensorParallel.
 template <Model M, Precision P, int Tp, Device D>
@@ -110,6 +114,7 @@ class Transformer {
     int deferred = -1;            // the slot where the weight gradients wait for backward_weight; -1: they are computed at once
     GradientsDone done{};
     GradientsDone partly{};       // told where a block has its norms' gradients, and the others are to come
+    GradientObserver<T> observe{};
   };
 
   /// Adds the micro-batch's gradients to `dw`; dy (own, C) is the gradient of the last block's output.
@@ -129,6 +134,7 @@ class Transformer {
       if (!waits && !tp.sequence_parallel() && rows.dropout == 0) g.down = {};  // dy serves
       const View<T, 2> dx = layer == stage_.first && !stage_.embedding ? options.dx : space.dx[dy.data == space.dx[0].data ? 1 : 0];
       block(layer).backward_input(*device_, tp, dx, dy, weights, dw.blocks[index(layer)], s, g, space.scratch, rows);
+      if (options.observe) options.observe(layer, dx);
       if (!waits) {
         block(layer).backward_weight(*device_, tp, dw.blocks[index(layer)], s, g, space.scratch);
         if (options.done) options.done(layer);

@@ -129,7 +129,7 @@ inline std::string scale_of(const std::vector<Window>& windows, double bottom) {
 /// The timeline as an SVG document.
 inline std::string to_svg(const Timeline& t) {
   using namespace timeline;
-  const std::vector<Window> windows = windows_of(t);
+  const std::vector<timeline::Window> windows = windows_of(t);
   const double bottom = top + static_cast<double>(t.rows.size()) * (row_height + row_gap);
   const int height = static_cast<int>(bottom) + 52;
   std::string out = chart::opening(t.width, height);
@@ -138,7 +138,7 @@ inline std::string to_svg(const Timeline& t) {
   double y = top;
   for (const TimelineRow& row : t.rows) {
     out += chart::text_at(left - 10, y + row_height / 2.0 + 4.5, "text-anchor=\"end\" fill=\"#1f2328\"", row.name);
-    for (const Window& window : windows) {
+    for (const timeline::Window& window : windows) {
       out += chart::rectangle(window.x, y, window.width, row_height, "fill=\"#e9ebee\"");
       for (const TimelineSpan& span : row.spans) out += timeline::drawn(span, window, y);
     }

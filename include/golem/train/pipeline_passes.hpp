@@ -78,10 +78,17 @@ void TrainerCore<M, P, Tp, D>::run(Step& step) {
 
 template <Model M, TrainingPrecision P, int Tp, Device D>
 void TrainerCore<M, P, Tp, D>::note(const PipelineAction& action) {
-  if (world_.layout().ranks() == 1) return;
+  if (world_.layout().ranks() == 1 && !numbers_.on()) return;
   constexpr const char* works[]{"forward", "backward", "backward to the input", "backward to the weights"};
-  world_.note(step_ + 1, sentence(works[static_cast<int>(action.work)], " of micro-batch ", action.micro_batch, config_.chunks > 1 ? ", chunk " : "",
-                                  config_.chunks > 1 ? sentence(action.chunk) : ""));
+  const std::string pass = sentence(works[static_cast<int>(action.work)], " of micro-batch ", action.micro_batch, config_.chunks > 1 ? ", chunk " : "",
+                                    config_.chunks > 1 ? sentence(action.chunk) : "");
+  world_.note(step_ + 1, pass);
+  numbers_.begin(step_ + 1, pass);
+}
+
+template <Model M, TrainingPrecision P, int Tp, Device D>
+bool TrainerCore<M, P, Tp, D>::checks_gradients() const {
+  return numbers_.on() && (!needs_loss_scale<P> || scaler_.scale() <= config_.loss_scale.min);
 }
 
 namespace train {
@@ -112,7 +119,11 @@ View<typename TrainerCore<M, P, Tp, D>::T, 2> TrainerCore<M, P, Tp, D>::forward_
   const View<T, 2> x = transformer.begin(tp_, slot, rows.rows, rows.length);
   if (!links_.first(chunk)) links_.forward.receive(x);
   const View<T, 2> space = links_.last(chunk) ? View<T, 2>{} : links_.forward.space(x.extent(0), x.extent(1));
-  const View<T, 2> y = transformer.forward(tp_, weights_[static_cast<std::size_t>(chunk)], rows, slot, space);
+  const auto look = [&](const LayerOutput<T>& block) {
+    numbers_.tensor(block.qkv, "[q k v]", block.layer);
+    numbers_.tensor(block.hidden, "the output", block.layer);
+  };
+  const View<T, 2> y = transformer.forward(tp_, weights_[static_cast<std::size_t>(chunk)], rows, slot, space, numbers_.on() ? LayerObserver<T>(look) : LayerObserver<T>{});
   if (!links_.last(chunk)) links_.forward.send(y);
   return y;
 }
@@ -130,6 +141,7 @@ View<typename TrainerCore<M, P, Tp, D>::T, 2> TrainerCore<M, P, Tp, D>::loss_bac
   const View<T, 2> d_output = d_output_.view_at(0, rows.count(), M::config.hidden);
   head_->forward_backward(tp_, scoring_.losses(), d_output, accumulators_.head(m), output, w.embedding, scoring_.scored(), head_shrink, own_loss_);
   scoring_.collect(*device_, step.losses);
+  if (checks_gradients()) numbers_.tensor(d_output, "the gradient of the output", M::config.layers - 1);
   return chunks_[static_cast<std::size_t>(chunk)].normalize_output_backward(tp_, w, accumulators_.tensors(m, chunk), rows, slot, d_output, done);
 }
 
@@ -137,6 +149,7 @@ View<typename TrainerCore<M, P, Tp, D>::T, 2> TrainerCore<M, P, Tp, D>::loss_bac
 template <Model M, TrainingPrecision P, int Tp, Device D>
 void TrainerCore<M, P, Tp, D>::gradients_done(int layer, const PipelineAction& action, const Step& step) {
   accumulators_.fold(layer, action.chunk);
+  if (checks_gradients()) numbers_.gradients(layer, action.chunk);
   if (action.micro_batch + 1 == static_cast<int>(step.batches.size())) reduction_.start(layer, action.chunk);
 }
 
@@ -147,6 +160,7 @@ void TrainerCore<M, P, Tp, D>::backward(Step& step, const PipelineAction& action
   const bool apart = action.work == PipelineAction::Work::backward_input;
   const auto done = [&](int layer) { gradients_done(layer, action, step); };
   const auto partly = [&](int layer) { accumulators_.fold(layer, action.chunk); };
+  const auto look = [&](int layer, View<const T, 2> gradient) { numbers_.tensor(gradient, "the gradient of the input", layer); };
 
   const Rows<A> rows = rows_of(step, m, M::config.dropout);
   const std::int64_t own = tp_.own_tokens(rows.count());
@@ -155,7 +169,8 @@ void TrainerCore<M, P, Tp, D>::backward(Step& step, const PipelineAction& action
                                          .dx = links_.first(chunk) ? View<T, 2>{} : links_.backward.space(own, M::config.hidden),
                                          .deferred = apart ? train::take_slot(step.free_deferred, step.deferred[at]) : -1,
                                          .done = done,
-                                         .partly = partly};
+                                         .partly = partly,
+                                         .observe = checks_gradients() ? GradientObserver<T>(look) : GradientObserver<T>{}};
   chunks_[static_cast<std::size_t>(chunk)].backward(tp_, weights_[static_cast<std::size_t>(chunk)], accumulators_.tensors(m, chunk), rows, step.kept[at], dy, options);
   if (!links_.first(chunk)) links_.backward.send(options.dx);
   if (links_.last(chunk) && !links_.first(chunk)) done(-1);  // the head's copy of the embedding
@@ -189,6 +204,7 @@ LossSummary TrainerCore<M, P, Tp, D>::evaluate(const Batch& batch) {
   if (reads()) batches.push_back(padded(batch, cut()));
   exchange_.share(batches);
   if (rows_.empty()) rows_.resize(1);
+  numbers_.begin(step_, "evaluation");
   rows_[0].upload(*device_, batches[0], M::config);
   const Rows<A> rows = rows_[0].rows(rotary_.cos(), rotary_.sin());
   for (int chunk = 0; chunk < config_.chunks; ++chunk) forward_through(chunk, 0, rows);

@@ -24,6 +24,7 @@
 #include "golem/train/flat_state.hpp"
 #include "golem/train/gradient_reduction.hpp"
 #include "golem/train/loss_scaler.hpp"
+#include "golem/train/number_check.hpp"
 #include "golem/train/sentinel.hpp"
 #include "golem/train/stage_links.hpp"
 #include "golem/train/weight_digests.hpp"
@@ -141,6 +142,7 @@ class TrainerCore {
   Step read_batches(BatchSource next, std::int64_t rows);
   void run(Step& step);
   void note(const PipelineAction& action);
+  bool checks_gradients() const;  // whether they must be finite: an overflow under a loss scale is the scaler's business, until it can fall no further
   void forward(Step& step, const PipelineAction& action);
   void backward(Step& step, const PipelineAction& action);
   void backward_weight(Step& step, const PipelineAction& action);
@@ -158,6 +160,7 @@ class TrainerCore {
   TensorParallel<Tp> tp_;
   std::vector<Stage> stages_;  // one for each chunk
   FlatState<P, D> state_;
+  NumberCheck<P, D> numbers_;
   RotaryTables<M, A, D> rotary_;
   std::vector<StageWeights<P>> weights_;  // by chunk
   Accumulators<A, G, D> accumulators_;

@@ -66,6 +66,7 @@ TrainerCore<M, P, Tp, D>::TrainerCore(D& device, const TrainingConfig& config, c
       tp_(world_),
       stages_(stages_of(M::config, world_, config.chunks)),
       state_(device, FlatLayout(M::config, stages_, Tp, config.zero ? world_.layout().dp : 1), {Tp, tp_.rank(), world_.data_rank(), world_.layout().pp == 1 || world_.stage() == 0}),
+      numbers_(device, state_, config.check_numbers),
       rotary_(device),
       accumulators_(device, M::config, stages_, Tp, state_.layout(), state_.gradients(), config.add_like),
       links_(device, world_, config.chunks, tp_.own_tokens(std::int64_t{config.micro_batch} * M::config.context) * M::config.hidden),
@@ -178,10 +179,14 @@ StepReport TrainerCore<M, P, Tp, D>::step(BatchSource next) {
   StepReport report;
   Step step = read_batches(next, next_rows());
   accumulators_.clear();
+  numbers_.begin(step_ + 1, "reading rows");
+  if (numbers_.on()) numbers_.weights();
   run(step);
   world_.note(step_ + 1, "adding up gradients");
   accumulators_.join();
   reduction_.finish();
+  numbers_.begin(step_ + 1, "adding up gradients");
+  if (checks_gradients()) numbers_.all_gradients();
 
   const double norm = measure_gradients(step.losses);
   report.learning_rate = next_learning_rate();
