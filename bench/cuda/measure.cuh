@@ -76,12 +76,13 @@ class Workbench {
     device.copy_in(buffer.data(), from.data(), buffer.bytes());
     return {reinterpret_cast<const E*>(buffer.data()), static_cast<std::int64_t>(from.size())};
   }
-  /// Numbers 0 .. n-1, drawn.
-  View<const std::int32_t, 1> indices(std::int64_t count, std::int64_t n) {
-    std::vector<std::int32_t> drawn(static_cast<std::size_t>(count));
-    for (std::size_t i = 0; i < drawn.size(); ++i) drawn[i] = static_cast<std::int32_t>(golem::Random{2, buffers_.size()}.below(i, static_cast<std::uint64_t>(n)));
-    return values(drawn);
+  /// Numbers 0 .. n-1, drawn anew in each call.
+  std::vector<std::int32_t> drawn(std::int64_t count, std::int64_t n) {
+    std::vector<std::int32_t> numbers(static_cast<std::size_t>(count));
+    for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<std::int32_t>(golem::Random{2, buffers_.size()}.below(i, static_cast<std::uint64_t>(n)));
+    return numbers;
   }
+  View<const std::int32_t, 1> indices(std::int64_t count, std::int64_t n) { return values(drawn(count, n)); }
 
   // What a call reads and writes, each once. An argument that it reads and writes is named in both.
   template <class V>
@@ -109,16 +110,17 @@ class Workbench {
   template <class Limit, class Make>
   void measure(benchmark::State& state, double amount, const Make& make) {
     std::vector<decltype(make(*this))> calls;
+    held_ = 0;
     calls.push_back(make(*this));
     if (amount == 0) amount = moved_;
-    const std::int64_t sets = golem::smaller<std::int64_t>(64, golem::ceil_div(shapes.rotated_bytes, golem::larger<std::int64_t>(1, held_)));
+    const std::int64_t sets = held_ == 0 ? 1 : golem::smaller<std::int64_t>(64, golem::ceil_div(shapes.rotated_bytes, held_));
     while (static_cast<std::int64_t>(calls.size()) < sets) calls.push_back(make(*this));
     sample<Limit>(state, device, amount, [&](std::int64_t i) { calls[static_cast<std::size_t>(i) % calls.size()](); });
   }
 
   std::vector<Buffer<std::byte, Device>> buffers_;
-  std::int64_t held_ = 0;
-  double moved_ = 0;
+  std::int64_t held_ = 0;  // bytes of the tensors of one call
+  double moved_ = 0;       // bytes that it reads and writes
 };
 
 /// Runs a benchmark on a workbench of its own; what goes wrong is told in its row.

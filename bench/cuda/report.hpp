@@ -8,9 +8,17 @@
 #include <string>
 #include <vector>
 
+#include "golem/config/model.hpp"
 #include "golem/cuda/device.hpp"
 
 namespace bench {
+
+/// What a row is about, in the raw figures: bench/peers/ runs the same.
+inline void show_shapes(benchmark::State& state, const golem::ModelConfig& c, double flops) {
+  state.counters["flops"] = flops;
+  state.counters["layers"] = c.layers, state.counters["hidden"] = c.hidden, state.counters["heads"] = c.heads, state.counters["ffn"] = c.ffn;
+  state.counters["vocab"] = c.vocab, state.counters["context"] = c.context;
+}
 
 /// Why a run has no figures, or nothing. Releases of the library name this differently.
 template <class Run>
