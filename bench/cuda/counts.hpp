@@ -43,9 +43,9 @@ inline double block_flops(const golem::ModelConfig& c, Pass pass, double tokens,
   return pass == Pass::forward ? linear + attention_forward_flops * attention : 3 * linear + (attention_forward_flops + attention_backward_flops) * attention;
 }
 
-/// Of a training step: what one block needs, in all blocks, and a head whose `scored` tokens have logits.
+/// Of a training step, as MFU counts: backward is twice the forward, and what is made again is not counted. `scored` tokens have logits.
 inline double step_flops(const golem::ModelConfig& c, double tokens, double scored, double pairs) {
-  return c.layers * block_flops(c, Pass::both, tokens, pairs) + 3 * scored * golem::head_flops(c);
+  return 3 * (c.layers * block_flops(c, Pass::forward, tokens, pairs) + scored * golem::head_flops(c));
 }
 
 /// The machine that a device says it is, by a word of its name ("NVIDIA H100 80GB HBM3"); null where there is no description of it.

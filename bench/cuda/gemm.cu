@@ -54,7 +54,8 @@ constexpr auto linears = [](auto* b) {
 };
 constexpr auto head = [](auto* b) {
   constexpr bench::Shapes s = bench::shapes;
-  b->ArgNames({"N", "I", "O"})->Args({s.scored, s.hidden, s.vocab});
+  b->ArgNames({"N", "I", "O"});
+  for (const std::int64_t rows : s.scored) b->Args({rows, s.hidden, s.vocab});
   bench::timed(b);
 };
 

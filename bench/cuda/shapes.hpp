@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <initializer_list>
 
+#include "golem/config/plan_training.hpp"
 #include "golem/config/presets.hpp"
 
 namespace bench {
@@ -12,7 +13,7 @@ namespace bench {
 struct Shapes {
   std::int64_t tokens = 2048;     // N: a micro-batch of GLM-130B, one row of its context
   std::int64_t hidden = 12288, heads = 96, ffn = 32768, vocab = 150528;
-  std::int64_t scored = 512;      // rows of logits at once
+  std::int64_t scored[2]{golem::head_chunk(golem::glm_130b::config), 2048};  // rows of logits at once: as the head takes them, and all
   std::int64_t elements = std::int64_t{12288} * 12288;  // that the optimizer moves in one call: a square matrix
   std::int64_t lengths[2]{2048, 8192};                  // T of attention
   int block_rows[2]{1, 4};                              // rows of 2048 tokens through one block
@@ -25,7 +26,7 @@ struct Shapes {
 };
 
 #ifdef GOLEM_BENCH_SMALL
-inline constexpr Shapes shapes{.tokens = 6, .hidden = 128, .heads = 2, .ffn = 72, .vocab = 104, .scored = 5, .elements = 520, .lengths = {20, 36}, .block_rows = {1, 2}, .step_rows = 2, .micro_batch = 1,
+inline constexpr Shapes shapes{.tokens = 6, .hidden = 128, .heads = 2, .ffn = 72, .vocab = 104, .scored = {5, 3}, .elements = 520, .lengths = {20, 36}, .block_rows = {1, 2}, .step_rows = 2, .micro_batch = 1,
                                .copy_bytes = 4096, .product_side = 16, .rotated_bytes = 1 << 14, .sample_seconds = 0, .samples = 2, .long_samples = 1};
 
 struct block_model {

@@ -14,7 +14,7 @@ namespace {
 using namespace golem;
 using bench::shapes, bench::Workbench;
 
-constexpr std::int64_t n = shapes.tokens, c = shapes.hidden, v = shapes.vocab, scored = shapes.scored;
+constexpr std::int64_t n = shapes.tokens, c = shapes.hidden, v = shapes.vocab;
 
 template <class T>
 void embed(benchmark::State& state) {
@@ -45,10 +45,11 @@ void embed_backward(benchmark::State& state) {
   });
 }
 
-/// Logits are fp32, whatever the model computes in.
+/// Argument: rows at once. Logits are fp32, whatever the model computes in.
 void logit_statistics(benchmark::State& state) {
+  const std::int64_t scored = state.range(0);
   bench::on_device(state, [&](Workbench& b) {
-    b.measure_bytes(state, [](Workbench& w) {
+    b.measure_bytes(state, [scored](Workbench& w) {
       const auto max = w.write(w.numbers<float>(scored)), sum = w.write(w.numbers<float>(scored)), picked = w.write(w.numbers<float>(scored));
       const auto logits = w.read(w.numbers_in<float>(-8, 8, scored, v));
       const auto targets = w.read(w.indices(scored, v));
@@ -59,8 +60,9 @@ void logit_statistics(benchmark::State& state) {
 
 template <class T>
 void logit_gradient(benchmark::State& state) {
+  const std::int64_t scored = state.range(0);
   bench::on_device(state, [&](Workbench& b) {
-    b.measure_bytes(state, [](Workbench& w) {
+    b.measure_bytes(state, [scored](Workbench& w) {
       const auto d = w.write(w.numbers<T>(scored, v));
       const auto logits = w.read(w.numbers_in<float>(-8, 8, scored, v));
       const auto max = w.read(w.numbers_in<float>(8, 9, scored)), sum = w.read(w.numbers_in<float>(1, 2, scored)), weights = w.read(w.numbers<float>(scored));
@@ -70,11 +72,17 @@ void logit_gradient(benchmark::State& state) {
   });
 }
 
+constexpr auto chunks = [](auto* b) {
+  b->ArgNames({"rows"});
+  for (const std::int64_t rows : shapes.scored) b->Args({rows});
+  bench::timed(b);
+};
+
 }  // namespace
 
 BENCHMARK_TEMPLATE(embed, bfloat16)->Apply(bench::timed);
 BENCHMARK_TEMPLATE(embed_backward, bfloat16)->Apply(bench::timed);
-BENCHMARK(logit_statistics)->Apply(bench::timed);
-BENCHMARK_TEMPLATE(logit_gradient, bfloat16)->Apply(bench::timed);
+BENCHMARK(logit_statistics)->Apply(chunks);
+BENCHMARK_TEMPLATE(logit_gradient, bfloat16)->Apply(chunks);
 
 int main(int argc, char** argv) { return bench::run(argc, argv); }

@@ -33,7 +33,7 @@ expect norm 'normalize<bfloat16>' GB/s 3.632e-3             # 2 x 6 x 128 of two
 expect norm 'add_scaled<float16>' GB/s 4.608e-3             # 3 x 6 x 128 of two bytes
 expect elements 'rotate<bfloat16>' GB/s 7.704e-3            # q and k, read and written; two tables of 6 x 32 floats; positions
 expect elements 'adamw<bfloat16, float>' GB/s 15.6e-3       # 30 bytes of each element
-expect vocabulary logit_statistics GB/s 2.16e-3             # 5 x 104 floats, three statistics and a target of each row
+expect vocabulary logit_statistics/rows:5 GB/s 2.16e-3             # 5 x 104 floats, three statistics and a target of each row
 expect gemm 'gemm<bfloat16, Op::project>/N:6/I:128/O:384' TFLOP/s 5.89824e-4
 expect attention 'attention<bfloat16, Pass::forward>/T:20/D:64/windows:1/prefix:10' TFLOP/s 1.3056e-4   # 4 x 128 x 255 pairs
 expect attention 'attention<bfloat16, Pass::backward>/T:20/D:128/windows:1/prefix:20' TFLOP/s 5.12e-4   # 10 x 128 x 400 pairs
