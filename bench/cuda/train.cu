@@ -1,5 +1,6 @@
 // A training step of a GLM of the 1.3B class: its share of the datasheet's peak (MFU) and of a large product's rate; memory beside the plan.
 // SPDX-License-Identifier: Apache-2.0
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,8 @@ Batch batch_of(int rows, std::uint64_t seed) {
 
 std::string mebibytes(std::int64_t bytes) { return sentence(bytes >> 20, " MiB"); }
 
+double thousandths(double part) { return std::round(1000 * part) / 1000; }
+
 /// Arguments: rows of a step, rows of a micro-batch.
 template <class P>
 void step(benchmark::State& state) {
@@ -72,8 +75,8 @@ void step(benchmark::State& state) {
     if (peak > 0) {
       state.counters["mfu"] = utilisation(M::config, rows, Recompute::none, seconds, 1, peak);
       state.counters["mfu_visible_pairs"] = bench::step_flops(M::config, tokens, tokens, pairs) / seconds / peak;
-      text += sentence("MFU ", static_cast<std::int64_t>(1000 * state.counters["mfu"] + 0.5), "/1000 of ", static_cast<std::int64_t>(peak * 1e-12), " TFLOP/s, with visible pairs alone ",
-                       static_cast<std::int64_t>(1000 * state.counters["mfu_visible_pairs"] + 0.5), "/1000; ");
+      text += sentence("MFU ", thousandths(state.counters["mfu"]), " of ", static_cast<std::int64_t>(peak * 1e-12), " TFLOP/s, with visible pairs alone ",
+                       thousandths(state.counters["mfu_visible_pairs"]), "; ");
     } else {
       text += "no datasheet of this chip in config/hardware.hpp, so no MFU; ";
     }
