@@ -14,9 +14,9 @@ int main() {
   constexpr golem::SpecialTokens special{.mask = 1, .gmask = 2, .smask = 3, .sop = 4, .eop = 5, .eos = 6, .newline = 7, .pad = 0};
   const std::string text = "the quick brown fox jumps over the lazy dog, and runs on. ";  // a token is a letter
   const golem::BlankRecipe recipe = golem::recipe(my_glm::config.context);
-  golem::CorpusBuilder builder(recipe.row, my_glm::config.vocab, "letters");
+  golem::CorpusBuilder builder("custom_model.bin", recipe.row, my_glm::config.vocab, "letters");
   for (int i = 0; i < 40; ++i) builder.add(std::vector<std::int32_t>(text.begin(), text.end()), special.eos);
-  builder.write("custom_model.bin");
+  builder.finish();
 
   const golem::Corpus corpus("custom_model.bin");
   golem::Loader loader(corpus, recipe, special);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "golem/config/describe.hpp"
+#include "golem/data/tokenizer.hpp"
 #include "golem/eval/blanks.hpp"
 #include "golem/eval/ngram.hpp"
 #include "golem/golem.hpp"

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "golem/config/describe.hpp"
+#include "golem/data/tokenizer.hpp"
 #include "golem/golem.hpp"
 #include "golem/io/checkpoint_weights.hpp"
 #include "models.hpp"

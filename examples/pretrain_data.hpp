@@ -15,12 +15,15 @@
 
 #include "golem/core/digest.hpp"
 #include "golem/core/function_ref.hpp"
+#include "golem/core/output_file.hpp"
 #include "golem/data/blank_recipe.hpp"
 #include "golem/data/corpus.hpp"
+#include "golem/data/corpus_builder.hpp"
 #include "golem/data/documents.hpp"
 #include "golem/data/instruction_set.hpp"
 #include "golem/data/loader.hpp"
 #include "golem/data/tokenizer.hpp"
+#include "golem/data/tokenizer_any.hpp"
 #include "golem/io/jsonl.hpp"
 #include "pretrain_options.hpp"
 #include "run_folder.hpp"
@@ -31,53 +34,52 @@ namespace examples {
 using Note = golem::function_ref<void(std::string_view)>;
 
 // The tokenizer of the run: given, kept from before, or trained on the corpus.
-inline golem::Tokenizer make_tokenizer(const PretrainOptions& options, const RunFolder& run, int vocab, Note note) {
-  if (!options.resume.empty()) return golem::Tokenizer::load(run.tokenizer());
-  std::optional<golem::Tokenizer> tokenizer;
+inline golem::AnyTokenizer make_tokenizer(const PretrainOptions& options, const RunFolder& run, int vocab, Note note) {
+  if (!options.resume.empty()) return golem::AnyTokenizer::load(run.tokenizer());
+  std::optional<golem::AnyTokenizer> tokenizer;
   if (!options.tokenizer.empty()) {
-    tokenizer = golem::Tokenizer::load(options.tokenizer);
+    tokenizer.emplace(golem::AnyTokenizer::load(options.tokenizer));
   } else {
     std::fprintf(stderr, "training a tokenizer of %d pieces\n", vocab);
     std::vector<std::string> texts;
     for (golem::Document& document : golem::read_documents(options.corpus)) texts.push_back(std::move(document.text));
     note("training a tokenizer");
-    tokenizer = golem::Tokenizer::train(texts, {.vocab = vocab});
+    tokenizer.emplace(golem::Tokenizer::train(texts, {.vocab = vocab}));
   }
   golem::require(tokenizer->size() <= vocab, "the tokenizer has ", tokenizer->size(), " pieces, and the model '", options.model, "' a vocabulary of ", vocab,
                  ": train another tokenizer, or choose another model");
-  golem::corpus::write_file(run.tokenizer(), tokenizer->bytes().data(), tokenizer->bytes().size());
+  golem::replace_file(run.tokenizer(), tokenizer->bytes());
   return std::move(*tokenizer);
 }
 
 // Rows for training and validation: from the held-out text where there is some, else from the end of the corpus. In the
 // original's order all rows are in one file, and a split by their numbers says which are held out.
-inline void build_corpora(const PretrainOptions& options, const RunFolder& run, const golem::Tokenizer& tokenizer, const golem::BlankRecipe& recipe, Note note) {
-  golem::CorpusBuilder training(recipe.row, tokenizer.size(), tokenizer.digest()), validation(recipe.row, tokenizer.size(), tokenizer.digest());
+inline void build_corpora(const PretrainOptions& options, const RunFolder& run, const golem::AnyTokenizer& tokenizer, const golem::BlankRecipe& recipe, Note note) {
+  golem::CorpusBuilder training(run.training_rows(), recipe.row, tokenizer.size(), tokenizer.digest());
   const auto add = [&](golem::CorpusBuilder& rows, const std::string& path) {
-    for (const golem::Document& document : golem::read_documents(path)) {
+    golem::visit_documents(path, [&](golem::Document& document) {
       note("cutting the text in rows");
       rows.add(tokenizer.encode(document.text), tokenizer.special().eos);
-    }
+    });
   };
   add(training, options.corpus);
   if (row_order(options.order) == golem::RowOrder::glm_130b) {
-    training.write(run.training_rows());
+    training.finish();
     for (const char* file : {"", ".header"}) std::remove((run.validation_rows() + file).c_str());  // another run's
-    return;
-  }
-  if (options.held_out.empty()) {
-    training.move_tail(validation, 0.02);
+  } else if (options.held_out.empty()) {
+    training.split(run.validation_rows(), 0.02);
   } else {
+    golem::CorpusBuilder validation(run.validation_rows(), recipe.row, tokenizer.size(), tokenizer.digest());
     add(validation, options.held_out);
+    training.finish();
+    validation.finish();
   }
-  training.write(run.training_rows());
-  validation.write(run.validation_rows());
 }
 
 inline bool exists(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
 
 // The instructions of the run as tokens: made where some are given and the run has none yet.
-inline void build_instructions(const PretrainOptions& options, const RunFolder& run, const golem::Tokenizer& tokenizer, Note note) {
+inline void build_instructions(const PretrainOptions& options, const RunFolder& run, const golem::AnyTokenizer& tokenizer, Note note) {
   const auto build = [&](const std::string& from, const std::string& to) {
     if (options.resume.empty()) std::remove(to.c_str());  // another run's
     if (from.empty() || exists(to)) return;
@@ -101,7 +103,7 @@ struct RunData {
   std::optional<golem::InstructionSet> instructions, former;
   golem::Words words;  // whose borders blanks keep to, where asked for
 
-  RunData(const PretrainOptions& options, const RunFolder& run, const golem::Tokenizer& tokenizer) : training(run.training_rows()), words(options.whole_words ? tokenizer.words() : golem::Words()) {
+  RunData(const PretrainOptions& options, const RunFolder& run, const golem::AnyTokenizer& tokenizer) : training(run.training_rows()), words(options.whole_words ? tokenizer.words() : golem::Words()) {
     if (exists(run.validation_rows())) validation.emplace(run.validation_rows());
     if (exists(run.instructions())) instructions.emplace(run.instructions());
     if (exists(run.former_instructions())) former.emplace(run.former_instructions());
@@ -122,7 +124,7 @@ struct RunData {
 };
 
 // What ranks must find alike on their disks: the tokenizer, and of each file its size and up to a thousand rows from all over it.
-inline std::string describe_data(const golem::Tokenizer& tokenizer, const RunData& data) {
+inline std::string describe_data(const golem::AnyTokenizer& tokenizer, const RunData& data) {
   std::string out = "tokenizer " + tokenizer.digest();
   for (const golem::Corpus* corpus : {&data.training, data.validation ? &*data.validation : nullptr}) {
     if (!corpus) continue;

@@ -86,7 +86,7 @@ inline void add_file_options(CLI::App& app, PretrainOptions& o) {
   app.add_option("--corpus", o.corpus, "folder of UTF-8 text files to learn from");
   app.add_option("--held-out", o.held_out, "folder of text that is only measured: bits per byte before and after");
   app.add_option("--out", o.out, "the run's folder: tokenizer, rows, checkpoints, metrics.jsonl, loss.svg")->capture_default_str();
-  app.add_option("--tokenizer", o.tokenizer, "a SentencePiece model for GLM, instead of training one");
+  app.add_option("--tokenizer", o.tokenizer, "a SentencePiece model, instead of training one: one of golem's, or icetk's ice_text.model");
   app.add_option("--threads", o.threads, "of each rank; 0: its share of the machine, or OMP_NUM_THREADS")->capture_default_str();
   app.add_option("--keep", o.keep, "checkpoints that stay; 0: all")->capture_default_str();
   app.add_option("--keep-every", o.keep_every, "checkpoints whose step is a multiple stay for good; 0: none")->capture_default_str();

@@ -89,12 +89,12 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
   if (leads) {
     const auto note = [&](std::string_view activity) { world.note(0, activity); };
     run.create();
-    const golem::Tokenizer made = make_tokenizer(options, run, M::config.vocab, note);
+    const golem::AnyTokenizer made = make_tokenizer(options, run, M::config.vocab, note);
     if (!resumes) build_corpora(options, run, made, recipe, note);
     build_instructions(options, run, made, note);
   }
   world.all().barrier();
-  const golem::Tokenizer tokenizer = golem::Tokenizer::load(run.tokenizer());
+  const golem::AnyTokenizer tokenizer = golem::AnyTokenizer::load(run.tokenizer());
   const RunData data(options, run, tokenizer);
   const golem::Corpus& training_rows = data.training;
   golem::require(training_rows.header().tokenizer == tokenizer.digest(), "the corpus '", run.training_rows(), "' was made with another tokenizer than '", run.tokenizer(),
@@ -207,7 +207,7 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
   if (!leads) return;
   golem::write_chart(run.chart(), golem::loss_chart(golem::read_metrics(run.metrics())));
   const std::string line = summary.dump();
-  golem::corpus::write_file(run.summary(), line.data(), line.size());
+  golem::replace_file(run.summary(), line);
   std::printf("%s\n", line.c_str());
 }
 

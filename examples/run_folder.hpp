@@ -13,7 +13,6 @@
 #include "golem/core/digest.hpp"
 #include "golem/core/error.hpp"
 #include "golem/data/documents.hpp"
-#include "golem/data/tokenizer.hpp"
 #include "golem/eval/bits_per_byte.hpp"
 
 namespace examples {
@@ -42,11 +41,12 @@ struct HeldOut {
   std::vector<std::vector<std::int32_t>> documents;
   std::vector<std::int64_t> bytes;
 
-  HeldOut(const std::string& path, const golem::Tokenizer& tokenizer) {
-    for (const golem::Document& document : golem::read_documents(path)) {
+  template <class Tokenizer>
+  HeldOut(const std::string& path, const Tokenizer& tokenizer) {
+    golem::visit_documents(path, [&](golem::Document& document) {
       documents.push_back(tokenizer.encode(document.text));
       bytes.push_back(static_cast<std::int64_t>(document.text.size()));
-    }
+    });
   }
 
   std::string digest() const {

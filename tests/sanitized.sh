@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # sanitized.sh SOURCE BUILD
 set -euo pipefail
+unset GOLEM_TEST_ALL # of each layout some variants, by turns: the others come by the same code
 cmake -S "$1" -B "$2" -DCMAKE_BUILD_TYPE=Debug -DGOLEM_SANITIZED=ON -DGOLEM_BUILD_EXAMPLES=OFF -DGOLEM_BUILD_BENCH=OFF \
   -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
 cmake --build "$2" --parallel "$(nproc)"

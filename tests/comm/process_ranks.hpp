@@ -184,7 +184,7 @@ inline void fail_as(const std::string& how, World& world) {
   if (last && how == "stall") sleep(60);
   if (last && how == "stop") std::thread([] { sleep(1), raise(SIGSTOP); }).detach();  // while the rank waits for rank 0
   if (world.rank() == 0 && how == "stop") sleep(60);
-  if (world.rank() == 0 && how == "kill 0") raise(SIGKILL);
+  if (world.rank() == 0 && how == "kill 0") sleep(1), raise(SIGKILL);  // while the others wait
   world.all().barrier();
   world.all().barrier();
 }

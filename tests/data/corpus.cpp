@@ -11,6 +11,7 @@
 
 #include "catch.hpp"
 #include "golem/config/special_tokens.hpp"
+#include "golem/data/corpus_builder.hpp"
 #include "golem/data/documents.hpp"
 
 using namespace golem;
@@ -34,11 +35,11 @@ struct Folder {
 constexpr SpecialTokens special{.mask = 1, .gmask = 2, .smask = 3, .sop = 4, .eop = 5, .eos = 6, .newline = 7, .pad = 0};
 
 std::string build(const Folder& folder, int row, int tokens) {
-  CorpusBuilder builder(row, 1000, "digest");
+  CorpusBuilder builder(folder.path + "/train.bin", row, 1000, "digest");
   std::vector<std::int32_t> document;
   for (int i = 0; i < tokens; ++i) document.push_back(10 + i % 900);
   builder.add(document, special.eos);
-  builder.write(folder.path + "/train.bin");
+  builder.finish();
   return folder.path + "/train.bin";
 }
 
@@ -77,22 +78,6 @@ TEST_CASE("what is no text is refused by name, byte and remedy") {
   CHECK_THROWS_WITH(read_documents(folder.path + "/none"), Catch::Matchers::Contains("No such file"));
 }
 
-TEST_CASE("a corpus holds its documents with eos between them, in whole rows") {
-  const Folder folder;
-  CorpusBuilder builder(4, 100, "digest");
-  builder.add(std::vector<std::int32_t>{10, 11, 12}, 6);
-  builder.add(std::vector<std::int32_t>{20, 21, 22, 23, 24}, 6);
-  const CorpusHeader header = builder.write(folder.path + "/c.bin");
-  CHECK(header.rows == 2);
-  const Corpus corpus(folder.path + "/c.bin");
-  CHECK(std::vector<std::int32_t>(corpus.row(0).begin(), corpus.row(0).end()) == std::vector<std::int32_t>{10, 11, 12, 6});
-  CHECK(std::vector<std::int32_t>(corpus.row(1).begin(), corpus.row(1).end()) == std::vector<std::int32_t>{20, 21, 22, 23});
-  CHECK(corpus.header().tokenizer == "digest");
-  CHECK_THROWS_WITH(builder.add(std::vector<std::int32_t>{1}, 100), Catch::Matchers::Contains("token 100 does not belong"));
-  CHECK_THROWS_WITH(builder.add(std::vector<std::int32_t>{100}, 6), Catch::Matchers::Contains("vocabulary of 100"));
-  CHECK_THROWS_WITH(CorpusBuilder(50, 100, "d").write(folder.path + "/d.bin"), Catch::Matchers::Contains("does not fill one row"));
-}
-
 TEST_CASE("a corpus that was cut, changed or lies is refused") {
   const Folder folder;
   const std::string path = build(folder, 50, 500);
@@ -107,26 +92,4 @@ TEST_CASE("a corpus that was cut, changed or lies is refused") {
     folder.file("train.bin.header", header);
     CHECK_THROWS_AS(Corpus(path), Error);
   }
-}
-
-TEST_CASE("a full disk leaves what was there") {
-  const Folder folder;
-  const std::string path = folder.file("old.bin", "precious");
-  CHECK_THROWS_WITH(corpus::write_file("/dev/full/x", "y", 1), Catch::Matchers::Contains("/dev/full"));
-  mkdir((path + ".part").c_str(), 0755);  // the temporary file cannot be made
-  CHECK_THROWS_WITH(corpus::write_file(path, "new", 3), Catch::Matchers::Contains("cannot be written"));
-  std::string text;
-  std::ifstream(path) >> text;
-  CHECK(text == "precious");
-}
-
-TEST_CASE("a corpus that cannot be replaced stays as it was; one that is half replaced is told") {
-  const Folder folder;
-  const std::string path = build(folder, 50, 500);
-  mkdir((path + ".header.part").c_str(), 0755);  // the header cannot be staged
-  CHECK_THROWS_WITH(build(folder, 10, 500), Catch::Matchers::Contains("cannot be written"));
-  CHECK(Corpus(path).header().row == 50);
-  CHECK(access((path + ".part").c_str(), F_OK) != 0);
-  std::remove((path + ".header").c_str());
-  CHECK_THROWS_WITH(Corpus(path), Catch::Matchers::Contains("train.bin.header"));
 }

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "catch.hpp"
+#include "golem/data/corpus_builder.hpp"
 #include "io/files.hpp"
 
 using namespace golem;
@@ -30,11 +31,11 @@ struct Memory : StateVisitor {
 constexpr SpecialTokens special{.mask = 1, .gmask = 2, .smask = 3, .sop = 4, .eop = 5, .eos = 6, .newline = 7, .pad = 0};
 
 std::string build(const test::Folder& folder, int row, int tokens) {
-  CorpusBuilder builder(row, 1000, "digest");
+  CorpusBuilder builder(folder / "train.bin", row, 1000, "digest");
   std::vector<std::int32_t> document;
   for (int i = 0; i < tokens; ++i) document.push_back(10 + i % 900);
   builder.add(document, special.eos);
-  builder.write(folder / "train.bin");
+  builder.finish();
   return folder / "train.bin";
 }
 
@@ -158,11 +159,11 @@ TEST_CASE("blanks of a row change from epoch to epoch, and those of the validati
 
 TEST_CASE("in the original's order the rows are GLM-130B's, token for token") {
   const test::Folder folder;
-  CorpusBuilder builder(2000, 150528, "digest");
+  CorpusBuilder builder(folder / "train.bin", 2000, 150528, "digest");
   std::vector<std::int32_t> document;
   for (std::int32_t i = 0; i < 2000 * 40; ++i) document.push_back(20100 + i % 120000);
   builder.add(document, glm_130b_tokens.eos);
-  builder.write(folder / "train.bin");
+  builder.finish();
   const Corpus corpus(folder / "train.bin");
   Loader loader(corpus, glm_130b_recipe, glm_130b_tokens, {.order = RowOrder::glm_130b});
   const Glm130bRows rows(Glm130bRows::Part::training);

@@ -62,6 +62,27 @@ TEST_CASE("a model laid out as icetk's has GLM-130B's ids, and images and paddin
   CHECK((none[0] == 0 && none[19999] == 19999 && none[20000] == 150008 && none.back() == 150527));
 }
 
+TEST_CASE("a model of either kind gives what a corpus is made of: tokens with newlines, and the borders of words") {
+  const AnyTokenizer mine = loaded(own().bytes()), icetk = loaded(icetk_like::train("<n>"));
+  CHECK(mine.bytes() == own().bytes());
+  CHECK(mine.encode("hello\nworld") == own().encode("hello\nworld"));
+  const Tokens tokens = icetk.encode("hello\nworld");
+  CHECK(icetk.decode(tokens) == "hello\nworld");
+  for (const AnyTokenizer* any : {&mine, &icetk}) {
+    const Words words = any->words();
+    const Tokens text = any->encode("install 软件包, hi");
+    std::string bordered;  // a bar before each word
+    for (std::size_t i = 0; i < text.size(); ++i) {
+      if (i > 0 && !words.continues(text[i - 1], text[i])) bordered += '|';
+      bordered += any->decode(std::span(&text[i], 1));
+    }
+    INFO(bordered);
+    CHECK(bordered.find("install|") == 0);
+    CHECK(bordered.substr(bordered.size() - 2) == "hi");
+    CHECK_FALSE(words.continues(any->special().mask, text[0]));
+  }
+}
+
 TEST_CASE("what has no word, is no text, or is neither's model, is told") {
   const AnyTokenizer models[]{loaded(own().bytes()), loaded(icetk_like::train("<n>"))};
   for (const AnyTokenizer& any : models) {

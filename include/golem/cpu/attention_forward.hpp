@@ -11,6 +11,7 @@
 #include "golem/core/math.hpp"
 #include "golem/cpu/attention_dropout.hpp"
 #include "golem/cpu/attention_mask.hpp"
+#include "golem/cpu/attention_softmax.hpp"
 #include "golem/cpu/attention_tile.hpp"
 #include "golem/cpu/device.hpp"
 

@@ -7,12 +7,15 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "golem/core/error.hpp"
+#include "golem/core/function_ref.hpp"
 #include "golem/core/mapped_file.hpp"
 #include "golem/core/utf8.hpp"
 
@@ -73,17 +76,25 @@ inline void collect(const std::string& path, std::vector<std::string>& files) {
 
 }  // namespace documents
 
-/// The text files at `path`: a file, or a folder with its folders, in the order of their names; hidden ones, empty ones
-/// and links to folders are passed over. Throws Error for what cannot be read or is not text, and where nothing is left.
-inline std::vector<Document> read_documents(const std::string& path) {
+/// Calls `visit` with each text file at `path`, one at a time: a file, or a folder with its folders, in the order of their names; hidden
+/// ones, empty ones and links to folders are passed over. Throws Error for what cannot be read or is not text, and where nothing is left.
+inline void visit_documents(const std::string& path, function_ref<void(Document&)> visit) {
   std::vector<std::string> files;
   documents::collect(path, files);
-  std::vector<Document> all;
+  std::int64_t visited = 0;
   for (const std::string& file : files) {
     Document document = read_document(file);
-    if (document.text.find_first_not_of(" \t\r\n") != std::string::npos) all.push_back(std::move(document));
+    if (document.text.find_first_not_of(" \t\r\n") == std::string::npos) continue;
+    ++visited;
+    visit(document);
   }
-  require(!all.empty(), "there is no text in '", path, "' (", files.size(), " files): give a folder of UTF-8 text files");
+  require(visited > 0, "there is no text in '", path, "' (", files.size(), " files): give a folder of UTF-8 text files");
+}
+
+/// All of them at once.
+inline std::vector<Document> read_documents(const std::string& path) {
+  std::vector<Document> all;
+  visit_documents(path, [&](Document& document) { all.push_back(std::move(document)); });
   return all;
 }
 

@@ -13,7 +13,7 @@
 
 #include "golem/core/error.hpp"
 #include "golem/core/mapped_file.hpp"
-#include "golem/data/corpus.hpp"
+#include "golem/core/output_file.hpp"
 
 namespace golem {
 
@@ -58,7 +58,7 @@ class InstructionBuilder {
     put(&header_, sizeof header_);
     put(offsets_.data(), offsets_.size() * sizeof(std::int64_t));
     put(tokens_.data(), tokens_.size() * sizeof(std::int32_t));
-    corpus::write_file(path, bytes.data(), bytes.size());
+    replace_file(path, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   }
 
  private:

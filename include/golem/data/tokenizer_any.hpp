@@ -18,12 +18,16 @@
 #include "golem/data/documents.hpp"
 #include "golem/data/tokenizer.hpp"
 #include "golem/data/tokenizer_icetk.hpp"
+#include "golem/data/words.hpp"
 
 namespace golem {
 
 /// For programs that run models of either kind. What belongs to one of them alone is in its own class.
 class AnyTokenizer {
  public:
+  explicit AnyTokenizer(Tokenizer tokenizer) : tokenizer_(std::move(tokenizer)) {}
+  explicit AnyTokenizer(IceTokenizer tokenizer) : tokenizer_(std::move(tokenizer)) {}
+
   /// Reads a SentencePiece model: golem's have the mask tokens as pieces, icetk's has them behind its pieces. Throws Error where
   /// `path` is neither.
   static AnyTokenizer load(const std::string& path) {
@@ -32,6 +36,10 @@ class AnyTokenizer {
   }
 
   bool is_icetk() const { return std::holds_alternative<IceTokenizer>(tokenizer_); }
+  /// The model, as load() reads it.
+  const std::string& bytes() const {
+    return std::visit([](const auto& tokenizer) -> const std::string& { return tokenizer.bytes(); }, tokenizer_);
+  }
   const std::string& digest() const {
     return std::visit([](const auto& tokenizer) -> const std::string& { return tokenizer.digest(); }, tokenizer_);
   }
@@ -40,6 +48,14 @@ class AnyTokenizer {
   }
   const SpecialTokens& special() const {
     return std::visit([](const auto& tokenizer) -> const SpecialTokens& { return tokenizer.special(); }, tokenizer_);
+  }
+  /// The borders of words in this model's tokens.
+  Words words() const {
+    return std::visit([](const auto& tokenizer) { return tokenizer.words(); }, tokenizer_);
+  }
+  /// Tokens of plain text with its newlines, as models learn from it. Throws Error where it is not UTF-8.
+  std::vector<std::int32_t> encode(std::string_view text) const {
+    return std::visit([&](const auto& tokenizer) { return tokenizer.encode(text, Newlines::keep); }, tokenizer_);
   }
   std::string decode(std::span<const std::int32_t> tokens) const {
     return std::visit([&](const auto& tokenizer) { return tokenizer.decode(tokens); }, tokenizer_);
@@ -71,9 +87,6 @@ class AnyTokenizer {
   }
 
  private:
-  explicit AnyTokenizer(Tokenizer tokenizer) : tokenizer_(std::move(tokenizer)) {}
-  explicit AnyTokenizer(IceTokenizer tokenizer) : tokenizer_(std::move(tokenizer)) {}
-
   static bool holds_icetk(const std::string& path) {
     const MappedFile file(path);
     sentencepiece::SentencePieceProcessor model;

@@ -21,6 +21,7 @@
 #include "golem/core/mapped_file.hpp"
 #include "golem/core/utf8.hpp"
 #include "golem/data/tokenizer.hpp"
+#include "golem/data/words.hpp"
 
 namespace golem {
 
@@ -42,6 +43,18 @@ class IceTokenizer {
   const std::string& digest() const { return digest_; }
   int size() const { return ids; }
   const SpecialTokens& special() const { return glm_130b_tokens; }
+
+  /// The borders of words in this model's ids.
+  Words words() const {
+    std::vector<std::string> texts(ids);
+    for (int piece = 0; piece < processor_->GetPieceSize(); ++piece) {
+      if (processor_->IsControl(piece) || processor_->IsUnknown(piece)) continue;
+      std::string text = processor_->IsByte(piece) ? "\ufffd" : processor_->IdToPiece(piece);
+      for (std::size_t at = 0; (at = text.find(space_sign, at)) != text.npos; ++at) text.replace(at, space_sign.size(), " ");
+      texts[static_cast<std::size_t>(first_piece + piece)] = text == newline ? "\n" : text;
+    }
+    return Words(texts);
+  }
 
   /// Ids of plain text, by the model's own normaliser: runs of white space become one, wide punctuation narrow. "<n>" in
   /// it is a newline, whatever `newlines` says of '\n'. Throws Error where it is not UTF-8.
@@ -99,7 +112,7 @@ class IceTokenizer {
   }
 
  private:
-  static constexpr std::string_view newline = "<n>";
+  static constexpr std::string_view newline = "<n>", space_sign = "\u2581";
   static constexpr std::array<std::string_view, 3> mask_names{"[MASK]", "[gMASK]", "[sMASK]"};
 
   IceTokenizer(std::string model, const std::string& path) : model_(std::move(model)), digest_(sha256_hex(model_.data(), model_.size())) {

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "golem/core/error.hpp"
-#include "golem/io/output_file.hpp"
+#include "golem/core/output_file.hpp"
 
 namespace golem {
 

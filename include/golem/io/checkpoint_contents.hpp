@@ -14,7 +14,7 @@
 #include "golem/core/function_ref.hpp"
 #include "golem/core/stateful.hpp"
 #include "golem/io/checkpoint_state.hpp"
-#include "golem/io/output_file.hpp"
+#include "golem/core/output_file.hpp"
 
 namespace golem {
 

@@ -15,7 +15,7 @@
 #include "golem/core/stateful.hpp"
 #include "golem/io/checkpoint_contents.hpp"
 #include "golem/io/finite.hpp"
-#include "golem/io/output_file.hpp"
+#include "golem/core/output_file.hpp"
 #include "golem/io/rank_part.hpp"
 #include "golem/io/safetensors_writer.hpp"
 #include "golem/io/slice_json.hpp"

@@ -21,7 +21,7 @@
 #include "golem/core/error.hpp"
 #include "golem/core/mapped_file.hpp"
 #include "golem/io/atomic_folder.hpp"
-#include "golem/io/output_file.hpp"
+#include "golem/core/output_file.hpp"
 
 namespace golem {
 

@@ -14,7 +14,7 @@
 #include "golem/core/error.hpp"
 #include "golem/core/stateful.hpp"
 #include "golem/io/json.hpp"
-#include "golem/io/output_file.hpp"
+#include "golem/core/output_file.hpp"
 #include "golem/io/safetensors.hpp"
 
 namespace golem {

@@ -13,7 +13,7 @@
 
 #include "golem/core/error.hpp"
 #include "golem/io/conversion_journal.hpp"
-#include "golem/io/output_file.hpp"
+#include "golem/core/output_file.hpp"
 #include "golem/io/pickle_writer.hpp"
 #include "golem/io/reshard.hpp"
 #include "golem/io/sat_checkpoint.hpp"

@@ -11,7 +11,7 @@
 
 #include "golem/core/error.hpp"
 #include "golem/io/crc32.hpp"
-#include "golem/io/output_file.hpp"
+#include "golem/core/output_file.hpp"
 #include "golem/io/zip_format.hpp"
 
 namespace golem {
