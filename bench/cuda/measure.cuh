@@ -54,6 +54,8 @@ void sample(benchmark::State& state, Device& device, double amount, const Call& 
 
 class Workbench {
  public:
+  explicit Workbench(const Device::Options& options) : device(options) {}
+
   Device device;
 
   /// Elements of [low, high), or of [-1, 1), under the given shape.
@@ -125,9 +127,9 @@ class Workbench {
 
 /// Runs a benchmark on a workbench of its own; what goes wrong is told in its row.
 template <class Body>
-void on_device(benchmark::State& state, const Body& body) {
+void on_device(benchmark::State& state, const Body& body, const Device::Options& options = {}) {
   try {
-    Workbench bench;
+    Workbench bench(options);
     body(bench);
     bench.device.synchronize();
   } catch (const golem::Error& error) {

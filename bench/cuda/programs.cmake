@@ -12,8 +12,10 @@ foreach(source IN LISTS sources)
   get_filename_component(name ${source} NAME_WE)
   set(object ${CMAKE_CURRENT_BINARY_DIR}/cuda_${name}.o)
   add_custom_command(OUTPUT ${object}
-    COMMAND ${golem_nvcc} -std=c++20 -O3 -Werror all-warnings ${gencode} "$<$<BOOL:${OpenMP_CXX_FLAGS}>:-Xcompiler=${OpenMP_CXX_FLAGS}>" -I${golem_include} "$<$<BOOL:${folders}>:-isystem;$<JOIN:${folders},;-isystem;>>"
-      "$<$<BOOL:${definitions}>:-D$<JOIN:${definitions},;-D>>" -MMD -MF ${object}.d -c ${source} -o ${object}
+    COMMAND ${golem_nvcc} -std=c++20 -O3 -Werror all-warnings ${gencode}
+      "$<$<BOOL:${OpenMP_CXX_FLAGS}>:-Xcompiler=${OpenMP_CXX_FLAGS}>" -I${golem_include}
+      "$<$<BOOL:${folders}>:-isystem;$<JOIN:${folders},;-isystem;>>" "$<$<BOOL:${definitions}>:-D$<JOIN:${definitions},;-D>>"
+      -MMD -MF ${object}.d -c ${source} -o ${object}
     DEPENDS ${source} DEPFILE ${object}.d VERBATIM COMMAND_EXPAND_LISTS)
   add_executable(bench_cuda_${name} ${object})
   set_target_properties(bench_cuda_${name} PROPERTIES LINKER_LANGUAGE CXX)

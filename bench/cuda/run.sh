@@ -45,10 +45,11 @@ cmake --build "$build" --parallel "$(nproc)" --target "${names[@]/#/bench_cuda_}
 results=bench/results/$(date +%F)-$(tr -cs 'A-Za-z0-9\n' '-' <<<"$chip" | sed 's/-$//')
 mkdir -p "$results"
 table=$results/table.md failed=()
+toolkit=$(nvcc --version | sed -n 's/.*release \([0-9.]*\),.*/\1/p') revision=$(git rev-parse --short HEAD 2>/dev/null || echo 'of unknown revision')
 {
   echo "# $chip, $(date +%F)"
   echo
-  echo "Driver $driver, CUDA $(nvcc --version | sed -n 's/.*release \([0-9.]*\),.*/\1/p'), golem $(git rev-parse --short HEAD 2>/dev/null || echo 'of unknown revision'), built for sm_$architecture: \`$called\`"
+  echo "Driver $driver, CUDA $toolkit, golem $revision, built for sm_$architecture: \`$called\`"
 } | tee "$table"
 echo "built in $((SECONDS - begin)) s"
 for name in "${names[@]}"; do

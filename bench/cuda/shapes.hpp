@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <initializer_list>
 
 #include "golem/config/plan_training.hpp"
 #include "golem/config/presets.hpp"
@@ -26,7 +25,8 @@ struct Shapes {
 };
 
 #ifdef GOLEM_BENCH_SMALL
-inline constexpr Shapes shapes{.tokens = 6, .hidden = 128, .heads = 2, .ffn = 72, .vocab = 104, .scored = {5, 3}, .elements = 520, .lengths = {20, 36}, .block_rows = {1, 2}, .step_rows = 2, .micro_batch = 1,
+inline constexpr Shapes shapes{.tokens = 6, .hidden = 128, .heads = 2, .ffn = 72, .vocab = 104, .scored = {5, 3}, .elements = 520,
+                               .lengths = {20, 36}, .block_rows = {1, 2}, .step_rows = 2, .micro_batch = 1,
                                .copy_bytes = 4096, .product_side = 16, .rotated_bytes = 1 << 14, .sample_seconds = 0, .samples = 2, .long_samples = 1};
 
 struct block_model {
