@@ -52,12 +52,12 @@ class Block(torch.nn.Module):
 
     def forward(self, x, cos, sin, attend):
         rows, length, hidden = x.shape
-        a = self.norm1(x).to(x.dtype)  # autocast makes norms fp32
+        a = self.norm1(x.to(self.norm1.weight.dtype)).to(x.dtype)  # in fp32 where the weights are
         q, k, v = self.qkv(a).view(rows, length, self.heads, 3, -1).permute(3, 0, 2, 1, 4)
         turn = lambda t: (t * cos + torch.cat((-t[..., t.shape[-1] // 2 :], t[..., : t.shape[-1] // 2]), -1) * sin).to(v.dtype)
         attended = attend(turn(q), turn(k), v)
         h = self.alpha * a + self.dense(attended.transpose(1, 2).reshape(rows, length, hidden))
-        m = self.norm2(h).to(x.dtype)
+        m = self.norm2(h.to(self.norm2.weight.dtype)).to(x.dtype)
         linear, gate = self.up(m).chunk(2, -1)
         return self.alpha * m + self.down(linear * F.gelu(gate))
 
@@ -76,5 +76,5 @@ class Glm(torch.nn.Module):
         x = self.embedding(tokens).to(torch.bfloat16)  # the residual has 16 bits, as golem's
         for block in self.blocks:
             x = block(x, cos, sin, attend)
-        logits = F.linear(self.norm(x), self.embedding.weight)
+        logits = F.linear(self.norm(x.to(self.norm.weight.dtype)), self.embedding.weight)
         return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
