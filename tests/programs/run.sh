@@ -78,7 +78,7 @@ refuse "shorten the text" "$bin/fill" --run straight --text "$(head -c 3000 text
 refuse "built for 8 bits" "$bin/quantize" straight --out none --bits 5
 refuse "quantised already" "$bin/quantize" int4 --out none
 shard=$(ls straight/step-00000012/model*.safetensors | head -n 1)
-printf '\377' | dd of="$shard" bs=1 seek=70000 conv=notrunc status=none
+printf 'golem was here' | dd of="$shard" bs=1 seek=70000 conv=notrunc status=none # one byte may by chance be what it was
 refuse "is not what was saved" "$bin/fill" --run straight --text 'a [MASK]'
 truncate -s 50000 "$shard"
 refuse "is not what was saved" "$bin/fill" --run straight --text 'a [MASK]'
