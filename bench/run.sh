@@ -1,17 +1,30 @@
 #!/usr/bin/env bash
 # Builds the benchmarks and runs them; with --peers, PyTorch's block in turn with ours.
 # SPDX-License-Identifier: Apache-2.0
-# bash bench/run.sh [--peers] [NAME ...]     NAME: gemm, attention, quantized_gemm, pointwise, block, layouts, comm (default: all)
+# bash bench/run.sh [--device cpu] [--peers] [NAME ...]     NAME: gemm, attention, quantized_gemm, pointwise, block, layouts, comm (default: all)
+# bash bench/run.sh --device cuda [--peers] [NAME ...]      those of the CUDA engine: see bench/cuda/run.sh
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-peers='' names=()
-for argument in "$@"; do
-  case $argument in
-  --peers) peers=yes ;;
-  -*) echo "bash bench/run.sh [--peers] [NAME ...], not: $argument"; exit 2 ;;
-  *) names+=("$argument") ;;
+refuse() {
+  echo "bash bench/run.sh [--device cpu|cuda] [--peers] [NAME ...], not: $*"
+  exit 2
+}
+device=cpu peers='' names=()
+while [ $# -gt 0 ]; do
+  case $1 in
+  --device) [ $# -gt 1 ] || refuse "$1"; device=$2; shift ;;
+  --device=*) device=${1#*=} ;;
+  --peers) peers=--peers ;;
+  -*) refuse "$1" ;;
+  *) names+=("$1") ;;
   esac
+  shift
 done
+case $device in
+cpu) ;;
+cuda) exec bash bench/cuda/run.sh $peers "${names[@]}" ;;
+*) refuse "--device $device" ;;
+esac
 [ ${#names[@]} -gt 0 ] || names=(gemm attention quantized_gemm pointwise block layouts comm)
 
 cmake -S . -B build-bench -DCMAKE_BUILD_TYPE=Release -DGOLEM_BUILD_TESTS=OFF -DGOLEM_BUILD_EXAMPLES=OFF >/dev/null

@@ -1,0 +1,84 @@
+// Attention at GLM-130B's width: forward and backward under its masks, flops of visible pairs alone, and decode from a key-value cache.
+// SPDX-License-Identifier: Apache-2.0
+#include "golem/cuda/attention.cuh"
+
+#include <cmath>
+
+#include "counts.hpp"
+#include "measure.cuh"
+#include "report.hpp"
+
+namespace {
+
+using namespace golem;
+using bench::shapes, bench::Workbench;
+
+enum class Pass { forward, backward };
+
+/// Arguments: a row of T tokens in heads of D dims, in so many windows, the first tokens of each its prefix.
+template <class T, Pass pass>
+void attention(benchmark::State& state) {
+  const std::int64_t length = state.range(0), dims = state.range(1), heads = shapes.hidden / dims;
+  const std::vector<Window> mask = bench::windows_of(length, static_cast<int>(state.range(2)), state.range(3));
+  const double flops = (pass == Pass::forward ? bench::attention_forward_flops : bench::attention_backward_flops) * static_cast<double>(shapes.hidden) * bench::visible_pairs(mask);
+  bench::on_device(state, [&](Workbench& b) {
+    const WindowList windows{b.values(mask), b.values(std::vector<std::int32_t>{0, static_cast<std::int32_t>(mask.size())})};
+    const AttentionOptions options{.scale = 1 / std::sqrt(static_cast<double>(dims))};
+    b.measure_flops(state, flops, [=](Workbench& w) {
+      const auto qkv = w.numbers<T>(length, heads, std::int64_t{3}, dims);
+      const auto out = w.numbers<T>(length, heads, dims);
+      const auto log_sum = w.numbers<float>(std::int64_t{1}, heads, length);
+      const auto forward = [=, &w] { cuda::attend(w.device, out, log_sum, qkv, 1, windows, options); };
+      if constexpr (pass == Pass::forward) {
+        return forward;
+      } else {
+        forward();  // the backward pass reads what it made
+        const auto dout = w.numbers<T>(length, heads, dims);
+        const auto dqkv = w.numbers<T>(length, heads, std::int64_t{3}, dims);
+        return [=, &w] { cuda::attend_backward(w.device, dqkv, dout, out, log_sum, qkv, 1, windows, options); };
+      }
+    });
+    state.counters["heads"] = static_cast<double>(heads);
+  });
+}
+
+/// Arguments: so many sequences, each with so many tokens in its cache, and one new one.
+template <class T>
+void decode(benchmark::State& state) {
+  const std::int64_t sequences = state.range(0), cached = state.range(1), heads = shapes.heads, dims = shapes.hidden / heads;
+  bench::on_device(state, [&](Workbench& b) {
+    b.measure_bytes(state, [=](Workbench& w) {
+      const auto keys = w.read(w.numbers<T>(sequences, heads, cached, dims)), values = w.read(w.numbers<T>(sequences, heads, cached, dims));
+      const auto qkv = w.read(w.numbers<T>(sequences, heads, std::int64_t{3}, dims));
+      const auto out = w.write(w.numbers<T>(sequences, heads, dims));
+      std::vector<CachedSequence> calls;
+      for (std::int32_t s = 0; s < sequences; ++s) calls.push_back({.row = s, .count = 1, .first = static_cast<std::int32_t>(cached) - 1, .slot = s});
+      const auto list = w.values(calls);
+      return [=, &w] { cuda::attend_cached(w.device, out, qkv, keys, values, list, {.scale = 0.1}); };
+    });
+  });
+}
+
+/// Prefix of half, causal, four packed windows with half of each its prefix, and all pairs visible.
+constexpr auto masks = [](auto* b) {
+  b->ArgNames({"T", "D", "windows", "prefix"});
+  for (const std::int64_t dims : {64, 128})
+    for (const std::int64_t length : shapes.lengths) {
+      b->Args({length, dims, 1, length / 2})->Args({length, dims, 1, 0});
+      if (dims == 128) b->Args({length, dims, 4, length / 8})->Args({length, dims, 1, length});
+    }
+  bench::timed(b);
+};
+constexpr auto caches = [](auto* b) {
+  b->ArgNames({"sequences", "cached"});
+  for (const std::int64_t sequences : {1, 8}) b->Args({sequences, shapes.lengths[0]});
+  bench::timed(b);
+};
+
+}  // namespace
+
+BENCHMARK_TEMPLATE(attention, bfloat16, Pass::forward)->Apply(masks);
+BENCHMARK_TEMPLATE(attention, bfloat16, Pass::backward)->Apply(masks);
+BENCHMARK_TEMPLATE(decode, float16)->Apply(caches);
+
+int main(int argc, char** argv) { return bench::run(argc, argv); }

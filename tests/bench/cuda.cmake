@@ -1,0 +1,17 @@
+# The CUDA benchmarks at small shapes on the host's CUDA runtime: that each runs, and that what it counts is right.
+# SPDX-License-Identifier: Apache-2.0
+file(GLOB benches CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bench/cuda/*.cu)
+set_source_files_properties(${benches} PROPERTIES LANGUAGE CXX)
+set(programs "")
+foreach(source IN LISTS benches)
+  cmake_path(GET source STEM name)
+  add_executable(small_bench_${name} $<TARGET_OBJECTS:simt> ${source})
+  target_include_directories(small_bench_${name} BEFORE PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/simt ${CMAKE_CURRENT_SOURCE_DIR})
+  target_include_directories(small_bench_${name} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS} $<$<BOOL:${NCCL_INCLUDE_DIR}>:${NCCL_INCLUDE_DIR}>)
+  target_compile_definitions(small_bench_${name} PRIVATE GOLEM_BENCH_SMALL)
+  target_compile_options(small_bench_${name} PRIVATE -O1 -Wall -Wextra -Wpedantic -Wno-unknown-pragmas -Wno-uninitialized -Wno-maybe-uninitialized)
+  set_target_properties(small_bench_${name} PROPERTIES ENABLE_EXPORTS ON)
+  target_link_libraries(small_bench_${name} PRIVATE golem::golem benchmark::benchmark ${CMAKE_DL_LIBS})
+  list(APPEND programs $<TARGET_FILE:small_bench_${name}>)
+endforeach()
+golem_add_script("CUDA benchmarks, small" "bench;long" ${CMAKE_CURRENT_SOURCE_DIR}/bench/cuda.sh ${PROJECT_SOURCE_DIR} ${CMAKE_CURRENT_BINARY_DIR}/small_bench ${programs})
