@@ -32,6 +32,7 @@ struct PretrainOptions {
   golem::Layout layout;
   std::string schedule = "1f1b";
   int chunks = 1, zero = 0, check_every = 0;
+  std::int64_t head_tokens = 0;
   bool check_numbers = false;
   double deadline = 600;
   // Levers of a resumed run; unset ones keep what the checkpoint says.
@@ -79,6 +80,7 @@ inline golem::TrainingConfig training_config(const PretrainOptions& o) {
           .schedule = golem::schedule_named(o.schedule),
           .chunks = o.chunks,
           .zero = o.zero,
+          .head_tokens = o.head_tokens,
           .check_every = o.check_every,
           .check_numbers = o.check_numbers};
 }
@@ -140,6 +142,7 @@ inline void add_options(CLI::App& app, PretrainOptions& o) {
   app.add_option("--save-every", o.save_every, "steps; 0: at the end")->capture_default_str();
   app.add_option("--validate-every", o.validate_every, "steps")->capture_default_str();
   app.add_option("--recompute", o.recompute, "what the backward pass computes again instead of keeping: none, attention, block, or block_split (block inputs cut over tensor ranks)")->capture_default_str();
+  app.add_option("--head-tokens", o.head_tokens, "tokens whose logits are held at once; 0: as many as take 16 MiB; a GPU wants thousands")->check(CLI::NonNegativeNumber)->capture_default_str();
   app.add_flag("--check-numbers", o.check_numbers, "for debugging: the first NaN or infinity ends the run, and is told with its tensor, block and step");
   add_row_options(app, o);
   add_lever_options(app, o);

@@ -11,12 +11,12 @@
 namespace {
 
 using namespace golem;
-using bench::shapes, bench::Workbench;
+using bench::shapes, bench::Workbench, cuda::AttentionPath;
 
 enum class Pass { forward, backward };
 
 /// Arguments: a row of T tokens in heads of D dims, in so many windows, the first tokens of each its prefix.
-template <class T, Pass pass>
+template <class T, Pass pass, AttentionPath path = AttentionPath::mma>
 void attention(benchmark::State& state) {
   const std::int64_t length = state.range(0), dims = state.range(1), heads = shapes.hidden / dims;
   const std::vector<Window> mask = bench::windows_of(length, static_cast<int>(state.range(2)), state.range(3));
@@ -39,7 +39,16 @@ void attention(benchmark::State& state) {
       }
     });
     state.counters["heads"] = static_cast<double>(heads);
-  });
+  }, {.attention = path});
+}
+
+/// Whether the first GPU is one that wgmma runs on.
+bool has_wgmma() {
+  try {
+    return cuda::runtime::device_count() > 0 && cuda::Device().compute_capability() == 90;
+  } catch (const Error&) {
+    return false;  // bench::run says why there is none
+  }
 }
 
 /// Arguments: so many sequences, each with so many tokens in its cache, and one new one.
@@ -81,4 +90,10 @@ BENCHMARK_TEMPLATE(attention, bfloat16, Pass::forward)->Apply(masks);
 BENCHMARK_TEMPLATE(attention, bfloat16, Pass::backward)->Apply(masks);
 BENCHMARK_TEMPLATE(decode, float16)->Apply(caches);
 
-int main(int argc, char** argv) { return bench::run(argc, argv); }
+int main(int argc, char** argv) {
+  if (has_wgmma()) {
+    benchmark::RegisterBenchmark("attention<bfloat16, Pass::forward, AttentionPath::wgmma>", attention<bfloat16, Pass::forward, AttentionPath::wgmma>)->Apply(masks);
+    benchmark::RegisterBenchmark("attention<bfloat16, Pass::backward, AttentionPath::wgmma>", attention<bfloat16, Pass::backward, AttentionPath::wgmma>)->Apply(masks);
+  }
+  return bench::run(argc, argv);
+}

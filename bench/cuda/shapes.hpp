@@ -12,7 +12,7 @@ namespace bench {
 struct Shapes {
   std::int64_t tokens = 2048;     // N: a micro-batch of GLM-130B, one row of its context
   std::int64_t hidden = 12288, heads = 96, ffn = 32768, vocab = 150528;
-  std::int64_t scored[2]{golem::head_chunk(golem::glm_130b::config), 2048};  // rows of logits at once: as the head takes them, and all
+  std::int64_t scored[2]{golem::head_chunk(golem::glm_130b::config), 2048};  // rows of logits at once: as the head takes them by default, and as a GPU wants them
   std::int64_t elements = std::int64_t{12288} * 12288;  // that the optimizer moves in one call: a square matrix
   std::int64_t lengths[2]{2048, 8192};                  // T of attention
   int block_rows[2]{1, 4};                              // rows of 2048 tokens through one block

@@ -45,7 +45,7 @@ template <class P>
 void step(benchmark::State& state) {
   const int rows = static_cast<int>(state.range(0)), micro_batch = static_cast<int>(state.range(1));
   bench::on_device(state, [&](Workbench& bench) {
-    const TrainingConfig config{.learning_rate = {.peak = 1e-5, .min = 1e-6}, .batch = {.full = rows}, .micro_batch = micro_batch};
+    const TrainingConfig config{.learning_rate = {.peak = 1e-5, .min = 1e-6}, .batch = {.full = rows}, .micro_batch = micro_batch, .head_tokens = shapes.scored[1]};
     const TrainingMemory plan = plan_training<M, P>(config);
     Trainer<M, P, Layout{}, D> trainer(bench.device, config);
     std::vector<Batch> batches;

@@ -85,6 +85,27 @@ TEST_CASE("the answer does not depend on the number of threads") {
   CHECK(states[0] == states[2]);
 }
 
+TEST_CASE("how many logits are held at once changes the order of additions, and what the head holds") {
+  cpu::Device device({.threads = 2});
+  StepReport reports[3];
+  int i = 0;
+  for (const std::int64_t head_tokens : {0, 5, 1}) {
+    const TrainingConfig config{.batch = {.full = 3}, .micro_batch = 3, .head_tokens = head_tokens};
+    Trainer<M, fp64> trainer(device, config);
+    const std::int64_t planned = plan_training<M, fp64>(config).head;
+    CHECK(static_cast<double>(device.memory().of("head")) == Approx(static_cast<double>(planned)).epsilon(0.05).margin(1024));
+    Series series;
+    for (int step = 0; step < 4; ++step) reports[i] = trainer.step(series);
+    ++i;
+  }
+  for (const StepReport& other : {reports[1], reports[2]}) {
+    CHECK(other.loss == Approx(reports[0].loss).epsilon(1e-12));
+    CHECK(other.gradient_norm == Approx(reports[0].gradient_norm).epsilon(1e-10));
+  }
+  CHECK(plan_training<M, fp64>({.head_tokens = 5}).head < plan_training<M, fp64>({}).head);
+  CHECK_THROWS_WITH((Trainer<M, fp64>(device, {.head_tokens = -1})), Catch::Matchers::Contains("TrainingConfig::head_tokens"));
+}
+
 TEST_CASE("dropout depends on the sample, not on the micro-batch, and evaluation has none") {
   cpu::Device device({.threads = 2});
   Trainer<Dropping, fp64> one(device, {.batch = {.full = 4}, .micro_batch = 1}), four(device, {.batch = {.full = 4}, .micro_batch = 4});

@@ -34,7 +34,7 @@ inline std::string describe(const TrainingConfig& t) {
                   t.batch.full, " from ", t.batch.start, " by ", t.batch.increment, " over ", t.batch.ramp_samples, ", micro-batch ", t.micro_batch, ", beta ", t.beta1, " ", t.beta2, ", eps ", t.eps,
                   ", decay ", t.weight_decay, ", clip ", t.clip, ", shrink ", t.shrink.alpha, " from ", t.shrink.ramp_from, " over ", t.shrink.ramp_steps, " at ", number(t.shrink.where), ", loss scale ",
                   t.loss_scale.initial, " ", t.loss_scale.min, " ", t.loss_scale.window, " ", t.loss_scale.hysteresis, ", sentinel ", number(t.sentinel.action), " ", t.sentinel.factor, " ",
-                  t.sentinel.history, " ", t.sentinel.smallest_scale, ", recompute ", number(t.recompute), ", ", name_of(t.schedule), " x ", t.chunks, ", ZeRO ", t.zero, ", check every ", t.check_every);
+                  t.sentinel.history, " ", t.sentinel.smallest_scale, ", recompute ", number(t.recompute), ", ", name_of(t.schedule), " x ", t.chunks, ", ZeRO ", t.zero, ", check every ", t.check_every, ", head tokens ", t.head_tokens);
 }
 
 }  // namespace golem

@@ -48,9 +48,9 @@ constexpr int micro_batches_of(const TrainingConfig& training, const Layout& lay
 /// The same of a full step.
 constexpr int micro_batches_of(const TrainingConfig& training, const Layout& layout) { return micro_batches_of(training, layout, training.batch.full); }
 
-/// Scored tokens in a chunk of the head: 16 MiB of float logits, 16 to 512 tokens; the same for every layout.
-constexpr std::int64_t head_chunk(const ModelConfig& c) {
-  return larger<std::int64_t>(16, smaller<std::int64_t>(512, (std::int64_t{4} << 20) / c.vocab));
+/// Scored tokens in a chunk of the head, the same for every layout: `head_tokens`; 0: 16 MiB of float logits, 16 to 512 tokens.
+constexpr std::int64_t head_chunk(const ModelConfig& c, std::int64_t head_tokens = 0) {
+  return head_tokens > 0 ? head_tokens : larger<std::int64_t>(16, smaller<std::int64_t>(512, (std::int64_t{4} << 20) / c.vocab));
 }
 
 /// A micro-batch on one tensor rank: all its tokens, those that the rank has between its linears, and bytes of its elements.
@@ -110,8 +110,8 @@ constexpr std::int64_t shared_bytes(const ModelConfig& c, const MicroBatch& n, R
 }
 
 /// The logits of a chunk of scored tokens, and the gradients of their hidden vectors.
-constexpr std::int64_t head_bytes(const ModelConfig& c, const MicroBatch& n, const TrainingTypes& types) {
-  const std::int64_t chunk = smaller(head_chunk(c), n.tokens), vocab = c.vocab / n.tp;
+constexpr std::int64_t head_bytes(const ModelConfig& c, const MicroBatch& n, const TrainingTypes& types, std::int64_t head_tokens) {
+  const std::int64_t chunk = smaller(head_chunk(c, head_tokens), n.tokens), vocab = c.vocab / n.tp;
   return chunk * (c.hidden * n.compute + (vocab + 4) * n.accumulate + (types.has_master_copy() ? vocab * n.compute : 0)) +
          n.tokens * c.hidden * n.compute;
 }
@@ -141,7 +141,7 @@ constexpr TrainingMemory plan_training(const ModelConfig& c, const TrainingTypes
       activations_in_flight(training.schedule, layout.pp, training.chunks, micro_batches, stage) * kept_bytes(c, n, recompute, largest) +
       weight_gradients_in_flight(training.schedule, layout.pp, training.chunks, micro_batches, stage) * deferred_bytes(c, n, recompute, largest) +
       shared_bytes(c, n, recompute) + (largest.head ? n.tokens * c.hidden * n.compute : 0);
-  plan.head = largest.head ? head_bytes(c, n, types) : 0;
+  plan.head = largest.head ? head_bytes(c, n, types, training.head_tokens) : 0;
   plan.communication = layout.pp > 1 ? 5 * n.own * c.hidden * compute : 0;
   return plan;
 }

@@ -18,7 +18,7 @@ EngineCore<M, P, Tp, D>::EngineCore(D& device, const EngineOptions& options, con
           options_.capacity, " tokens: at least one, of 1 to ", c.context, " tokens, the model's context");
   memory_.emplace(device, Keep::nothing, stage_, Transformer<M, P, Tp, D>::tokens(tp_, options_.sequences, options_.capacity));
   transformer_.emplace(device, *memory_, stage_);
-  head_.emplace(device, false, std::int64_t{options_.sequences} * options_.capacity, rounding_of<P>());
+  head_.emplace(device, HeadOptions{.tokens = std::int64_t{options_.sequences} * options_.capacity, .chunk = head_chunk(c), .rounding = rounding_of<P>()});
 
   const std::int64_t heads = c.heads / Tp, dim = c.head_dim(), half = options_.sequences * heads * options_.capacity * dim;
   cache_ = Buffer<T, D>(device, 2 * half * c.layers, "key-value cache");

@@ -28,16 +28,22 @@ struct ScoredTokens {
 template <class A>
 using OwnLoss = function_ref<void(View<A, 2> logits, View<const std::int32_t, 1> targets, View<A, 1> losses)>;
 
-/// Logits and loss of up to `tokens` tokens, in T, on one of Tp tensor-parallel ranks.
+struct HeadOptions {
+  std::int64_t tokens = 0;             // the most that a batch has
+  std::int64_t chunk = 0;              // whose logits are held at once: head_chunk()
+  bool trains = false;                 // with memory for gradients
+  Rounding rounding = Rounding::once;  // stepwise rounds logits to T
+};
+
+/// Logits and loss of the tokens of a batch, in T, on one of Tp tensor-parallel ranks.
 template <Model M, class T, int Tp, Device D>
 class Head {
  public:
   using A = accumulate_t<T>;
 
-  /// Rounding::stepwise rounds logits to T.
-  Head(D& device, bool trains, std::int64_t tokens, Rounding rounding = Rounding::once) : device_(&device), trains_(trains), rounding_(rounding) {
+  Head(D& device, const HeadOptions& options) : device_(&device), chunk_(options.chunk), trains_(options.trains), rounding_(options.rounding) {
     Arena measure;
-    lay_out(measure, tokens);
+    lay_out(measure, options.tokens);
     memory_ = Buffer<std::byte, D>(device, static_cast<std::int64_t>(measure.used()), "head");
   }
 
@@ -94,9 +100,9 @@ class Head {
   }
 
   template <class Body>
-  static void for_each_chunk(const ScoredTokens<A>& scored, const Body& body) {
-    const std::int64_t n = scored.rows.size(), chunk = head_chunk(M::config);
-    for (std::int64_t first = 0; first < n; first += chunk) body(first, smaller(chunk, n - first));
+  void for_each_chunk(const ScoredTokens<A>& scored, const Body& body) const {
+    const std::int64_t n = scored.rows.size();
+    for (std::int64_t first = 0; first < n; first += chunk_) body(first, smaller(chunk_, n - first));
   }
 
   /// Fills logits_, max_ and sum_ for `hidden`, and writes the losses log(sum) + max - logit(target).
@@ -118,7 +124,7 @@ class Head {
   }
 
   void lay_out(Arena& arena, std::int64_t tokens) {
-    const std::int64_t chunk = smaller(head_chunk(M::config), tokens), vocab = M::config.vocab / Tp, hidden = M::config.hidden;
+    const std::int64_t chunk = smaller(chunk_, tokens), vocab = M::config.vocab / Tp, hidden = M::config.hidden;
     hidden_ = arena.take<T>(chunk, hidden);
     logits_ = arena.take<A>(chunk, vocab);
     for (View<A, 1>* statistic : {&max_, &sum_, &picked_, &own_max_}) *statistic = arena.take<A>(chunk);
@@ -129,6 +135,7 @@ class Head {
   }
 
   D* device_;
+  std::int64_t chunk_;
   bool trains_;
   Rounding rounding_;
   Buffer<std::byte, D> memory_;

@@ -48,6 +48,7 @@ inline int checked_micro_batches(const TrainingConfig& config, const Layout& lay
 inline const TrainingConfig& checked(const TrainingConfig& config, const Layout& layout) {
   require(config.chunks == 1 || layout.pp > 1, "chunks of layers, ", config.chunks, " on each rank, were asked for without a pipeline: set TrainingConfig::chunks to 1, or Layout::pp above 1");
   require(config.zero == 0 || config.zero == 1, "ZeRO stage ", config.zero, " was asked for: TrainingConfig::zero is 0 or 1");
+  require(config.head_tokens >= 0, "logits of ", config.head_tokens, " tokens at once were asked for: TrainingConfig::head_tokens is at least 1, or 0 for the default");
   require(config.add_like.data_ranks >= 1, "TrainingConfig::add_like has ", config.add_like.data_ranks, " data ranks: at least 1");
   require(layout.ranks() == 1 || (config.add_like.data_ranks == 1 && !config.add_like.stages), "TrainingConfig::add_like is for a run on one rank, and this one has ", layout.ranks());
   checked_micro_batches(config, layout, config.batch.full);
@@ -89,7 +90,7 @@ TrainerCore<M, P, Tp, D>::TrainerCore(D& device, const TrainingConfig& config, c
     chunks_.emplace_back(device, *memory_, stages_[chunk]);
   }
   if (stages_.back().head) {
-    head_.emplace(device, true, tokens.all());
+    head_.emplace(device, HeadOptions{.tokens = tokens.all(), .chunk = head_chunk(c, config.head_tokens), .trains = true});
     d_output_ = Buffer<T, D>(device, tokens.all() * c.hidden, "activations");
   }
   state_.initialize(c, config_.seed);
