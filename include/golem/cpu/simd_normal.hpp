@@ -14,6 +14,7 @@ namespace golem::cpu {
 template <class V>
 [[gnu::always_inline]] inline void normal_distribution(V& cdf, V& density, const V& x) {
   if constexpr (std::is_same_v<lane_t<V>, double>) {
+    cdf = density = V{};  // g++ does not see that the lanes are all of it
     for (int i = 0; i < lane_count<V>; ++i) {
       cdf[i] = 0.5 * std::erfc(-x[i] * 0.70710678118654752440);
       density[i] = std::exp(-0.5 * x[i] * x[i]) * 0.39894228040143267794;
