@@ -50,7 +50,7 @@ class IceTokenizer {
     for (int piece = 0; piece < processor_->GetPieceSize(); ++piece) {
       if (processor_->IsControl(piece) || processor_->IsUnknown(piece)) continue;
       std::string text = processor_->IsByte(piece) ? "\ufffd" : processor_->IdToPiece(piece);
-      for (std::size_t at = 0; (at = text.find(space_sign, at)) != text.npos; ++at) text.replace(at, space_sign.size(), " ");
+      for (std::size_t at = 0; (at = text.find(space_sign, at)) != text.npos; ++at) text.replace(at, space_sign.size(), 1, ' ');
       texts[static_cast<std::size_t>(first_piece + piece)] = text == newline ? "\n" : text;
     }
     return Words(texts);
@@ -141,7 +141,7 @@ class IceTokenizer {
     const auto flush = [&] {
       std::string part;
       if (!run.empty()) require(processor_->Decode(run, &part).ok(), "tokens cannot be written as text");
-      for (std::size_t at = 0; (at = part.find(newline, at)) != part.npos; ++at) part.replace(at, newline.size(), "\n");
+      for (std::size_t at = 0; (at = part.find(newline, at)) != part.npos; ++at) part.replace(at, newline.size(), 1, '\n');
       text += part;
       run.clear();
     };
