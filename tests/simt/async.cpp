@@ -5,6 +5,7 @@
 #include <cstring>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "simt/block.hpp"
@@ -118,8 +119,8 @@ void arrive(void* barrier, std::int64_t bytes) {
 
 void wait_for_phase(void* barrier, int parity, const std::source_location& where) {
   Phases& phases = phases_of(barrier);
-  wait_until([&phases, parity] { return static_cast<int>(phases.number % 2) != parity; },
-             "wait for a phase of parity " + std::to_string(parity) + " of the barrier " + at_byte(shared_address(barrier)), where);
+  std::string situation = "wait for a phase of parity " + std::to_string(parity) + " of the barrier " + at_byte(shared_address(barrier));
+  wait_until([&phases, parity] { return static_cast<int>(phases.number % 2) != parity; }, std::move(situation), where);
 }
 
 void show_shared_writes() {

@@ -12,6 +12,7 @@
 #include <numeric>
 #include <random>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "simt/async.hpp"
@@ -285,9 +286,10 @@ void act_together(const char* what, unsigned mask, void* request, Complete compl
 
 void wait_until(std::function<bool()> ready, std::string situation, const std::source_location& where) {
   Thread& t = self();
+  std::string(std::move(situation)).swap(t.condition_text);  // a fiber that is given up frees nothing: what it waits for belongs to the block
   while (!ready()) {
     t.state = State::until, t.where = where;
-    t.condition = ready, t.condition_text = situation;
+    t.condition = ready;
     yield();
   }
 }
