@@ -1,6 +1,6 @@
 # The example programs for GPUs: nvcc makes the object of the same source, where it and the CUDA toolkit are found.
 # SPDX-License-Identifier: Apache-2.0
-set(GOLEM_EXAMPLES_CUDA ON CACHE STRING "example programs that are built for GPUs too, as <name>_cuda: ON for all, OFF for none, or their names")
+set(GOLEM_EXAMPLES_CUDA "doctor;custom_model" CACHE STRING "example programs that are built for GPUs too, as <name>_cuda: their names, ON for all, OFF for none")
 set(GOLEM_EXAMPLES_CUDA_ARCHITECTURES "80;90a" CACHE STRING "what they are built for")
 find_program(golem_nvcc nvcc HINTS ${CUDAToolkit_BIN_DIR} /usr/local/cuda/bin)
 set(cuda_code "")
