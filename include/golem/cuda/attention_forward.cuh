@@ -58,6 +58,24 @@ struct OnlineSoftmax {
   }
 };
 
+/// Ends the forward of this lane's two queries `own`: o, of which their softmax has the sums, goes to out (N, H, D), and their log-sum-exp to
+/// log_sum (B, H, T), unless null.
+template <class T, int Columns>
+__device__ void store_attended(T* out, float* log_sum, const float (&o)[Columns][4], const OnlineSoftmax& softmax, const int (&own)[2], int row, int head, const AttentionShape<T>& shape) {
+  float inverse[2];
+  T* to[2];
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const float sum = softmax.total(half);
+    inverse[half] = sum == 0 ? 0.0f : 1 / sum;  // 0: outside every window
+    const bool here = own[half] < shape.length;
+    to[half] = here ? out + ((std::int64_t{row} * shape.length + own[half]) * shape.heads + head) * shape.dims : nullptr;
+    if (log_sum && here && ptx::lane() % 4 == 0)
+      log_sum[(std::int64_t{row} * shape.heads + head) * shape.length + own[half]] = sum == 0 ? 0.0f : softmax.max[half] * shape.score_scale + logf(sum);
+  }
+  store_product(to[0], to[1], o, inverse[0], inverse[1], shape.dims);
+}
+
 /// out (N, H, D) and log_sum (B, H, T), unless null, from qkv (N, H, 3, D). A block takes 64 queries of a head; of its four
 /// warps each takes 16.
 template <class T, int HeadDim>
@@ -133,18 +151,7 @@ __global__ void __launch_bounds__(128) attend_kernel(T* out, float* log_sum, con
   }
   ptx::wait_for_copies<0>();
 
-  float inverse[2];
-  T* to[2];
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const float sum = softmax.total(half);
-    inverse[half] = sum == 0 ? 0.0f : 1 / sum;  // 0: outside every window
-    const bool here = own[half] < shape.length;
-    to[half] = here ? out + ((start + own[half]) * shape.heads + head) * shape.dims : nullptr;
-    if (log_sum && here && lane % 4 == 0)
-      log_sum[(std::int64_t{row} * shape.heads + head) * shape.length + own[half]] = sum == 0 ? 0.0f : softmax.max[half] * shape.score_scale + logf(sum);
-  }
-  store_product(to[0], to[1], o, inverse[0], inverse[1], shape.dims);
+  store_attended(out, log_sum, o, softmax, own, row, head, shape);
 }
 
 /// What a forward of attention writes and reads.

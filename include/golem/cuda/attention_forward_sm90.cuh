@@ -132,20 +132,7 @@ struct WarpgroupQueries {
     for (int t = tiles.end_seen; t < tiles.count; ++t) memory.keys.pass(t), memory.values.pass(t);
   }
   /// Writes out (N, H, D) and log_sum (B, H, T), unless null.
-  __device__ void finish(T* out, float* log_sum) const {
-    float inverse[2];
-    T* to[2];
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const float sum = softmax.total(half);
-      inverse[half] = sum == 0 ? 0.0f : 1 / sum;  // 0: outside every window
-      const bool here = own[half] < shape.length;
-      to[half] = here ? out + ((std::int64_t{row} * shape.length + own[half]) * shape.heads + head) * shape.dims : nullptr;
-      if (log_sum && here && ptx::lane() % 4 == 0)
-        log_sum[(std::int64_t{row} * shape.heads + head) * shape.length + own[half]] = sum == 0 ? 0.0f : softmax.max[half] * shape.score_scale + logf(sum);
-    }
-    store_product(to[0], to[1], o, inverse[0], inverse[1], shape.dims);
-  }
+  __device__ void finish(T* out, float* log_sum) const { store_attended(out, log_sum, o, softmax, own, row, head, shape); }
 };
 
 /// As attend_kernel; `qkv` describes (B, T, 3 H, D). A block takes block_rows queries of a head.
