@@ -45,21 +45,29 @@ std::vector<double> logits_of(EngineType& engine, std::int32_t slot = 0) {
   return all;
 }
 
+/// The same model on both engines.
+template <class P>
+struct Pair {
+  explicit Pair(int sequences = 1) : on_cpu(cpu_device, {.sequences = sequences}), on_cuda(cuda_device, {.sequences = sequences}) {
+    on_cpu.load_weights(RandomWeights<Small>());
+    on_cuda.load_weights(RandomWeights<Small>());
+  }
+
+  cpu::Device cpu_device{cpu::Device::Options{.threads = 1}};
+  cuda::Device cuda_device;
+  Engine<Small, P> on_cpu;
+  OnCuda<P> on_cuda;
+};
+
 template <class P>
 void compare_engines(double tolerance) {
-  const RandomWeights<Small> weights;
-  cpu::Device cpu_device({.threads = 1});
-  cuda::Device cuda_device;
-  Engine<Small, P> on_cpu(cpu_device);
-  OnCuda<P> on_cuda(cuda_device);
-  on_cpu.load_weights(weights);
-  on_cuda.load_weights(weights);
-  const auto expected = logits_of(on_cpu), got = logits_of(on_cuda);
+  Pair<P> engines;
+  const auto expected = logits_of(engines.on_cpu), got = logits_of(engines.on_cuda);
   REQUIRE(got.size() == expected.size());
   double largest = 0;
   for (const double logit : expected) largest = std::max(largest, std::abs(logit));
   for (std::size_t i = 0; i < got.size(); ++i) REQUIRE(std::abs(got[i] - expected[i]) <= tolerance * largest);
-  CHECK(on_cuda.generate(prompt(), twenty(greedy), special) == on_cpu.generate(prompt(), twenty(greedy), special));
+  CHECK(engines.on_cuda.generate(prompt(), twenty(greedy), special) == engines.on_cpu.generate(prompt(), twenty(greedy), special));
 }
 
 }  // namespace
@@ -115,34 +123,22 @@ TEST_CASE("another number of sequences is another graph") {
 }
 
 TEST_CASE("beams, whose number changes, find on the GPU what they find on the CPU") {
-  const RandomWeights<Small> weights;
-  cpu::Device cpu_device({.threads = 1});
-  cuda::Device cuda_device;
-  Engine<Small, fp32> on_cpu(cpu_device, {.sequences = 3});
-  OnCuda<fp32> on_cuda(cuda_device, {.sequences = 3});
-  on_cpu.load_weights(weights);
-  on_cuda.load_weights(weights);
+  Pair<fp32> engines(3);
   const BeamSearchOptions options{.beams = 3, .min_tokens = 6, .max_tokens = 8};
-  const auto expected = generate_beams(on_cpu, prompt(), options, special), found = generate_beams(on_cuda, prompt(), options, special);
+  const auto expected = generate_beams(engines.on_cpu, prompt(), options, special), found = generate_beams(engines.on_cuda, prompt(), options, special);
   REQUIRE(found.size() == expected.size());
   for (std::size_t i = 0; i < found.size(); ++i) CHECK(found[i].tokens == expected[i].tokens);
 }
 
 TEST_CASE("tokens that are sampled on the GPU are the CPU's") {
-  const RandomWeights<Small> weights;
-  cpu::Device cpu_device({.threads = 1});
-  cuda::Device cuda_device;
-  Engine<Small, fp32> on_cpu(cpu_device);
-  OnCuda<fp32> on_cuda(cuda_device);
-  on_cpu.load_weights(weights);
-  on_cuda.load_weights(weights);
+  Pair<fp32> engines;
   const std::int32_t invalid[]{5, 9};
   for (const Sampling& sampling : {Sampling{.temperature = 0.8f}, Sampling{.top_k = 5, .top_p = 0.9f, .invalid = invalid}, Sampling{.top_k = 3, .rules = SamplingRules::original}}) {
-    const auto expected = on_cpu.generate(prompt(), twenty(sampling), special);
+    const auto expected = engines.on_cpu.generate(prompt(), twenty(sampling), special);
     CHECK(expected.size() > 15);
-    CHECK(on_cuda.generate(prompt(), twenty(sampling), special) == expected);
+    CHECK(engines.on_cuda.generate(prompt(), twenty(sampling), special) == expected);
   }
-  CHECK_THROWS_WITH(on_cuda.generate(prompt(), {.invalid = std::vector<std::int32_t>{37}}, special), Catch::Matchers::Contains("the vocabulary has 37"));
+  CHECK_THROWS_WITH(engines.on_cuda.generate(prompt(), {.invalid = std::vector<std::int32_t>{37}}, special), Catch::Matchers::Contains("the vocabulary has 37"));
 }
 
 TEST_CASE("what is captured as a graph neither allocates nor waits, and a failure leaves the device as it was") {
