@@ -53,6 +53,8 @@ void rescale_sums(Device&, View<A, 1>, View<A, 1>, View<A, 1>);
 template <class A>
 void token_losses(Device&, View<A, 1>, View<A, 1>, View<A, 1>, View<A, 1>);
 template <class T>
+void round_to_type(Device&, View<accumulate_t<T>, 2>, T);
+template <class T>
 void logit_gradient(Device&, View<T, 2>, std::type_identity_t<View<const accumulate_t<T>, 2>>, View<const std::int32_t, 1>, std::type_identity_t<View<const accumulate_t<T>, 1>>,
                     std::type_identity_t<View<const accumulate_t<T>, 1>>, std::type_identity_t<View<const accumulate_t<T>, 1>>, std::int64_t);
 template <class T>
