@@ -2,11 +2,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <span>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "golem/config/parameters.hpp"
+#include "golem/core/math.hpp"
 #include "golem/core/random.hpp"
 
 namespace golem {
@@ -30,12 +35,28 @@ inline double initial_std(const ModelConfig& config, const Parameter& parameter,
   return 0;
 }
 
-/// Element (row, column) of the full tensor `name` (its name in files) under `seed`.
-inline double initial_value(const ModelConfig& config, const Parameter& parameter, const std::string& name, std::uint64_t seed, std::int64_t row, std::int64_t column) {
-  if (parameter.init == Init::zeros) return 0;
-  if (parameter.init == Init::ones) return 1;
+/// Fills `values` with what tensor-parallel rank `rank` of `tp` has of the full tensor `name` (its name in files) under `seed`: a
+/// normal of each element's own number, so that it does not matter who draws it. Large tensors are cut among threads.
+template <class A>
+void fill_initial(std::span<A> values, const ModelConfig& config, const Parameter& parameter, const std::string& name, std::uint64_t seed, int tp, int rank) {
+  if (parameter.init == Init::zeros || parameter.init == Init::ones) {
+    std::fill(values.begin(), values.end(), parameter.init == Init::ones ? A{1} : A{0});
+    return;
+  }
   const Random random{seed, stream_of(name)};
-  return initial_std(config, parameter, row) * random.normal(static_cast<std::uint64_t>(row * parameter.columns + column));
+  const std::int64_t columns = parameter.local_columns(tp), rows = static_cast<std::int64_t>(values.size()) / columns, first_column = parameter.full_column(0, tp, rank);
+  const auto fill_rows = [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t r = first; r < last; ++r) {
+      const std::int64_t row = parameter.full_row(r, tp, rank), number = row * parameter.columns + first_column;
+      const double std = initial_std(config, parameter, row);
+      for (std::int64_t c = 0; c < columns; ++c) values[static_cast<std::size_t>(r * columns + c)] = static_cast<A>(std * random.normal(static_cast<std::uint64_t>(number + c)));
+    }
+  };
+  constexpr std::int64_t worth_a_thread = 1 << 18;  // elements, some 10 ms
+  const std::int64_t pieces = smaller(static_cast<std::int64_t>(std::thread::hardware_concurrency()), smaller(rows, rows * columns / worth_a_thread));
+  std::vector<std::jthread> others;
+  for (std::int64_t piece = 1; piece < pieces; ++piece) others.emplace_back(fill_rows, piece * rows / pieces, (piece + 1) * rows / pieces);
+  fill_rows(0, pieces > 1 ? rows / pieces : rows);
 }
 
 }  // namespace golem

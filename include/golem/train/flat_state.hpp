@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -69,12 +70,8 @@ class FlatState {
     std::vector<T> rounded;
     for (const FlatTensor& tensor : layout_.tensors()) {
       const Parameter& p = tensor.parameter;
-      const std::string name = full_name(p, tensor.layer);
-      const std::int64_t columns = p.columns ? p.local_columns(place_.tp) : 1;
       host.resize(static_cast<std::size_t>(tensor.size));
-      for (std::int64_t i = 0; i < tensor.size; ++i)
-        host[static_cast<std::size_t>(i)] = static_cast<A>(
-            initial_value(c, p, name, seed, p.full_row(i / columns, place_.tp, place_.tensor_rank), p.full_column(i % columns, place_.tp, place_.tensor_rank)));
+      fill_initial(std::span(host), c, p, full_name(p, tensor.layer), seed, place_.tp, place_.tensor_rank);
       if constexpr (has_master_copy<P>) {
         const FlatLayout::Piece piece = layout_.piece(tensor, place_.data_rank);
         device_->copy_in(master_.data() + piece.owned, host.data() + piece.begin, static_cast<std::size_t>(piece.count) * sizeof(A));
