@@ -47,25 +47,29 @@ inline std::size_t qkv_size(const oracle::AttentionCase& c) { return std::size_t
 /// Calls body(device) for each device, and, where T is a type that they take, for one that attends by the instructions of sm_90a.
 template <class T, class Body>
 void on_each_attention(const Body& body) {
+#if defined(GOLEM_TEST_GPU)
+  for (const auto path : {cuda::AttentionPath::mma, cuda::AttentionPath::wgmma}) {
+    INFO((path == cuda::AttentionPath::mma ? "by mma.sync" : "by wgmma, where the GPU has it"));
+    TestDevice device({.attention = path});
+    body(device);
+    device.synchronize();
+    if (sizeof(T) != 2) return;
+  }
+#else
   on_each_device(body);
-  if (sizeof(T) != 2) return;
+#endif
 #if defined(GOLEM_TEST_CUDA)
+  if (sizeof(T) != 2) return;
   const simt::MachineRestored restored;
   simt::machine().major = 9;
   for (const std::uint64_t order : {1, 2}) {
     simt::set_order(order);
     INFO("sm_90a, order " << order);
-    TestDevice device({.attention = cuda::AttentionPath::wgmma});
+    TestDevice device;
     body(device);
     device.synchronize();
   }
   simt::set_order(1);
-#elif defined(GOLEM_TEST_GPU)
-  on_each_device([&](const TestDevice&) {
-    INFO("by wgmma, where the GPU has it");
-    TestDevice device({.attention = cuda::AttentionPath::wgmma});
-    body(device);
-  });
 #endif
 }
 

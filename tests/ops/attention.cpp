@@ -177,7 +177,7 @@ TEST_CASE("attention says what does not fit") {
 }
 
 #if defined(GOLEM_TEST_CUDA)
-TEST_CASE("attention runs by wgmma where that was asked for, on a GPU that has it; a program that was not built for it is told so") {
+TEST_CASE("attention runs by wgmma on a GPU that has it; a program that asks for it by name and was not built for it is told so") {
   using Catch::Matchers::Contains;
   const simt::MachineRestored restored;
   simt::machine().built_for_sm_90a = false;  // so that the path taken shows
@@ -186,14 +186,20 @@ TEST_CASE("attention runs by wgmma where that was asked for, on a GPU that has i
     TestDevice device({.attention = path});
     const oracle::AttentionCase c{.length = 3, .dims = dims, .windows = {{{0, 3, 1}}}};
     run(device, c, converted<bfloat16>(normals(qkv_size(c), 1)));
+    return std::string(device.last_kernel());
   };
   for (const int dims : {16, 64, 128})
     CHECK_THROWS_WITH(attend_on(9, cuda::AttentionPath::wgmma, dims), Contains("kernel attend_sm90 was asked to run by wgmma on the host") && Contains("not built for sm_90a") &&
-                                                                          Contains("arch=compute_90a,code=sm_90a") && Contains("AttentionPath::mma"));
-  CHECK_NOTHROW(attend_on(9, cuda::AttentionPath::mma, 64));
-  CHECK_NOTHROW(attend_on(8, cuda::AttentionPath::wgmma, 64));
-  CHECK_NOTHROW(attend_on(10, cuda::AttentionPath::wgmma, 64));
-  CHECK_NOTHROW(attend_on(9, cuda::AttentionPath::wgmma, 144));
-  CHECK_NOTHROW(attend_on(9, cuda::AttentionPath::wgmma, 6));
+                                                                          Contains("arch=compute_90a,code=sm_90a") && Contains("AttentionPath::best"));
+  const auto by_mma = Contains("kernel attend on ");
+  CHECK_THAT(attend_on(9, cuda::AttentionPath::best, 64), by_mma);
+  CHECK_THAT(attend_on(9, cuda::AttentionPath::mma, 64), by_mma);
+  CHECK_THAT(attend_on(8, cuda::AttentionPath::wgmma, 64), by_mma);
+  CHECK_THAT(attend_on(10, cuda::AttentionPath::wgmma, 64), by_mma);
+  CHECK_THAT(attend_on(9, cuda::AttentionPath::wgmma, 144), by_mma);
+  CHECK_THAT(attend_on(9, cuda::AttentionPath::wgmma, 6), Contains("attend_plain"));
+  simt::machine().built_for_sm_90a = true;
+  for (const auto path : {cuda::AttentionPath::best, cuda::AttentionPath::wgmma}) CHECK_THAT(attend_on(9, path, 64), Contains("kernel attend_sm90 on "));
+  CHECK_THAT(attend_on(9, cuda::AttentionPath::mma, 64), by_mma);
 }
 #endif

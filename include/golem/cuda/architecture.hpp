@@ -19,15 +19,16 @@ struct sm_90a {
   static constexpr int start_registers = 65536 / 384 / 8 * 8;
 };
 
-/// Whether a kernel of sm_90a, of three warpgroups, is to run on this device: it was asked for, and the device is one. Throws Error
-/// where the program was not built for it: kernels are empty then, and have few registers.
+/// Whether a kernel of sm_90a, of three warpgroups, is to run on this device. Where the program was not built for it, kernels are empty
+/// and have few registers: that is an Error if wgmma was asked for by name.
 template <class... Parameters>
 bool takes_sm_90a(const Device& device, std::string_view name, void (*kernel)(Parameters...)) {
-  if (device.attention() != AttentionPath::wgmma || device.compute_capability() != 90) return false;
+  if (device.attention() == AttentionPath::mma || device.compute_capability() != 90) return false;
   const cudaFuncAttributes built = runtime::function_attributes(reinterpret_cast<const void*>(kernel));
-  require(built.binaryVersion == 90 && built.numRegs == sm_90a::start_registers, "kernel ", name, " was asked to run by wgmma on ", std::string_view(device.name()),
-          ", and this program was not built for sm_90a: build it with -gencode arch=compute_90a,code=sm_90a, or leave Device::Options::attention at AttentionPath::mma");
-  return true;
+  if (built.binaryVersion == 90 && built.numRegs == sm_90a::start_registers) return true;
+  require(device.attention() == AttentionPath::best, "kernel ", name, " was asked to run by wgmma on ", std::string_view(device.name()),
+          ", and this program was not built for sm_90a: build it with -gencode arch=compute_90a,code=sm_90a, or leave Device::Options::attention at AttentionPath::best");
+  return false;
 }
 
 }  // namespace golem::cuda

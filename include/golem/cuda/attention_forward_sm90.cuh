@@ -27,19 +27,18 @@ inline constexpr int most_sm90_dims = 128;
 template <class T, int HeadDim>
 struct ForwardMemory {
   using Tile = BoxTile<T, block_rows, HeadDim>;
-  TileRing<Tile, 1> queries;
-  TileRing<Tile, 2> keys, values;
+  TileRing<Tile, 2> queries, keys, values;
 
   __device__ void init() {
     queries.init(), keys.init(), values.init();
     ptx::show_shared_writes();
   }
-  /// Fetches all that the block needs, as places come free. By one thread.
-  __device__ void fetch(const CUtensorMap& qkv, const KeyTiles& tiles, int head, int query, int row) {
-    queries.fetch(0, qkv, 3 * head, query, row);
+  /// Fetches tile i of queries and its keys, the first of them number `first`, as places come free. By one thread.
+  __device__ void fetch(const CUtensorMap& qkv, int i, int query, const KeyTiles& tiles, int first, int head, int row) {
+    queries.fetch(i, qkv, 3 * head, query, row);
     for (int t = 0; t < tiles.count; ++t) {
-      keys.fetch(t, qkv, 3 * head + 1, tiles.first_key + t * block_rows, row);
-      values.fetch(t, qkv, 3 * head + 2, tiles.first_key + t * block_rows, row);
+      keys.fetch(first + t, qkv, 3 * head + 1, tiles.first_key + t * block_rows, row);
+      values.fetch(first + t, qkv, 3 * head + 2, tiles.first_key + t * block_rows, row);
     }
   }
 };
@@ -52,6 +51,7 @@ struct WarpgroupQueries {
   const AttentionShape<T>& shape;
   TileKeys visible;
   int own[2], row, head, first_row;  // first_row: of the block's queries
+  int number, first;                 // of the tile of queries, and of its first tile of keys, among all that the block goes through
   KeyRange range[2];
   OnlineSoftmax softmax;
   float o[HeadDim / 8][4];
@@ -59,18 +59,18 @@ struct WarpgroupQueries {
 
   /// Asks for the scores of tile t of keys.
   __device__ void score_async(float (&s)[columns][4], int t) const {
-    memory.keys.wait(t);
+    memory.keys.wait(first + t);
     ptx::settle(s);
     ptx::begin_products();
-    multiply_transposed_async(s, memory.queries.at(0), first_row, memory.keys.at(t));
+    multiply_transposed_async(s, memory.queries.at(number), first_row, memory.keys.at(first + t));
     ptx::commit_products();
   }
   /// Asks for the sum of values of tile t, weighed by p.
   __device__ void add_values_async(int t) {
-    memory.values.wait(t);
+    memory.values.wait(first + t);
     ptx::settle(o);
     ptx::begin_products();
-    multiply_plain_async(o, p, memory.values.at(t));
+    multiply_plain_async(o, p, memory.values.at(first + t));
     ptx::commit_products();
   }
   /// Scores of the keys from `key` on become probabilities, before dropout.
@@ -100,11 +100,11 @@ struct WarpgroupQueries {
   __device__ void attend(const KeyTiles& tiles) {
     const auto probabilities_of = [&](int t, float (&s)[columns][4], float (&rescale)[2]) {
       ptx::settle(s);
-      memory.keys.leave(t);
+      memory.keys.leave(first + t);
       soften(s, rescale, tiles.first_key + t * block_rows);
     };
     float s[columns][4], rescale[2];
-    for (int t = 0; t < tiles.first_seen; ++t) memory.keys.pass(t), memory.values.pass(t);
+    for (int t = 0; t < tiles.first_seen; ++t) memory.keys.pass(first + t), memory.values.pass(first + t);
     if (tiles.first_seen < tiles.end_seen) {
       score_async(s, tiles.first_seen);
       ptx::wait_for_products<0>();
@@ -117,7 +117,7 @@ struct WarpgroupQueries {
         probabilities_of(t, s, rescale);
         ptx::wait_for_products<0>();
         ptx::settle(o);
-        memory.values.leave(t - 1);
+        memory.values.leave(first + t - 1);
 #pragma unroll
         for (int n = 0; n < HeadDim / 8; ++n)
 #pragma unroll
@@ -127,50 +127,78 @@ struct WarpgroupQueries {
       add_values_async(tiles.end_seen - 1);
       ptx::wait_for_products<0>();
       ptx::settle(o);
-      memory.values.leave(tiles.end_seen - 1);
+      memory.values.leave(first + tiles.end_seen - 1);
     }
-    for (int t = tiles.end_seen; t < tiles.count; ++t) memory.keys.pass(t), memory.values.pass(t);
+    for (int t = tiles.end_seen; t < tiles.count; ++t) memory.keys.pass(first + t), memory.values.pass(first + t);
   }
   /// Writes out (N, H, D) and log_sum (B, H, T), unless null.
   __device__ void finish(T* out, float* log_sum) const { store_attended(out, log_sum, o, softmax, own, row, head, shape); }
 };
 
-/// As attend_kernel; `qkv` describes (B, T, 3 H, D). A block takes block_rows queries of a head.
+/// The queries that a block takes in turn: block_rows of them, and then as many from the other end of the row, whose keys are fetched while
+/// the first are finished. Where the mask is causal, the two together see as much as any other block's.
+template <class T>
+struct QueryTurns {
+  const TileKeys* tiles;
+  const AttentionShape<T>& shape;
+  int row, mine, last;
+
+  __device__ QueryTurns(const TileKeys* tiles, const AttentionShape<T>& shape)
+      : tiles(tiles), shape(shape), row(static_cast<int>(blockIdx.z)), mine(static_cast<int>(blockIdx.x)), last(ceil_div(shape.length, block_rows) - 1) {}
+  __device__ int count() const { return mine == last - mine ? 1 : 2; }
+  __device__ int query(int turn) const { return (turn ? mine : last - mine) * block_rows; }  // the long one first
+  /// What the queries of a warpgroup see.
+  __device__ TileKeys visible(int turn, int reader) const { return visible_of(tiles, row, query(turn) / tile_queries + reader, ceil_div(shape.length, tile_queries)); }
+  __device__ KeyTiles keys(int turn, const TileKeys& own) const { return {visible(turn, 0), visible(turn, 1), own, block_rows}; }
+};
+
+/// As attend_kernel; `qkv` describes (B, T, 3 H, D).
 template <class T, int HeadDim>
 __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1)
     attend_sm90_kernel(const __grid_constant__ CUtensorMap qkv, T* out, float* log_sum, const KeyRange* ranges, const TileKeys* tiles, AttentionShape<T> shape) {
   auto& memory = aligned_shared<ForwardMemory<T, HeadDim>>();
-  const int reader = static_cast<int>(threadIdx.x) / 128 - 1, lane = ptx::lane(), head = static_cast<int>(blockIdx.y), row = static_cast<int>(blockIdx.z);
-  const int query = static_cast<int>(gridDim.x - 1 - blockIdx.x) * block_rows;  // long ones first
-  const int tile = query / tile_queries, tile_count = ceil_div(shape.length, tile_queries);
-  const TileKeys visible[reading_warpgroups]{visible_of(tiles, row, tile, tile_count), visible_of(tiles, row, tile + 1, tile_count)};
+  const int reader = warpgroup() - 1, head = static_cast<int>(blockIdx.y);
+  const QueryTurns<T> turns(tiles, shape);
   if (threadIdx.x == 0) memory.init();
   __syncthreads();
   if (reader < 0) {
     ptx::give_registers<fetching_registers>();
-    if (threadIdx.x == 0) memory.fetch(qkv, KeyTiles(visible[0], visible[1], {}, block_rows), head, query, row);
+    if (threadIdx.x != 0) return;
+    for (int turn = 0, first = 0; turn < turns.count(); ++turn) {
+      const KeyTiles keys = turns.keys(turn, {});
+      memory.fetch(qkv, turn, turns.query(turn), keys, first, head, turns.row);
+      first += keys.count;
+    }
   } else {
     ptx::take_registers<multiplying_registers>();
-    WarpgroupQueries<T, HeadDim> mine{.memory = memory,
-                                      .shape = shape,
-                                      .visible = reader ? visible[1] : visible[0],
-                                      .own = {},
-                                      .row = row,
-                                      .head = head,
-                                      .first_row = reader * warpgroup_rows,
-                                      .range = {},
-                                      .softmax = {},
-                                      .o = {},
-                                      .p = {}};
+#pragma unroll 1
+    for (int turn = 0, first = 0; turn < turns.count(); ++turn) {
+      const TileKeys visible = turns.visible(turn, reader);
+      const KeyTiles keys = turns.keys(turn, visible);
+      WarpgroupQueries<T, HeadDim> mine{.memory = memory,
+                                        .shape = shape,
+                                        .visible = visible,
+                                        .own = {},
+                                        .row = turns.row,
+                                        .head = head,
+                                        .first_row = reader * warpgroup_rows,
+                                        .number = turn,
+                                        .first = first,
+                                        .range = {},
+                                        .softmax = {},
+                                        .o = {},
+                                        .p = {}};
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      mine.own[half] = query + mine.first_row + static_cast<int>(threadIdx.x) % 128 / 32 * 16 + lane / 4 + 8 * half;
-      if (mine.own[half] < shape.length) mine.range[half] = ranges[std::int64_t{row} * shape.length + mine.own[half]];
+      for (int half = 0; half < 2; ++half) {
+        mine.own[half] = turns.query(turn) + mine.first_row + static_cast<int>(threadIdx.x) % 128 / 32 * 16 + ptx::lane() / 4 + 8 * half;
+        if (mine.own[half] < shape.length) mine.range[half] = ranges[std::int64_t{turns.row} * shape.length + mine.own[half]];
+      }
+      memory.queries.wait(turn);
+      scale_rows_of(memory.queries.at(turn), mine.first_row, shape.query_scale, reader);
+      mine.attend(keys);
+      mine.finish(out, log_sum);
+      first += keys.count;
     }
-    memory.queries.wait(0);
-    scale_rows_of(memory.queries.at(0), mine.first_row, shape.query_scale, reader);
-    mine.attend(KeyTiles(visible[0], visible[1], mine.visible, block_rows));
-    mine.finish(out, log_sum);
   }
 }
 
@@ -182,7 +210,7 @@ bool start_forward(sm_90a, Device& device, const AttentionCall<T>& call) {
   if (!has_matrix_path<T>(device, shape.dims, bytes) || !takes_sm_90a(device, "attend_sm90", attend_sm90_kernel<T, HeadDim>)) return false;
   const CUtensorMap qkv = describe_for_tiles(call.qkv.data, shape.rows, shape.length, 3 * shape.heads, shape.dims);
   const int threads = 128 * (1 + reading_warpgroups);
-  const Launch how{.name = "attend_sm90", .blocks = ceil_div(shape.length, block_rows), .threads = threads, .shared_bytes = bytes, .blocks_y = shape.heads, .blocks_z = shape.rows};
+  const Launch how{.name = "attend_sm90", .blocks = ceil_div(shape.length, 2 * block_rows), .threads = threads, .shared_bytes = bytes, .blocks_y = shape.heads, .blocks_z = shape.rows};
   launch(device, how, attend_sm90_kernel<T, HeadDim>, qkv, call.out, call.log_sum, call.visible.ranges.data, call.visible.tiles.data, shape);
   return true;
 }

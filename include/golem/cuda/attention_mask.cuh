@@ -17,12 +17,14 @@ namespace golem::cuda {
 /// Queries that share one summary of what they see.
 inline constexpr int tile_queries = 64;
 
-/// A query sees the keys [first, last), which may be none, and those of its context before them. A prefix makes this wider, never
+/// A query sees the keys [first, last), first <= last, and those of its context before them; either may be none. A prefix makes this wider, never
 /// ragged: the one interval holds every mask of training and generation, the two those of packed choices (spec 7.2).
 struct KeyRange {
   std::int32_t first = 0, last = 0, context_first = 0, context_last = 0;
 
-  GOLEM_HD bool sees(int key) const { return (key >= first && key < last) || (key >= context_first && key < context_last); }
+  /// Without a branch, which would cost more than the rest of a tile.
+  GOLEM_HD bool sees(int key) const { return (within(key, first, last) | within(key, context_first, context_last)) != 0; }
+  GOLEM_HD static int within(int key, int from, int to) { return static_cast<unsigned>(key - from) < static_cast<unsigned>(to - from); }
   /// The two intervals as [begin(i), end(i)), ascending.
   GOLEM_HD int begin(int i) const { return i ? first : context_first; }
   GOLEM_HD int end(int i) const { return i ? last : context_last; }
@@ -62,7 +64,8 @@ __global__ void __launch_bounds__(tile_queries) visible_keys_kernel(KeyRange* ra
     if (low > first_window[row] && windows[low - 1].end > t) {
       const Window window = windows[low - 1];
       const Integer seen = t + 1 > window.begin + window.prefix ? t + 1 : window.begin + window.prefix;
-      range = {window.begin, seen < window.end ? seen : window.end, window.context_begin, window.context_end};
+      range = {window.begin, seen < window.end ? seen : window.end};
+      if (window.context_begin < window.context_end) range.context_first = window.context_begin, range.context_last = window.context_end;
     }
     ranges[row * length + t] = range;
   }

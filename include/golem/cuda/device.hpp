@@ -22,9 +22,9 @@ inline namespace GOLEM_ABI {
 
 class Products;  // cuda/products.hpp: planned matrix products
 
-/// The instructions that attention runs by on a GPU that has both: those of sm_80, or those of sm_90a, where the program was built
-/// for it. The second have not run on a chip yet, and are there to be measured.
-enum class AttentionPath { mma, wgmma };
+/// The instructions that attention runs by on a GPU that has both: those of sm_80, those of sm_90a, or these where the program was built
+/// for sm_90a, and else the first.
+enum class AttentionPath { mma, wgmma, best };
 
 /// A kernel as it was started, for errors.
 struct StartedKernel {
@@ -45,7 +45,7 @@ class Device {
     int index = 0;                                  // which GPU of those that the process sees
     std::size_t staging_bytes = std::size_t{8} << 20;  // page-locked memory of the host that copies pass through
     bool graphs = true;                             // whether `replay` makes graphs; without, each kernel is started by itself
-    AttentionPath attention = AttentionPath::mma;
+    AttentionPath attention = AttentionPath::best;
   };
   using Recording = cuda::Recording;
 

@@ -15,8 +15,11 @@ namespace golem::cuda {
 /// Of a block of a kernel of sm_90a: the warpgroups that multiply, behind the one that fetches; and of these, the rows that are theirs.
 inline constexpr int reading_warpgroups = 2, warpgroup_rows = tile_queries, block_rows = reading_warpgroups * warpgroup_rows;
 
-/// Registers of a thread that fetches, and of one that multiplies: of the 168 that each starts with.
-inline constexpr int fetching_registers = 24, multiplying_registers = 240;
+/// Registers of a thread that fetches, and of one that multiplies: of the 168 that each starts with, and all of a multiprocessor's.
+inline constexpr int fetching_registers = 32, multiplying_registers = 240;
+
+/// Which warpgroup of the block this is, read off lane 0, so that the compiler knows that a warp goes one way.
+__device__ inline int warpgroup() { return ptx::shuffle(static_cast<int>(threadIdx.x) / 128, 0); }
 
 /// Tiles 0, 1, 2, ... of one tensor, of which `Stages` are there at a time.
 template <class BoxTileOfT, int Stages>
