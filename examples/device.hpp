@@ -26,6 +26,7 @@ inline constexpr const char* device_key = "device";  // of the JSON line
 inline const std::string& name_of(Device& device) { return device.name(); }
 inline int threads_of(Device&) { return 1; }
 inline bool prefers_bf16() { return true; }
+inline constexpr std::int64_t head_tokens = 2048;  // whose logits are held at once: fewer do not fill a GPU
 
 /// What a program is called here, of its name on the CPU.
 inline std::string program_name(std::string_view program) { return golem::sentence(program, "_cuda"); }
@@ -69,6 +70,7 @@ inline constexpr const char* device_key = "isa";
 inline std::string name_of(Device& device) { return golem::cpu::name_of(device.isa()); }
 inline int threads_of(Device& device) { return device.threads(); }
 inline bool prefers_bf16() { return golem::cpu::prefers_bf16(); }
+inline constexpr std::int64_t head_tokens = 0;
 inline std::string program_name(std::string_view program) { return std::string(program); }
 inline void require_device(std::string_view) {}
 inline Device make_device(golem::World&, int threads) { return Device({.threads = threads}); }

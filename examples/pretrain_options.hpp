@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "device.hpp"
 #include "golem/config/layout.hpp"
 #include "golem/config/training.hpp"
 #include "golem/core/error.hpp"
@@ -32,7 +33,7 @@ struct PretrainOptions {
   golem::Layout layout;
   std::string schedule = "1f1b";
   int chunks = 1, zero = 0, check_every = 0;
-  std::int64_t head_tokens = 0;
+  std::int64_t head_tokens = examples::head_tokens;
   bool check_numbers = false;
   double deadline = 600;
   // Levers of a resumed run; unset ones keep what the checkpoint says.
@@ -142,7 +143,7 @@ inline void add_options(CLI::App& app, PretrainOptions& o) {
   app.add_option("--save-every", o.save_every, "steps; 0: at the end")->capture_default_str();
   app.add_option("--validate-every", o.validate_every, "steps")->capture_default_str();
   app.add_option("--recompute", o.recompute, "what the backward pass computes again instead of keeping: none, attention, block, or block_split (block inputs cut over tensor ranks)")->capture_default_str();
-  app.add_option("--head-tokens", o.head_tokens, "tokens whose logits are held at once; 0: as many as take 16 MiB; a GPU wants thousands")->check(CLI::NonNegativeNumber)->capture_default_str();
+  app.add_option("--head-tokens", o.head_tokens, "tokens whose logits are held at once; 0: as many as take 16 MiB")->check(CLI::NonNegativeNumber)->capture_default_str();
   app.add_flag("--check-numbers", o.check_numbers, "for debugging: the first NaN or infinity ends the run, and is told with its tensor, block and step");
   add_row_options(app, o);
   add_lever_options(app, o);

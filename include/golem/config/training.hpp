@@ -88,7 +88,7 @@ struct TrainingConfig {
   PipelineSchedule schedule = PipelineSchedule::one_f_one_b;
   int chunks = 1;       // runs of layers on each pipeline rank; above 1 with PipelineSchedule::interleaved only
   int zero = 0;         // 1: ZeRO-1, master weights and moments are cut among the data ranks
-  std::int64_t head_tokens = 0;  // whose logits are held at once; 0: as many as take 16 MiB, which suits a CPU's caches; a GPU wants thousands
+  std::int64_t head_tokens = 0;  // whose logits are held at once; 0: as many as take 16 MiB, which suits a CPU's caches; fewer than thousands do not fill a GPU
   int check_every = 0;  // steps between comparisons of what ranks hold alike; 0: never
   AddLike add_like = {};  // of a run on one rank
   bool check_numbers = false;  // for debugging: the first NaN or infinity of weights, blocks and gradients is an error that says where; waits for the device at each
@@ -110,7 +110,8 @@ inline constexpr TrainingConfig glm_130b_training{
     .recompute = Recompute::block_split,                                             // checkpoint_activations, partition_activations
     .schedule = PipelineSchedule::one_f_one_b,
     .chunks = 1,
-    .zero = 1};
+    .zero = 1,
+    .head_tokens = 2048};                                                            // a micro-batch, as the original
 // clang-format on
 
 }  // namespace golem
