@@ -17,16 +17,17 @@ namespace golem::cuda {
 inline int steps_for(std::int64_t vectors) { return vectors <= 256 ? 1 : vectors <= 4 * 512 ? 4 : vectors <= 8 * 512 ? 8 : 0; }
 inline int threads_for(std::int64_t vectors, int steps) { return static_cast<int>(steps ? round_up(ceil_div(vectors, steps), 32) : smaller<std::int64_t>(512, round_up(vectors, 32))); }
 
-/// Calls start(kernel, threads) with the normalize_kernel for a row.
-template <class T, class Start>
-void with_norm_kernel(std::int64_t columns, bool wide_rows, const Start& start) {
-  const std::int64_t vectors = wide_rows ? columns / wide<T> : columns;
-  const int steps = wide_rows ? steps_for(vectors) : 0, threads = threads_for(vectors, steps);
-  if (!wide_rows) start(normalize_kernel<T, 1, 0>, threads);
-  else if (steps == 1) start(normalize_kernel<T, wide<T>, 1>, threads);
-  else if (steps == 4) start(normalize_kernel<T, wide<T>, 4>, threads);
-  else if (steps == 8) start(normalize_kernel<T, wide<T>, 8>, threads);
-  else start(normalize_kernel<T, wide<T>, 0>, threads);
+template <class T>
+void start_normalize(Device& device, const NormForward<T>& f) {
+  const bool wide_rows = fits_wide<T>(f.columns, f.y, f.sum, f.a, f.b, f.gamma, f.beta);
+  const std::int64_t vectors = wide_rows ? f.columns / wide<T> : f.columns;
+  const int steps = wide_rows ? steps_for(vectors) : 0;
+  const Launch how{.name = "normalize", .blocks = f.columns ? f.rows : 0, .threads = threads_for(vectors, steps), .shared_bytes = 64 * sizeof(accumulate_t<T>)};
+  const auto start = [&](auto* kernel, auto* kernel_of_sum) { launch(device, how, f.b ? kernel_of_sum : kernel, f); };
+  if (steps == 1) start(normalize_held_kernel<T, 1, Source::row>, normalize_held_kernel<T, 1, Source::sum>);
+  else if (steps == 4) start(normalize_held_kernel<T, 4, Source::row>, normalize_held_kernel<T, 4, Source::sum>);
+  else if (steps == 8) start(normalize_held_kernel<T, 8, Source::row>, normalize_held_kernel<T, 8, Source::sum>);
+  else launch(device, how, wide_rows ? normalize_kernel<T, wide<T>> : normalize_kernel<T, 1>, f);
 }
 
 /// The same of normalize_backward_kernel.
@@ -38,13 +39,6 @@ void with_norm_backward_kernel(std::int64_t columns, bool wide_rows, const Start
   else if (steps == 1) start(normalize_backward_kernel<T, wide<T>, 1>, threads);
   else if (steps == 4) start(normalize_backward_kernel<T, wide<T>, 4>, threads);
   else start(normalize_backward_kernel<T, wide<T>, 0>, threads);
-}
-
-template <class T>
-void start_normalize(Device& device, const NormForward<T>& f) {
-  with_norm_kernel<T>(f.columns, fits_wide<T>(f.columns, f.y, f.sum, f.a, f.b, f.gamma, f.beta), [&](auto* kernel, int threads) {
-    launch(device, {.name = "normalize", .blocks = f.rows, .threads = threads, .shared_bytes = 32 * sizeof(accumulate_t<T>)}, kernel, f);
-  });
 }
 
 /// y (N, C) = (x - mean) rstd gamma + beta, rstd = 1 / sqrt(variance + eps); statistics in A, to mean and rstd (N) unless empty.
