@@ -41,3 +41,20 @@ TEMPLATE_TEST_CASE("GeGLU and GeLU with the exact erf, forward and backward", ""
       });
     }
 }
+
+TEST_CASE("the left tail of GeLU, and what is beyond it") {
+  std::vector<float> gate{0.0f, 40.0f, -40.0f, 1e30f};
+  for (float x = -8; x < -2; x += 0.03125f) gate.push_back(x);
+  const auto count = static_cast<std::int64_t>(gate.size());
+  on_each_device([&](TestDevice& device) {
+    const Tensor<float> u(device, gate), y(device, count);
+    activate(device, y.matrix(1), u.matrix(1), Ffn::gelu);
+    const std::vector<float> got = y.typed();
+    const double margin = TestDevice::host_memory ? 1e-6 : 1e-30;  // the CPU's tail is right to so much, a GPU's to its digits
+    for (std::size_t i = 0; i < gate.size(); ++i) {
+      INFO("gelu(" << gate[i] << ")");
+      const double x = gate[i];
+      CHECK(static_cast<double>(got[i]) == Approx(x * cdf(x)).epsilon(1e-5).margin(margin));
+    }
+  });
+}

@@ -1,8 +1,9 @@
-// The kernels of LayerNorm: a block takes a row, and holds it in registers where it fits.
+// The kernels of LayerNorm forward and of the residual: a block takes a row, and holds it in registers where it fits.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "golem/core/number.hpp"
 #include "golem/cuda/vectors.cuh"
@@ -26,183 +27,140 @@ __device__ accumulate_t<T> scaled_sum(accumulate_t<T> a, accumulate_t<T> alpha, 
   return rounding == Rounding::once ? a * alpha + b : rounded<T>(a * alpha) + b;
 }
 
-template <class T>
-struct NormBackward {
-  T* dx;
-  accumulate_t<T>* partial;  // (blocks, 2, C)
-  const T *dy, *inside, *outside, *x, *gamma;
-  const accumulate_t<T>*mean, *rstd;
-  accumulate_t<T> alpha;
-  std::int64_t rows, columns;
-  bool in_shared;  // whether the block's sums fit its shared memory
-};
-
-/// Steps vectors of each thread stay in registers; Steps 0: rows of any length, read again from memory for each pass.
-template <class T, int Width, int Steps>
-__global__ void __launch_bounds__(512) normalize_kernel(NormForward<T> f) {
-  using A = accumulate_t<T>;
-  constexpr int held = Steps ? Steps : 1;
-  A* shared = dynamic_shared<A>();  // 32
-  const std::int64_t vectors = f.columns / Width;
-  for (std::int64_t n = blockIdx.x; n < f.rows; n += gridDim.x) {
-    const T* a = f.a + n * f.columns;
-    const T* b = f.b ? f.b + n * f.columns : nullptr;
-    T* sum = f.b ? f.sum + n * f.columns : nullptr;
-    const T* source = f.b ? sum : a;
-    A x[held][Width];
-
-    const auto first_look = [&](A(&v)[Width], std::int64_t i) {
-      load(v, a + i * Width);
-      if (b) {
-        A branch[Width];
-        load(branch, b + i * Width);
+/// The sum over the block of each x[i], in a fixed tree, for every thread. `shared` has 32 elements of each, and is read until
+/// the block's next barrier.
+template <int Count, class A>
+__device__ void block_sums(A (&x)[Count], A* shared) {
+  const int lane = ptx::lane(), warp = static_cast<int>(threadIdx.x / 32), warps = static_cast<int>(blockDim.x / 32);
 #pragma unroll
-        for (int w = 0; w < Width; ++w) v[w] = rounded<T>(scaled_sum<T>(v[w], f.alpha, branch[w], f.rounding));  // as stored
-        store(sum + i * Width, v);
-      }
-    };
-    A total = 0;
-    if constexpr (Steps > 0) {
-#pragma unroll
-      for (int s = 0; s < Steps; ++s) {
-        const std::int64_t i = threadIdx.x + std::int64_t{s} * blockDim.x;
-        if (i >= vectors) continue;
-        first_look(x[s], i);
-#pragma unroll
-        for (int w = 0; w < Width; ++w) total += x[s][w];
-      }
-    } else {
-      for (std::int64_t i = threadIdx.x; i < vectors; i += blockDim.x) {
-        first_look(x[0], i);
-        for (int w = 0; w < Width; ++w) total += x[0][w];
-      }
-    }
-    const A mean = block_sum(total, shared) / static_cast<A>(f.columns);
-
-    A squares = 0;
-    const auto deviate = [&](const A(&v)[Width]) {
-#pragma unroll
-      for (int w = 0; w < Width; ++w) squares += (v[w] - mean) * (v[w] - mean);
-    };
-    if constexpr (Steps > 0) {
-#pragma unroll
-      for (int s = 0; s < Steps; ++s)
-        if (threadIdx.x + std::int64_t{s} * blockDim.x < vectors) deviate(x[s]);
-    } else {
-      for (std::int64_t i = threadIdx.x; i < vectors; i += blockDim.x) {
-        load(x[0], source + i * Width);
-        deviate(x[0]);
-      }
-    }
-    const A rstd = 1 / square_root(block_sum(squares, shared) / static_cast<A>(f.columns) + f.eps);
-
-    const auto finish = [&](A(&v)[Width], std::int64_t i) {
-      A gamma[Width], beta[Width];
-      load(gamma, f.gamma + i * Width);
-      load(beta, f.beta + i * Width);
-#pragma unroll
-      for (int w = 0; w < Width; ++w) v[w] = (v[w] - mean) * rstd * gamma[w] + beta[w];
-      store(f.y + n * f.columns + i * Width, v);
-    };
-    if constexpr (Steps > 0) {
-#pragma unroll
-      for (int s = 0; s < Steps; ++s)
-        if (const std::int64_t i = threadIdx.x + std::int64_t{s} * blockDim.x; i < vectors) finish(x[s], i);
-    } else {
-      for (std::int64_t i = threadIdx.x; i < vectors; i += blockDim.x) {
-        load(x[0], source + i * Width);
-        finish(x[0], i);
-      }
-    }
-    if (f.mean && threadIdx.x == 0) f.mean[n] = mean, f.rstd[n] = rstd;
+  for (int i = 0; i < Count; ++i) {
+    x[i] = warp_sum(x[i]);
+    if (lane == 0) shared[32 * i + warp] = x[i];
   }
+  if (warps == 1) return;
+  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < Count; ++i) x[i] = warp_sum(lane < warps ? shared[32 * i + lane] : A{0});
 }
 
-/// Each block takes consecutive rows, and adds their part of d gamma and d beta up in shared memory where they fit, else in
-/// its part of `partial`. A thread meets only its own columns there, so that no barrier is needed.
-template <class T, int Width, int Steps>
-__global__ void __launch_bounds__(512) normalize_backward_kernel(NormBackward<T> f) {
+/// Whether a row is given, or is a sum that is stored as well.
+enum class Source { row, sum };
+
+/// Block n holds row n in registers as it is stored, Steps vectors a thread: all its loads are under way before the first is used.
+template <class T, int Steps, Source From>
+__global__ void __launch_bounds__(512, (Steps < 8 ? 2 : 1) + (From == Source::row)) normalize_held_kernel(NormForward<T> f) {
   using A = accumulate_t<T>;
-  constexpr int held = Steps ? Steps : 1;
-  A* shared = dynamic_shared<A>();  // 32, then (2, C) where f.in_shared
-  const std::int64_t vectors = f.columns / Width, rows_each = (f.rows + gridDim.x - 1) / gridDim.x, first = blockIdx.x * rows_each;
-  const std::int64_t last = first + rows_each < f.rows ? first + rows_each : f.rows;
-  A* partial = f.partial + 2 * blockIdx.x * f.columns;
-  A* slope = f.in_shared ? shared + 32 : partial;
-  A* shift = slope + f.columns;
-  // Neighbouring threads on neighbouring banks: element w of vector i lies at w * vectors + i.
-  const auto place = [&](std::int64_t i, int w) { return f.in_shared ? w * vectors + i : i * Width + w; };
-  for (std::int64_t i = threadIdx.x; i < vectors; i += blockDim.x)
-    for (int w = 0; w < Width; ++w) slope[place(i, w)] = shift[place(i, w)] = 0;
+  constexpr int width = wide<T>;
+  A* shared = dynamic_shared<A>();  // (2, 32)
+  const int thread = static_cast<int>(threadIdx.x), step = static_cast<int>(blockDim.x), vectors = static_cast<int>(f.columns / width);
+  const std::int64_t row = blockIdx.x * f.columns;
+  const auto vector = [&](auto* tensor, int s) -> auto& {
+    if constexpr (std::is_const_v<std::remove_pointer_t<decltype(tensor)>>) return reinterpret_cast<const Vector*>(tensor)[thread + s * step];
+    else return reinterpret_cast<Vector*>(tensor)[thread + s * step];
+  };
+  const auto holds = [&](int s) { return thread + s * step < vectors; };
 
-  for (std::int64_t n = first; n < last; ++n) {
-    const std::int64_t row = n * f.columns;
-    const A mean = f.mean[n], rstd = f.rstd[n];
-    A hat[held][Width], up[held][Width];
-    const auto look = [&](A(&h)[Width], A(&u)[Width], std::int64_t i) {
-      load(u, f.dy + row + i * Width);
-      load(h, f.x + row + i * Width);
-      if (f.inside) {
-        A residual[Width];
-        load(residual, f.inside + row + i * Width);
+  Vector held[Steps];
 #pragma unroll
-        for (int w = 0; w < Width; ++w) u[w] += f.alpha * residual[w];
-      }
+  for (int s = 0; s < Steps; ++s)
+    if (holds(s)) held[s] = vector(f.a + row, s);
+  if constexpr (From == Source::sum) {
+    Vector branch[Steps];
 #pragma unroll
-      for (int w = 0; w < Width; ++w) h[w] = (h[w] - mean) * rstd;
-    };
-    const auto weigh = [&](A(&u)[Width], std::int64_t i) {
-      A gamma[Width];
-      load(gamma, f.gamma + i * Width);
+    for (int s = 0; s < Steps; ++s)
+      if (holds(s)) branch[s] = vector(f.b + row, s);
 #pragma unroll
-      for (int w = 0; w < Width; ++w) u[w] *= gamma[w];
-    };
-    A sum = 0, dot = 0;
-    const auto gather = [&](const A(&h)[Width], A(&u)[Width], std::int64_t i) {
+    for (int s = 0; s < Steps; ++s) {
+      if (!holds(s)) continue;
+      A x[width], more[width];
+      widen_all<T>(x, held[s]);
+      widen_all<T>(more, branch[s]);
 #pragma unroll
-      for (int w = 0; w < Width; ++w) slope[place(i, w)] += u[w] * h[w], shift[place(i, w)] += u[w];
-      weigh(u, i);
-#pragma unroll
-      for (int w = 0; w < Width; ++w) sum += u[w], dot += u[w] * h[w];
-    };
-    if constexpr (Steps > 0) {
-#pragma unroll
-      for (int s = 0; s < Steps; ++s)
-        if (const std::int64_t i = threadIdx.x + std::int64_t{s} * blockDim.x; i < vectors) look(hat[s], up[s], i);  // all loads first
-#pragma unroll
-      for (int s = 0; s < Steps; ++s)
-        if (const std::int64_t i = threadIdx.x + std::int64_t{s} * blockDim.x; i < vectors) gather(hat[s], up[s], i);
-    } else {
-      for (std::int64_t i = threadIdx.x; i < vectors; i += blockDim.x) look(hat[0], up[0], i), gather(hat[0], up[0], i);
-    }
-    const A mean_up = block_sum(sum, shared) / static_cast<A>(f.columns), mean_dot = block_sum(dot, shared) / static_cast<A>(f.columns);
-
-    const auto finish = [&](const A(&h)[Width], A(&u)[Width], std::int64_t i) {
-#pragma unroll
-      for (int w = 0; w < Width; ++w) u[w] = (u[w] - mean_up - h[w] * mean_dot) * rstd;
-      if (f.outside) {
-        A passed[Width];
-        load(passed, f.outside + row + i * Width);
-#pragma unroll
-        for (int w = 0; w < Width; ++w) u[w] += passed[w];
-      }
-      store(f.dx + row + i * Width, u);
-    };
-    if constexpr (Steps > 0) {
-#pragma unroll
-      for (int s = 0; s < Steps; ++s)
-        if (const std::int64_t i = threadIdx.x + std::int64_t{s} * blockDim.x; i < vectors) finish(hat[s], up[s], i);
-    } else {
-      for (std::int64_t i = threadIdx.x; i < vectors; i += blockDim.x) {
-        look(hat[0], up[0], i);
-        weigh(up[0], i);
-        finish(hat[0], up[0], i);
-      }
+      for (int w = 0; w < width; ++w) x[w] = scaled_sum<T>(x[w], f.alpha, more[w], f.rounding);
+      held[s] = narrow_all<T>(x);
+      forget(held[s]);
+      vector(f.sum + row, s) = held[s];
     }
   }
-  if (!f.in_shared) return;
-  for (std::int64_t i = threadIdx.x; i < vectors; i += blockDim.x)
-    for (int w = 0; w < Width; ++w) partial[i * Width + w] = slope[place(i, w)], partial[f.columns + i * Width + w] = shift[place(i, w)];
+
+  A total[1]{}, squares[1]{};
+#pragma unroll
+  for (int s = 0; s < Steps; ++s) {
+    if (!holds(s)) continue;
+    A x[width];
+    widen_all<T>(x, held[s]);
+#pragma unroll
+    for (int w = 0; w < width; ++w) total[0] += x[w];
+  }
+  block_sums(total, shared);
+  const A mean = total[0] / static_cast<A>(f.columns);
+#pragma unroll
+  for (int s = 0; s < Steps; ++s) {
+    if (!holds(s)) continue;
+    A x[width];
+    forget(held[s]);
+    widen_all<T>(x, held[s]);
+#pragma unroll
+    for (int w = 0; w < width; ++w) squares[0] += (x[w] - mean) * (x[w] - mean);
+  }
+  block_sums(squares, shared + 32);
+  const A rstd = 1 / square_root(squares[0] / static_cast<A>(f.columns) + f.eps);
+
+#pragma unroll
+  for (int s = 0; s < Steps; ++s) {
+    if (!holds(s)) continue;
+    A x[width], gamma[width], beta[width];
+    const Vector gammas = vector(f.gamma, s), betas = vector(f.beta, s);
+    forget(held[s]);
+    widen_all<T>(x, held[s]);
+    widen_all<T>(gamma, gammas);
+    widen_all<T>(beta, betas);
+#pragma unroll
+    for (int w = 0; w < width; ++w) x[w] = (x[w] - mean) * rstd * gamma[w] + beta[w];
+    vector(f.y + row, s) = narrow_all<T>(x);
+  }
+  if (f.mean && thread == 0) f.mean[blockIdx.x] = mean, f.rstd[blockIdx.x] = rstd;
+}
+
+/// Rows of any length, read again from memory for each pass.
+template <class T, int Width>
+__global__ void __launch_bounds__(512) normalize_kernel(NormForward<T> f) {
+  using A = accumulate_t<T>;
+  A* shared = dynamic_shared<A>();  // (2, 32)
+  const std::int64_t vectors = f.columns / Width, row = blockIdx.x * f.columns;
+  const T* source = f.b ? f.sum + row : f.a + row;
+  A total[1]{}, squares[1]{}, x[Width];
+  for (std::int64_t i = threadIdx.x; i < vectors; i += blockDim.x) {
+    load(x, f.a + row + i * Width);
+    if (f.b) {
+      A branch[Width];
+      load(branch, f.b + row + i * Width);
+#pragma unroll
+      for (int w = 0; w < Width; ++w) x[w] = rounded<T>(scaled_sum<T>(x[w], f.alpha, branch[w], f.rounding));  // as stored
+      store(f.sum + row + i * Width, x);
+    }
+#pragma unroll
+    for (int w = 0; w < Width; ++w) total[0] += x[w];
+  }
+  block_sums(total, shared);
+  const A mean = total[0] / static_cast<A>(f.columns);
+  for (std::int64_t i = threadIdx.x; i < vectors; i += blockDim.x) {
+    load(x, source + i * Width);
+#pragma unroll
+    for (int w = 0; w < Width; ++w) squares[0] += (x[w] - mean) * (x[w] - mean);
+  }
+  block_sums(squares, shared + 32);
+  const A rstd = 1 / square_root(squares[0] / static_cast<A>(f.columns) + f.eps);
+  for (std::int64_t i = threadIdx.x; i < vectors; i += blockDim.x) {
+    A gamma[Width], beta[Width];
+    load(x, source + i * Width);
+    load(gamma, f.gamma + i * Width);
+    load(beta, f.beta + i * Width);
+#pragma unroll
+    for (int w = 0; w < Width; ++w) x[w] = (x[w] - mean) * rstd * gamma[w] + beta[w];
+    store(f.y + row + i * Width, x);
+  }
+  if (f.mean && threadIdx.x == 0) f.mean[blockIdx.x] = mean, f.rstd[blockIdx.x] = rstd;
 }
 
 /// sums[i] += the sum over p of partial[p * step + i], in the order of p.

@@ -124,6 +124,17 @@ __device__ inline float exp2_fast(float x) {
   return y;
 }
 
+/// 1 / x to 1 unit in the last place; results below the smallest normal number are 0.
+__device__ inline float reciprocal_fast(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+/// Leaves the bits as they are, and the compiler without knowledge of them: what was made of them before is made again where it is
+/// needed, and takes no registers until then.
+__device__ inline void forget(std::uint32_t& bits) { asm volatile("" : "+r"(bits)); }
+
 /// Two floats rounded to T, `low` in the lower half.
 template <class T>
 __device__ std::uint32_t pack(float low, float high) {
@@ -134,6 +145,22 @@ __device__ std::uint32_t pack(float low, float high) {
   return bits;
 #else
   return std::uint32_t{T(low).bits} | std::uint32_t{T(high).bits} << 16;
+#endif
+}
+
+/// The floats that pack rounded to T.
+template <class T>
+__device__ void unpack(float& low, float& high, std::uint32_t pair) {
+#if defined(__CUDA_ARCH__)
+  if constexpr (std::is_same_v<T, float16>) {
+    asm("{ .reg .b16 low, high; mov.b32 {low, high}, %2; cvt.f32.f16 %0, low; cvt.f32.f16 %1, high; }" : "=f"(low), "=f"(high) : "r"(pair));
+  } else {
+    low = __uint_as_float(pair << 16);
+    high = __uint_as_float(pair & 0xffff0000u);
+  }
+#else
+  low = static_cast<float>(T::from_bits(static_cast<std::uint16_t>(pair)));
+  high = static_cast<float>(T::from_bits(static_cast<std::uint16_t>(pair >> 16)));
 #endif
 }
 

@@ -136,10 +136,18 @@ void multiply_add(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_
 }
 
 inline float exp2_fast(float x) { return std::exp2(x); }
+inline float reciprocal_fast(float x) { return 1 / x; }
+inline void forget(std::uint32_t&) {}
 
 template <class T>
 std::uint32_t pack(float low, float high) {
   return std::uint32_t{T(low).bits} | std::uint32_t{T(high).bits} << 16;
+}
+
+template <class T>
+void unpack(float& low, float& high, std::uint32_t pair) {
+  low = static_cast<float>(T::from_bits(static_cast<std::uint16_t>(pair)));
+  high = static_cast<float>(T::from_bits(static_cast<std::uint16_t>(pair >> 16)));
 }
 
 template <class T>
