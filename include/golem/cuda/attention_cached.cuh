@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(32 * plain_warps) attend_cached_stepwise_kerne
   load_query(query, call.qkv + shape.at(n, head, 0), shape);
   const std::int64_t cache = call.cache(*sequence, head);
   A sums[lane_dims];
-  attend_stepwise(PlainQuery<T>{query, call.keys + cache, call.values + cache, shape.dims, {0, call.seen(*sequence, n)}}, sums, sequence->first + sequence->count, shape);
+  attend_stepwise(PlainQuery<T>{query, call.keys + cache, call.values + cache, shape.dims, {0, call.seen(*sequence, static_cast<int>(n))}}, sums, sequence->first + sequence->count, shape);
   store_dims(call.out + item * shape.dims, sums, shape.dims);
 }
 

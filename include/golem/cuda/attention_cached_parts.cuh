@@ -33,8 +33,8 @@ struct CachedAttention {
   AttentionShape<T> shape;        // one row of all new tokens
 
   /// How many keys of its cache new token `n` sees: those from the first on.
-  __device__ int seen(const CachedSequence& s, std::int64_t n) const {
-    const int own = s.first + static_cast<int>(n - s.row) + 1;
+  __device__ int seen(const CachedSequence& s, int n) const {
+    const int own = s.first + n - s.row + 1;
     return smaller(larger(own, s.prefix), smaller(s.first + s.count, capacity));
   }
   /// Where the keys, and the values, of a head of a sequence begin.
@@ -57,14 +57,14 @@ struct PartialSoftmaxes {
   int dims;
 
   struct Merged {
-    A sum, value;
+    A max, sum, value;
   };
   /// Dim d of all of them, in their order.
   __device__ Merged merged(int parts, int d) const {
     A top = -INFINITY;
 #pragma unroll 8
     for (int i = 0; i < parts; ++i) top = larger(top, max[i]);
-    Merged all{0, 0};
+    Merged all{top, 0, 0};
 #pragma unroll 8
     for (int i = 0; i < parts; ++i) {
       const A weight = power_of_two(max[i] - base_of(top));
@@ -80,8 +80,9 @@ struct PartialSoftmaxes {
 struct CacheParts {
   int most = 1, stride = 1;  // keys that a block reads at once
 
-  __device__ int keys(int seen) const { return static_cast<int>(round_up(ceil_div(larger(seen, 1), most), stride)); }
-  __device__ int count(int seen) const { return static_cast<int>(ceil_div(seen, keys(seen))); }
+  // in 32 bits: a GPU divides 64 in a hundred instructions
+  __device__ int keys(int seen) const { return ((larger(seen, 1) + stride - 1) / stride + most - 1) / most * stride; }
+  __device__ int count(int seen) const { return (seen + keys(seen) - 1) / keys(seen); }
 };
 
 /// The parts of all new tokens, between the two kernels; `parts` of each are there, and as many as it needs are filled.
@@ -117,8 +118,7 @@ __global__ void __launch_bounds__(32 * cache_warps, sizeof(T) == 8 || Width == 1
   using Lanes = CacheLanes<HeadDim, Width>;
   using Chunk = Pack<T, Width>;
   const int dims = call.shape.dims, heads = call.shape.heads, warp = static_cast<int>(threadIdx.x / 32), group = ptx::lane() / Lanes::lanes, own = ptx::lane() % Lanes::lanes * Width;
-  const std::int64_t item = blockIdx.x, n = item / heads;
-  const int head = static_cast<int>(item - n * heads);
+  const int item = static_cast<int>(blockIdx.x), n = item / heads, head = item % heads;
   const CachedSequence* sequence = sequence_of(call.sequences, call.count, n);
   if (!sequence) return;
   const int seen = call.seen(*sequence, n), size = parts.keys(seen), begin = static_cast<int>(blockIdx.y) * size, end = smaller(seen, begin + size);
@@ -216,14 +216,14 @@ __global__ void __launch_bounds__(32 * cache_warps, sizeof(T) == 8 || Width == 1
   }
   __syncthreads();
   const PartialSoftmaxes<A> to = results.of(item, parts.most, dims);
+#pragma unroll 1
   for (int d = static_cast<int>(threadIdx.x); d < dims; d += 32 * cache_warps) {
     const auto all = warps.merged(cache_warps, d);
-    if (parts.most == 1) call.out[item * dims + d] = ptx::narrow<T>(all.value / all.sum);
-    else to.values[static_cast<std::int64_t>(blockIdx.y) * dims + d] = all.value;
-    if (d == 0 && parts.most > 1) {
-      A top = -INFINITY;
-      for (int w = 0; w < cache_warps; ++w) top = larger(top, warps.max[w]);
-      to.max[blockIdx.y] = top, to.sum[blockIdx.y] = all.sum;
+    if (parts.most == 1) {
+      call.out[std::int64_t{item} * dims + d] = ptx::narrow<T>(all.value / all.sum);
+    } else {
+      to.values[std::int64_t{blockIdx.y} * dims + d] = all.value;
+      if (d == 0) to.max[blockIdx.y] = all.max, to.sum[blockIdx.y] = all.sum;
     }
   }
 }
@@ -231,14 +231,14 @@ __global__ void __launch_bounds__(32 * cache_warps, sizeof(T) == 8 || Width == 1
 /// Block (token and head) makes the result of its parts, in their order.
 template <class T>
 __global__ void __launch_bounds__(32 * cache_warps) merge_parts_kernel(CachedAttention<T> call, CacheResults<accumulate_t<T>> results, CacheParts parts) {
-  const int dims = call.shape.dims;
-  const std::int64_t item = blockIdx.x, n = item / call.shape.heads;
+  const int dims = call.shape.dims, item = static_cast<int>(blockIdx.x), n = item / call.shape.heads;
   const CachedSequence* sequence = sequence_of(call.sequences, call.count, n);
   if (!sequence) return;
   const auto from = results.of(item, parts.most, dims);
+#pragma unroll 1
   for (int d = static_cast<int>(threadIdx.x); d < dims; d += 32 * cache_warps) {
     const auto all = from.merged(parts.count(call.seen(*sequence, n)), d);
-    call.out[item * dims + d] = ptx::narrow<T>(all.value / all.sum);
+    call.out[std::int64_t{item} * dims + d] = ptx::narrow<T>(all.value / all.sum);
   }
 }
 

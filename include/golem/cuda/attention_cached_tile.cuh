@@ -22,7 +22,7 @@ struct CachedTile {
   /// Tile `number` of all sequences, as only the GPU knows how many each has.
   __device__ CachedTile(const CachedSequence* sequences, int count_of_them, int number) {
     for (int s = 0; s < count_of_them; ++s) {
-      const int tiles = static_cast<int>(ceil_div(sequences[s].count, tile_queries));
+      const int tiles = (sequences[s].count + tile_queries - 1) / tile_queries;
       if (number < tiles) {
         sequence = sequences + s, first = number * tile_queries, count = smaller(tile_queries, sequences[s].count - first);
         return;
