@@ -9,6 +9,7 @@
 #include "golem/core/op_arguments.hpp"
 #include "golem/core/tensor.hpp"
 #include "golem/cuda/attention_cached_parts.cuh"
+#include "golem/cuda/attention_cached_stepwise.cuh"
 #include "golem/cuda/attention_cached_tile.cuh"
 #include "golem/cuda/attention_plain.cuh"
 #include "golem/cuda/attention_stepwise.cuh"
@@ -32,7 +33,7 @@ __global__ void __launch_bounds__(64) append_cache_kernel(T* keys, T* values, co
   }
 }
 
-/// The original's steps (attend_stepwise): a warp takes a token and a head.
+/// The original's steps (attend_stepwise) of any type, and of prompts: a warp takes a token and a head.
 template <class T>
 __global__ void __launch_bounds__(32 * plain_warps) attend_cached_stepwise_kernel(CachedAttention<T> call) {
   using A = accumulate_t<T>;
@@ -73,13 +74,17 @@ void attend_cached(Device& device, View<T, 3> out, std::type_identity_t<View<con
   AttentionOptions inference = options;
   inference.dropout = 0;
   const AttentionShape<T> shape = attention_shape<T>(qkv, 1, inference);
-  const CachedAttention<T> call{out.data, qkv.data, keys.data, values.data, sequences.data, static_cast<int>(sequences.extent(0)), static_cast<int>(keys.extent(2)), shape};
-  if (options.rounding == Rounding::stepwise) {
-    launch(device, plain_launch<A>("attend_cached_stepwise", tokens * heads, dims), attend_cached_stepwise_kernel<T>, call);
-    return;
-  }
+  const CachedAttention<T> call{out.data,           qkv.data,        keys.data, values.data, sequences.data, static_cast<int>(sequences.extent(0)), static_cast<int>(keys.extent(2)),
+                                options.rounding, shape};
   const bool few = tokens <= few_tokens * sequences.extent(0), loads_wide = fits_wide<T>(dims, out.data, qkv.data, keys.data, values.data);
   const std::int64_t parts = few ? cache_blocks * device.multiprocessors() / heads : 1;
+  if (options.rounding == Rounding::stepwise) {
+    bool done = false;
+    if constexpr (sizeof(T) == 2)
+      if (few && loads_wide) with_head_dim(dims, [&]<int HeadDim>() { start_stepwise_parts<HeadDim>(device, call, parts), done = true; });
+    if (!done) launch(device, plain_launch<A>("attend_cached_stepwise", tokens * heads, dims), attend_cached_stepwise_kernel<T>, call);
+    return;
+  }
   if (!loads_wide) return start_parts<most_head_dims, 1>(device, call, parts);
   with_head_dim(dims, [&]<int HeadDim>() {
     bool done = false;

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 #include "golem/core/buffer.hpp"
 #include "golem/core/math.hpp"
@@ -30,6 +31,7 @@ struct CachedAttention {
   const T *qkv, *keys, *values;   // (N, H, 3, D), (slots, H, capacity, D) twice
   const CachedSequence* sequences;
   int count, capacity;            // of the sequences; of each slot, in tokens
+  Rounding rounding;
   AttentionShape<T> shape;        // one row of all new tokens
 
   /// How many keys of its cache new token `n` sees: those from the first on.
@@ -37,6 +39,8 @@ struct CachedAttention {
     const int own = s.first + n - s.row + 1;
     return smaller(larger(own, s.prefix), smaller(s.first + s.count, capacity));
   }
+  /// How many its softmax is over: in the original's steps hidden keys have a score as well.
+  __device__ int scored(const CachedSequence& s, int n) const { return rounding == Rounding::stepwise ? smaller(s.first + s.count, capacity) : seen(s, n); }
   /// Where the keys, and the values, of a head of a sequence begin.
   __device__ std::int64_t cache(const CachedSequence& s, int head) const { return (std::int64_t{s.slot} * shape.heads + head) * capacity * shape.dims; }
 };
@@ -90,9 +94,10 @@ template <class A>
 struct CacheResults {
   A *max = nullptr, *sum = nullptr, *values = nullptr;  // (N, H, parts), (N, H, parts), (N, H, parts, D)
 
-  static CacheResults in(Device& device, std::int64_t items, int parts, std::int64_t dims) {
-    A* memory = device.workspace<A>(items * parts * (dims + 2));
-    return {memory, memory + items * parts, memory + 2 * items * parts};
+  template <class T>
+  void lay_out(Arena& arena, const CachedAttention<T>& call, CacheParts parts) {
+    const std::int64_t items = std::int64_t{call.shape.length} * call.shape.heads;
+    max = arena.take<A>(items, parts.most).data, sum = arena.take<A>(items, parts.most).data, values = arena.take<A>(items, parts.most, call.shape.dims).data;
   }
   __device__ PartialSoftmaxes<A> of(std::int64_t item, int parts, int dims) const { return {max + item * parts, sum + item * parts, values + item * parts * dims, dims}; }
 };
@@ -100,132 +105,170 @@ struct CacheResults {
 inline constexpr int cache_warps = 4;        // of a block
 inline constexpr int cache_blocks = 8;       // of them on a multiprocessor, which hides the latency of memory
 
-/// How a warp reads keys of up to HeadDim dims, Width elements a load: `groups` keys side by side, `together` times before it waits.
-template <int HeadDim, int Width>
-struct CacheLanes {
-  static constexpr int lanes = HeadDim / Width < 32 ? HeadDim / Width : 32;  // that share a key
-  static constexpr int chunks = HeadDim / Width / lanes;                     // of a key in each
+/// How a warp reads rows of up to HeadDim dims, Width elements a load: `groups` rows side by side, `together` times before it waits.
+template <class T, int HeadDim, int Width>
+struct CacheReader {
+  using A = accumulate_t<T>;
+  static constexpr int lanes = HeadDim / Width < 32 ? HeadDim / Width : 32;  // that share a row
+  static constexpr int chunks = HeadDim / Width / lanes;                     // of a row in each
   static constexpr int groups = 32 / lanes;
   static constexpr int together = chunks < 4 ? 4 / chunks : 1;
-  static constexpr int warp_keys = groups * together;
-  static constexpr int stride = cache_warps * warp_keys;
-};
+  static constexpr int stride = cache_warps * groups * together;  // rows that a block reads at once
+  using Rows = Pack<T, Width>[together][chunks];
+  using Dims = A[chunks][Width];  // that are this lane's
 
-/// Block (token and head, part) makes one partial softmax, or, where there is one part, the result.
-template <class T, int HeadDim, int Width>
-__global__ void __launch_bounds__(32 * cache_warps, sizeof(T) == 8 || Width == 1 ? cache_blocks / 2 : cache_blocks) attend_parts_kernel(CachedAttention<T> call, CacheResults<accumulate_t<T>> results, CacheParts parts) {
-  using A = accumulate_t<T>;
-  using Lanes = CacheLanes<HeadDim, Width>;
-  using Chunk = Pack<T, Width>;
-  const int dims = call.shape.dims, heads = call.shape.heads, warp = static_cast<int>(threadIdx.x / 32), group = ptx::lane() / Lanes::lanes, own = ptx::lane() % Lanes::lanes * Width;
-  const int item = static_cast<int>(blockIdx.x), n = item / heads, head = item % heads;
-  const CachedSequence* sequence = sequence_of(call.sequences, call.count, n);
-  if (!sequence) return;
-  const int seen = call.seen(*sequence, n), size = parts.keys(seen), begin = static_cast<int>(blockIdx.y) * size, end = smaller(seen, begin + size);
-  if (begin >= end) return;
+  int dims, row, own;  // of a stride, this lane's first row; its first dim
 
-  // A lane's chunk beyond the last dim is another's, and does not count.
-  A query[Lanes::chunks][Width], sums[Lanes::chunks][Width]{};
-  int place[Lanes::chunks];
+  __device__ explicit CacheReader(int dims) : dims(dims), row(static_cast<int>(threadIdx.x / 32) * groups * together + ptx::lane() / lanes), own(ptx::lane() % lanes * Width) {}
+
+  __device__ int dim(int chunk) const { return own + chunk * lanes * Width; }
+  /// A lane's chunk beyond the last dim is another's, and does not count.
+  __device__ int place(int chunk) const { return dim(chunk) < dims ? dim(chunk) : 0; }
+  /// Of the stride that begins at row `first`, the one that this lane reads as number u; beyond `end` it is the last once more.
+  __device__ int row_of(int first, int u) const { return first + row + u * groups; }
+
+  __device__ void load_query(Dims& query, const T* from, A scale) const {
 #pragma unroll
-  for (int c = 0; c < Lanes::chunks; ++c) {
-    const int d = own + c * Lanes::lanes * Width;
-    place[c] = d < dims ? d : 0;
-    load(query[c], call.qkv + call.shape.at(n, head, 0) + place[c]);
+    for (int c = 0; c < chunks; ++c) {
+      load(query[c], from + place(c));
 #pragma unroll
-    for (int w = 0; w < Width; ++w) query[c][w] = rounded<T>(query[c][w] * call.shape.query_scale);
-  }
-  const T *keys = call.keys + call.cache(*sequence, head), *values = call.values + call.cache(*sequence, head);
-  const A to_log2 = call.shape.score_scale * static_cast<A>(1.4426950408889634);
-  A max = -INFINITY, sum = 0;
-  for (int first = begin + warp * Lanes::warp_keys; first < end; first += Lanes::stride) {
-    Chunk k[Lanes::together][Lanes::chunks], v[Lanes::together][Lanes::chunks];
-#pragma unroll
-    for (int u = 0; u < Lanes::together; ++u) {
-      const std::int64_t from = std::int64_t{smaller(first + u * Lanes::groups + group, end - 1)} * dims;
-#pragma unroll
-      for (int c = 0; c < Lanes::chunks; ++c) {
-        k[u][c] = *reinterpret_cast<const Chunk*>(keys + from + place[c]);
-        v[u][c] = *reinterpret_cast<const Chunk*>(values + from + place[c]);
-      }
+      for (int w = 0; w < Width; ++w) query[c][w] = rounded<T>(query[c][w] * scale);
     }
-    A score[Lanes::together];
+  }
+  __device__ void load_rows(Rows& to, const T* from, int first, int end) const {
 #pragma unroll
-    for (int u = 0; u < Lanes::together; ++u) {
+    for (int u = 0; u < together; ++u) {
+      const T* row = from + std::int64_t{smaller(row_of(first, u), end - 1)} * dims;
+#pragma unroll
+      for (int c = 0; c < chunks; ++c) to[u][c] = *reinterpret_cast<const Pack<T, Width>*>(row + place(c));
+    }
+  }
+  /// The products of the query and each row; every lane takes part.
+  __device__ void multiply(A (&score)[together], const Dims& query, const Rows& keys) const {
+#pragma unroll
+    for (int u = 0; u < together; ++u) {
       score[u] = 0;
 #pragma unroll
-      for (int c = 0; c < Lanes::chunks; ++c) {
+      for (int c = 0; c < chunks; ++c) {
         A dot = 0;
 #pragma unroll
-        for (int w = 0; w < Width; ++w) dot += query[c][w] * static_cast<A>(ptx::widen(k[u][c].element[w]));
-        if (own + c * Lanes::lanes * Width < dims) score[u] += dot;
+        for (int w = 0; w < Width; ++w) dot += query[c][w] * static_cast<A>(ptx::widen(keys[u][c].element[w]));
+        if (dim(c) < dims) score[u] += dot;
       }
     }
 #pragma unroll
-    for (int lanes = Lanes::lanes / 2; lanes > 0; lanes /= 2)
+    for (int far = lanes / 2; far > 0; far /= 2)
 #pragma unroll
-      for (int u = 0; u < Lanes::together; ++u) score[u] += ptx::shuffle_xor(score[u], lanes);
-    A top = max;
-#pragma unroll
-    for (int u = 0; u < Lanes::together; ++u) {
-      score[u] = first + u * Lanes::groups + group < end ? score[u] * to_log2 : -INFINITY;
-      top = larger(top, score[u]);
-    }
-    const A base = base_of(top), rescale = power_of_two(max - base);
-    max = top;
-    sum *= rescale;
-#pragma unroll
-    for (int c = 0; c < Lanes::chunks; ++c)
-#pragma unroll
-      for (int w = 0; w < Width; ++w) sums[c][w] *= rescale;
-#pragma unroll
-    for (int u = 0; u < Lanes::together; ++u) {
-      const A p = power_of_two(score[u] - base);
-      sum += p;
-#pragma unroll
-      for (int c = 0; c < Lanes::chunks; ++c)
-#pragma unroll
-        for (int w = 0; w < Width; ++w) sums[c][w] += p * static_cast<A>(ptx::widen(v[u][c].element[w]));
-    }
+      for (int u = 0; u < together; ++u) score[u] += ptx::shuffle_xor(score[u], far);
   }
-
-  // The warp's groups become one, then the block's warps.
+  __device__ static void add(Dims& sums, A weight, const Pack<T, Width> (&value)[chunks]) {
 #pragma unroll
-  for (int lanes = Lanes::lanes; lanes < 32; lanes *= 2) {
-    const A other = ptx::shuffle_xor(max, lanes), top = larger(max, other), rescale = power_of_two(max - base_of(top));
+    for (int c = 0; c < chunks; ++c)
+#pragma unroll
+      for (int w = 0; w < Width; ++w) sums[c][w] += weight * static_cast<A>(ptx::widen(value[c].element[w]));
+  }
+  __device__ static void scale(Dims& sums, A factor) {
+#pragma unroll
+    for (int c = 0; c < chunks; ++c)
+#pragma unroll
+      for (int w = 0; w < Width; ++w) sums[c][w] *= factor;
+  }
+};
+
+/// Which token and head a block takes, and which of their keys.
+struct CachePart {
+  int item, n, head, begin = 0, end = 0;
+  const CachedSequence* sequence;
+
+  template <class T>
+  __device__ CachePart(const CachedAttention<T>& call, CacheParts parts)
+      : item(static_cast<int>(blockIdx.x)), n(item / call.shape.heads), head(item % call.shape.heads), sequence(sequence_of(call.sequences, call.count, n)) {
+    if (!sequence) return;
+    const int scored = call.scored(*sequence, n), size = parts.keys(scored);
+    begin = static_cast<int>(blockIdx.y) * size, end = smaller(scored, begin + size);
+  }
+};
+
+/// Ends a part: what each lane has of its softmax becomes the block's, and goes to `results`, or, where there is no other part, out.
+template <class T, int HeadDim, int Width>
+__device__ void store_part(const CachedAttention<T>& call, const CacheResults<accumulate_t<T>>& results, CacheParts parts, const CachePart& part, const CacheReader<T, HeadDim, Width>& reader,
+                           accumulate_t<T> max, accumulate_t<T> sum, typename CacheReader<T, HeadDim, Width>::Dims& sums) {
+  using A = accumulate_t<T>;
+  using Reader = CacheReader<T, HeadDim, Width>;
+  const int dims = reader.dims, warp = static_cast<int>(threadIdx.x / 32);
+#pragma unroll
+  for (int far = Reader::lanes; far < 32; far *= 2) {
+    const A top = larger(max, ptx::shuffle_xor(max, far)), rescale = power_of_two(max - base_of(top));
     max = top;
     sum *= rescale;
-    sum += ptx::shuffle_xor(sum, lanes);
+    sum += ptx::shuffle_xor(sum, far);
+    Reader::scale(sums, rescale);
 #pragma unroll
-    for (int c = 0; c < Lanes::chunks; ++c)
+    for (int c = 0; c < Reader::chunks; ++c)
 #pragma unroll
-      for (int w = 0; w < Width; ++w) {
-        sums[c][w] *= rescale;
-        sums[c][w] += ptx::shuffle_xor(sums[c][w], lanes);
-      }
+      for (int w = 0; w < Width; ++w) sums[c][w] += ptx::shuffle_xor(sums[c][w], far);
   }
   A* shared = dynamic_shared<A>();
   const PartialSoftmaxes<A> warps{shared, shared + cache_warps, shared + 2 * cache_warps, dims};
   if (ptx::lane() == 0) warps.max[warp] = max, warps.sum[warp] = sum;
-  if (group == 0) {
+  if (ptx::lane() < Reader::lanes) {
 #pragma unroll
-    for (int c = 0; c < Lanes::chunks; ++c)
+    for (int c = 0; c < Reader::chunks; ++c)
 #pragma unroll
       for (int w = 0; w < Width; ++w)
-        if (const int d = own + c * Lanes::lanes * Width + w; d < dims) warps.values[warp * dims + d] = sums[c][w];
+        if (reader.dim(c) + w < dims) warps.values[warp * dims + reader.dim(c) + w] = sums[c][w];
   }
   __syncthreads();
-  const PartialSoftmaxes<A> to = results.of(item, parts.most, dims);
+  const PartialSoftmaxes<A> to = results.of(part.item, parts.most, dims);
 #pragma unroll 1
   for (int d = static_cast<int>(threadIdx.x); d < dims; d += 32 * cache_warps) {
     const auto all = warps.merged(cache_warps, d);
     if (parts.most == 1) {
-      call.out[std::int64_t{item} * dims + d] = ptx::narrow<T>(all.value / all.sum);
+      call.out[std::int64_t{part.item} * dims + d] = ptx::narrow<T>(all.value / all.sum);
     } else {
       to.values[std::int64_t{blockIdx.y} * dims + d] = all.value;
       if (d == 0) to.max[blockIdx.y] = all.max, to.sum[blockIdx.y] = all.sum;
     }
   }
+}
+
+/// Block (token and head, part) makes one partial softmax, or, where there is one part, the result.
+template <class T, int HeadDim, int Width>
+__global__ void __launch_bounds__(32 * cache_warps, sizeof(T) == 8 || Width == 1 ? cache_blocks / 2 : cache_blocks) attend_parts_kernel(CachedAttention<T> call, CacheResults<accumulate_t<T>> results,
+                                                                                                                                        CacheParts parts) {
+  using A = accumulate_t<T>;
+  using Reader = CacheReader<T, HeadDim, Width>;
+  const CachePart part(call, parts);
+  if (part.begin >= part.end) return;
+  const Reader reader(call.shape.dims);
+  typename Reader::Dims query, sums{};
+  reader.load_query(query, call.qkv + call.shape.at(part.n, part.head, 0), call.shape.query_scale);
+  const std::int64_t cache = call.cache(*part.sequence, part.head);
+  const A to_log2 = call.shape.score_scale * static_cast<A>(1.4426950408889634);
+  A max = -INFINITY, sum = 0;
+  for (int first = part.begin; first < part.end; first += Reader::stride) {
+    typename Reader::Rows keys, values;
+    reader.load_rows(keys, call.keys + cache, first, part.end);
+    reader.load_rows(values, call.values + cache, first, part.end);  // under way while scores are made
+    A score[Reader::together], top = max;
+    reader.multiply(score, query, keys);
+#pragma unroll
+    for (int u = 0; u < Reader::together; ++u) {
+      score[u] = reader.row_of(first, u) < part.end ? score[u] * to_log2 : -INFINITY;
+      top = larger(top, score[u]);
+    }
+    const A base = base_of(top), rescale = power_of_two(max - base);
+    max = top;
+    sum *= rescale;
+    Reader::scale(sums, rescale);
+#pragma unroll
+    for (int u = 0; u < Reader::together; ++u) {
+      const A p = power_of_two(score[u] - base);
+      sum += p;
+      Reader::add(sums, p, values[u]);
+    }
+  }
+  store_part(call, results, parts, part, reader, max, sum, sums);
 }
 
 /// Block (token and head) makes the result of its parts, in their order.
@@ -237,22 +280,39 @@ __global__ void __launch_bounds__(32 * cache_warps) merge_parts_kernel(CachedAtt
   const auto from = results.of(item, parts.most, dims);
 #pragma unroll 1
   for (int d = static_cast<int>(threadIdx.x); d < dims; d += 32 * cache_warps) {
-    const auto all = from.merged(parts.count(call.seen(*sequence, n)), d);
+    const auto all = from.merged(parts.count(call.scored(*sequence, n)), d);
     call.out[std::int64_t{item} * dims + d] = ptx::narrow<T>(all.value / all.sum);
   }
+}
+
+/// The parts of a call on rows that CacheReader takes `stride` at a time.
+template <class T>
+CacheParts parts_of(const CachedAttention<T>& call, std::int64_t most, int stride) {
+  return {static_cast<int>(larger<std::int64_t>(1, smaller(most, ceil_div(call.capacity, 2 * stride)))), stride};
+}
+template <class T>
+Launch parts_launch(std::string_view name, const CachedAttention<T>& call, CacheParts parts) {
+  const auto kept = static_cast<std::size_t>(larger(cache_warps * (call.shape.dims + 2), 32));
+  return {.name = name, .blocks = std::int64_t{call.shape.length} * call.shape.heads, .threads = 32 * cache_warps, .shared_bytes = kept * sizeof(accumulate_t<T>), .blocks_y = parts.most};
+}
+template <class T>
+void merge_parts(Device& device, const CachedAttention<T>& call, const CacheResults<accumulate_t<T>>& results, CacheParts parts) {
+  if (parts.most > 1) launch(device, {.name = "merge_parts", .blocks = std::int64_t{call.shape.length} * call.shape.heads, .threads = 32 * cache_warps}, merge_parts_kernel<T>, call, results, parts);
 }
 
 /// Starts both kernels; `most_parts` 1 is for tokens that fill the GPU as they are.
 template <int HeadDim, int Width, class T>
 void start_parts(Device& device, const CachedAttention<T>& call, std::int64_t most_parts) {
-  using A = accumulate_t<T>;
-  constexpr int stride = CacheLanes<HeadDim, Width>::stride;
-  const std::int64_t items = std::int64_t{call.shape.length} * call.shape.heads, dims = call.shape.dims;
-  const CacheParts parts{static_cast<int>(larger<std::int64_t>(1, smaller(most_parts, ceil_div(call.capacity, 2 * stride)))), stride};
-  const auto results = parts.most > 1 ? CacheResults<A>::in(device, items, parts.most, dims) : CacheResults<A>{};
-  const Launch how{.name = "attend_parts", .blocks = items, .threads = 32 * cache_warps, .shared_bytes = cache_warps * static_cast<std::size_t>(dims + 2) * sizeof(A), .blocks_y = parts.most};
-  launch(device, how, attend_parts_kernel<T, HeadDim, Width>, call, results, parts);
-  if (parts.most > 1) launch(device, {.name = "merge_parts", .blocks = items, .threads = 32 * cache_warps}, merge_parts_kernel<T>, call, results, parts);
+  const CacheParts parts = parts_of(call, most_parts, CacheReader<T, HeadDim, Width>::stride);
+  CacheResults<accumulate_t<T>> results;
+  if (parts.most > 1) {
+    Arena measure;
+    results.lay_out(measure, call, parts);
+    Arena arena(device.workspace<std::byte>(static_cast<std::int64_t>(measure.used())), measure.used());
+    results.lay_out(arena, call, parts);
+  }
+  launch(device, parts_launch("attend_parts", call, parts), attend_parts_kernel<T, HeadDim, Width>, call, results, parts);
+  merge_parts(device, call, results, parts);
 }
 
 }  // namespace golem::cuda
