@@ -63,17 +63,29 @@ struct PartialSoftmaxes {
   struct Merged {
     A max, sum, value;
   };
-  /// Dim d of all of them, in their order.
+  /// Dim d of all of them, added in their order; Batch of them are read before the first is used.
+  template <int Batch>
   __device__ Merged merged(int parts, int d) const {
     A top = -INFINITY;
-#pragma unroll 8
-    for (int i = 0; i < parts; ++i) top = larger(top, max[i]);
+#pragma unroll 1
+    for (int first = 0; first < parts; first += Batch)
+#pragma unroll
+      for (int i = 0; i < Batch; ++i) top = larger(top, max[smaller(first + i, parts - 1)]);
     Merged all{top, 0, 0};
-#pragma unroll 8
-    for (int i = 0; i < parts; ++i) {
-      const A weight = power_of_two(max[i] - base_of(top));
-      all.sum += weight * sum[i];
-      all.value += weight * values[std::int64_t{i} * dims + d];
+#pragma unroll 1
+    for (int first = 0; first < parts; first += Batch) {
+      A weight[Batch], part_sum[Batch], value[Batch];
+#pragma unroll
+      for (int i = 0; i < Batch; ++i) {
+        const int part = smaller(first + i, parts - 1);  // beyond the last: the last, which then has no weight
+        weight[i] = max[part], part_sum[i] = sum[part], value[i] = values[std::int64_t{part} * dims + d];
+      }
+#pragma unroll
+      for (int i = 0; i < Batch; ++i) {
+        weight[i] = first + i < parts ? power_of_two(weight[i] - base_of(top)) : A{0};
+        all.sum += weight[i] * part_sum[i];
+        all.value += weight[i] * value[i];
+      }
     }
     return all;
   }
@@ -222,7 +234,7 @@ __device__ void store_part(const CachedAttention<T>& call, const CacheResults<ac
   const PartialSoftmaxes<A> to = results.of(part.item, parts.most, dims);
 #pragma unroll 1
   for (int d = static_cast<int>(threadIdx.x); d < dims; d += 32 * cache_warps) {
-    const auto all = warps.merged(cache_warps, d);
+    const auto all = warps.template merged<cache_warps>(cache_warps, d);
     if (parts.most == 1) {
       call.out[std::int64_t{part.item} * dims + d] = ptx::narrow<T>(all.value / all.sum);
     } else {
@@ -280,7 +292,7 @@ __global__ void __launch_bounds__(32 * cache_warps) merge_parts_kernel(CachedAtt
   const auto from = results.of(item, parts.most, dims);
 #pragma unroll 1
   for (int d = static_cast<int>(threadIdx.x); d < dims; d += 32 * cache_warps) {
-    const auto all = from.merged(parts.count(call.scored(*sequence, n)), d);
+    const auto all = from.template merged<8>(parts.count(call.scored(*sequence, n)), d);
     call.out[std::int64_t{item} * dims + d] = ptx::narrow<T>(all.value / all.sum);
   }
 }
