@@ -1,4 +1,4 @@
-// Attention at GLM-130B's width: forward and backward under its masks, flops of visible pairs alone, and decode from a key-value cache.
+// Attention at GLM-130B's width: forward and backward under its masks, flops of visible pairs alone, and one token or a prompt through a key-value cache.
 // SPDX-License-Identifier: Apache-2.0
 #include "golem/cuda/attention.cuh"
 
@@ -68,6 +68,27 @@ void decode(benchmark::State& state) {
   });
 }
 
+/// Arguments: so many sequences, each a prompt of so many tokens, all of which its tokens see, that are new to the cache.
+template <class T>
+void prompt(benchmark::State& state) {
+  const std::int64_t sequences = state.range(0), length = state.range(1), heads = shapes.heads, dims = shapes.hidden / heads, tokens = sequences * length;
+  const double flops = bench::attention_forward_flops * static_cast<double>(shapes.hidden) * static_cast<double>(tokens * length);
+  bench::on_device(state, [&](Workbench& b) {
+    b.measure_flops(state, flops, [=](Workbench& w) {
+      const auto keys = w.numbers<T>(sequences, heads, length, dims), values = w.numbers<T>(sequences, heads, length, dims);
+      const auto qkv = w.numbers<T>(tokens, heads, std::int64_t{3}, dims);
+      const auto out = w.numbers<T>(tokens, heads, dims);
+      std::vector<CachedSequence> calls;
+      for (std::int64_t s = 0; s < sequences; ++s) {
+        const auto slot = static_cast<std::int32_t>(s), count = static_cast<std::int32_t>(length);
+        calls.push_back({.row = slot * count, .count = count, .first = 0, .prefix = count, .slot = slot});
+      }
+      const auto list = w.values(calls);
+      return [=, &w] { cuda::attend_cached(w.device, out, qkv, keys, values, list, {.scale = 0.1}); };
+    });
+  });
+}
+
 /// Prefix of half, causal, four packed windows with half of each its prefix, and all pairs visible.
 constexpr auto masks = [](auto* b) {
   b->ArgNames({"T", "D", "windows", "prefix"});
@@ -89,6 +110,7 @@ constexpr auto caches = [](auto* b) {
 BENCHMARK_TEMPLATE(attention, bfloat16, Pass::forward)->Apply(masks);
 BENCHMARK_TEMPLATE(attention, bfloat16, Pass::backward)->Apply(masks);
 BENCHMARK_TEMPLATE(decode, float16)->Apply(caches);
+BENCHMARK_TEMPLATE(prompt, float16)->Apply(caches);
 
 int main(int argc, char** argv) {
   if (has_wgmma()) {

@@ -18,6 +18,11 @@ struct Small {
   static constexpr auto config = checked({.layers = 2, .hidden = 48, .heads = 3, .ffn = 40, .vocab = 37, .context = 24, .embedding_std = 0.5});
 };
 
+/// Whose cache is read in several parts.
+struct Long {
+  static constexpr auto config = Small::config.with([](auto& c) { c.context = 160; });
+};
+
 template <class P>
 using OnCuda = Engine<Small, P, Layout{}, cuda::Device>;
 
@@ -111,6 +116,27 @@ TEST_CASE("a graph of the pass over one token generates what single kernels do, 
   device.workspace<std::byte>(1 << 20);  // has moved: what was captured points to where it was
   CHECK(by_graph.generate(prompt(), twenty(greedy), special) == expected);
   graphs.check_captured(2);
+}
+
+TEST_CASE("a graph that reads the cache in parts goes on where one more is needed") {
+  const RandomWeights<Long> weights;
+  cpu::Device host(cpu::Device::Options{.threads = 1});
+  cuda::Device plain({.graphs = false}), device;
+  Engine<Long, fp32> on_cpu(host);
+  Engine<Long, fp32, Layout{}, cuda::Device> by_kernels(plain), by_graph(device);
+  on_cpu.load_weights(weights);
+  by_kernels.load_weights(weights);
+  by_graph.load_weights(weights);
+  std::vector<std::int32_t> text(24, 5);
+  for (std::size_t i = 0; i < text.size(); ++i) text[i] = static_cast<std::int32_t>(7 * i % 29);
+  text[20] = special.mask;
+  const Prompt long_prompt = make_prompt(text, special);
+  const auto expected = by_kernels.generate(long_prompt, twenty(greedy), special);
+  CHECK(expected.size() > 15);
+  CHECK(on_cpu.generate(long_prompt, twenty(greedy), special) == expected);
+  const Graphs graphs;
+  CHECK(by_graph.generate(long_prompt, twenty(greedy), special) == expected);
+  graphs.check_captured(1);
 }
 
 TEST_CASE("another number of sequences is another graph") {

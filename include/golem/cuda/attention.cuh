@@ -22,14 +22,6 @@
 
 namespace golem::cuda {
 
-/// Calls body.operator()<HeadDim>() with the narrowest HeadDim that kernels exist for.
-template <class Body>
-void with_head_dim(std::int64_t dims, const Body& body) {
-  if (dims <= 64) body.template operator()<64>();
-  else if (dims <= 128) body.template operator()<128>();
-  else body.template operator()<256>();
-}
-
 /// Elements of a call's workspace beside the masks.
 struct AttentionSpace {
   std::int64_t deltas = 0;  // dot products of dout and out, in the backward

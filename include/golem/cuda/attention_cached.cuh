@@ -1,4 +1,4 @@
-// Attention of new tokens to a key-value cache on the GPU: a warp takes a token and a head.
+// Attention of new tokens to a key-value cache on the GPU, which this fills: a few in parts, prompts in tiles, the original's steps by a warp each.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -8,18 +8,14 @@
 #include "golem/core/error.hpp"
 #include "golem/core/op_arguments.hpp"
 #include "golem/core/tensor.hpp"
+#include "golem/cuda/attention_cached_parts.cuh"
+#include "golem/cuda/attention_cached_stepwise.cuh"
+#include "golem/cuda/attention_cached_tile.cuh"
 #include "golem/cuda/attention_plain.cuh"
 #include "golem/cuda/attention_stepwise.cuh"
 #include "golem/cuda/device.hpp"
 
 namespace golem::cuda {
-
-/// The sequence that new token `n` belongs to; null where it belongs to none.
-__device__ inline const CachedSequence* sequence_of(const CachedSequence* sequences, int count, std::int64_t n) {
-  for (int s = 0; s < count; ++s)
-    if (n >= sequences[s].row && n < sequences[s].row + sequences[s].count) return sequences + s;
-  return nullptr;
-}
 
 /// Block (n, head) copies one token's key and value to their place in the cache, unless that lies beyond it.
 template <class T>
@@ -37,23 +33,22 @@ __global__ void __launch_bounds__(64) append_cache_kernel(T* keys, T* values, co
   }
 }
 
+/// The original's steps (attend_stepwise) of any type, and of prompts: a warp takes a token and a head.
 template <class T>
-__global__ void __launch_bounds__(32 * plain_warps) attend_cached_kernel(T* out, const T* qkv, const T* keys, const T* values, const CachedSequence* sequences, int count, int capacity,
-                                                                         std::int64_t tokens, AttentionShape<T> shape, Rounding rounding) {
+__global__ void __launch_bounds__(32 * plain_warps) attend_cached_stepwise_kernel(CachedAttention<T> call) {
   using A = accumulate_t<T>;
+  const AttentionShape<T>& shape = call.shape;
   A* query = dynamic_shared<A>() + threadIdx.x / 32 * shape.dims;
-  const std::int64_t item = std::int64_t{blockIdx.x} * plain_warps + threadIdx.x / 32, n = item / shape.heads, head = item % shape.heads;
-  if (n >= tokens) return;
-  const CachedSequence* sequence = sequence_of(sequences, count, n);
+  const std::int64_t item = std::int64_t{blockIdx.x} * plain_warps + threadIdx.x / 32, n = item / shape.heads;
+  const int head = static_cast<int>(item % shape.heads);
+  if (n >= shape.length) return;
+  const CachedSequence* sequence = sequence_of(call.sequences, call.count, n);
   if (!sequence) return;
-  const int t = static_cast<int>(sequence->first + (n - sequence->row)), end = sequence->first + sequence->count, seen = t + 1 > sequence->prefix ? t + 1 : sequence->prefix;
-  load_query(query, qkv + shape.at(n, static_cast<int>(head), 0), shape);
-  const std::int64_t cache = (std::int64_t{sequence->slot} * shape.heads + head) * capacity * shape.dims;
-  const PlainQuery<T> q{query, keys + cache, values + cache, shape.dims, {0, seen < end ? seen : end}};
+  load_query(query, call.qkv + shape.at(n, head, 0), shape);
+  const std::int64_t cache = call.cache(*sequence, head);
   A sums[lane_dims];
-  if (rounding == Rounding::stepwise) attend_stepwise(q, sums, end, shape);
-  else q.attend(sums, shape);
-  store_dims(out + item * shape.dims, sums, shape.dims);
+  attend_stepwise(PlainQuery<T>{query, call.keys + cache, call.values + cache, shape.dims, {0, call.seen(*sequence, static_cast<int>(n))}}, sums, sequence->first + sequence->count, shape);
+  store_dims(call.out + item * shape.dims, sums, shape.dims);
 }
 
 /// Copies the rotated keys and the values of new tokens to their places in the cache: keys, values (slots, H, capacity, D).
@@ -66,18 +61,36 @@ void append_cache(Device& device, View<T, 4> keys, std::type_identity_t<View<T, 
 }
 
 /// New tokens of each sequence attend to its cache, which holds their own keys and values already (`append_cache`): token i
-/// sees token j where j <= i or j < prefix. `options.dropout` is not used.
+/// sees token j where j <= i or j < prefix. `options.dropout` is not used. Sequences of a few new tokens are taken in parts, so
+/// that they fill the GPU; of more, in tiles. What a kernel does depends on sequences, and how many are started does not.
 template <class T>
 void attend_cached(Device& device, View<T, 3> out, std::type_identity_t<View<const T, 4>> qkv, std::type_identity_t<View<const T, 4>> keys, std::type_identity_t<View<const T, 4>> values,
                    View<const CachedSequence, 1> sequences, const AttentionOptions& options) {
   using A = accumulate_t<T>;
+  constexpr std::int64_t few_tokens = 4;
   const std::int64_t tokens = qkv.extent(0), heads = qkv.extent(1), dims = qkv.extent(3);
   require(keys.extent(1) == heads && keys.extent(3) == dims && keys.size() == values.size() && out.size() * 3 == qkv.size(), "attend_cached was given qkv ", shape_of(qkv), ", keys ",
           shape_of(keys), ", values ", shape_of(values), " and out ", shape_of(out), ": give (N, H, 3, D), (slots, H, capacity, D) twice, and (N, H, D)");
   AttentionOptions inference = options;
   inference.dropout = 0;
-  launch(device, plain_launch<A>("attend_cached", tokens * heads, dims), attend_cached_kernel<T>, out.data, qkv.data, keys.data, values.data, sequences.data,
-         static_cast<int>(sequences.extent(0)), static_cast<int>(keys.extent(2)), tokens, attention_shape<T>(qkv, 1, inference), options.rounding);
+  const AttentionShape<T> shape = attention_shape<T>(qkv, 1, inference);
+  const CachedAttention<T> call{out.data,           qkv.data,        keys.data, values.data, sequences.data, static_cast<int>(sequences.extent(0)), static_cast<int>(keys.extent(2)),
+                                options.rounding, shape};
+  const bool few = tokens <= few_tokens * sequences.extent(0), loads_wide = fits_wide<T>(dims, out.data, qkv.data, keys.data, values.data);
+  const std::int64_t parts = few ? cache_blocks * device.multiprocessors() / heads : 1;
+  if (options.rounding == Rounding::stepwise) {
+    bool done = false;
+    if constexpr (sizeof(T) == 2)
+      if (few && loads_wide) with_head_dim(dims, [&]<int HeadDim>() { start_stepwise_parts<HeadDim>(device, call, parts), done = true; });
+    if (!done) launch(device, plain_launch<A>("attend_cached_stepwise", tokens * heads, dims), attend_cached_stepwise_kernel<T>, call);
+    return;
+  }
+  if (!loads_wide) return start_parts<most_head_dims, 1>(device, call, parts);
+  with_head_dim(dims, [&]<int HeadDim>() {
+    bool done = false;
+    if constexpr (sizeof(T) == 2) done = !few && start_cached_tiles<HeadDim>(device, call);
+    if (!done) start_parts<HeadDim, wide<T>>(device, call, parts);
+  });
 }
 
 }  // namespace golem::cuda

@@ -1,4 +1,4 @@
-// Attention without matrix instructions: a warp takes a query, or a key. For fp32, fp64, odd head dims, and key-value caches.
+// Attention without matrix instructions: a warp takes a query, or a key. For fp32, fp64, and odd head dims.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -19,6 +19,14 @@ namespace golem::cuda {
 inline constexpr int plain_warps = 4;        // of a block
 inline constexpr int most_head_dims = 256;
 inline constexpr int lane_dims = most_head_dims / 32;  // that a lane may hold
+
+/// Calls body.operator()<HeadDim>() with the narrowest HeadDim that kernels exist for.
+template <class Body>
+void with_head_dim(std::int64_t dims, const Body& body) {
+  if (dims <= 64) body.template operator()<64>();
+  else if (dims <= 128) body.template operator()<128>();
+  else body.template operator()<256>();
+}
 
 /// Where heads lie and what scales their scores, for every kernel of attention.
 template <class T>
