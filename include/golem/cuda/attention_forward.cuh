@@ -74,7 +74,7 @@ template <int Columns>
 __device__ void hide_keys(float (&s)[Columns][4], const KeyRange* ranges, int own, int length, int key) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const SeenFrom sees(own + 8 * half < length ? ranges[own + 8 * half] : KeyRange{}, key);
+    const SeenFrom sees(ranges[smaller(own + 8 * half, length - 1)], key);
 #pragma unroll
     for (int n = 0; n < Columns; ++n)
 #pragma unroll

@@ -50,7 +50,7 @@ __device__ void load_tile(SharedTile<T, HeadDim> tile, const T* from, int step, 
   constexpr int chunks = HeadDim / 8, pass = matrix_threads / chunks;
   static_assert(Rows % pass == 0, "golem: a block loads whole passes of rows");
   const int first = static_cast<int>(threadIdx.x) / chunks, column = static_cast<int>(threadIdx.x) % chunks * 8;
-  if (valid >= Rows && dims == HeadDim) {
+  if (((valid - Rows) | (dims - HeadDim)) >= 0) {  // the tile is whole
 #pragma unroll
     for (int row = 0; row < Rows; row += pass, from += pass * step) ptx::copy_async(tile.at(first + row, column), from);
     return;
