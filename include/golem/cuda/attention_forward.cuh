@@ -1,4 +1,4 @@
-// The forward of attention by matrix instructions of sm_80: 64 queries a block, online softmax in fp32 over tiles of 64 keys.
+// The forward of attention by matrix instructions of sm_80: 32 queries a warp, online softmax in fp32 over tiles of 64 keys.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "golem/core/math.hpp"
 #include "golem/cuda/architecture.hpp"
 #include "golem/cuda/attention_mask.cuh"
 #include "golem/cuda/attention_plain.cuh"
@@ -21,9 +22,81 @@ bool has_matrix_path(const Device& device, std::int64_t dims, std::size_t shared
 
 inline constexpr float log2_e = 1.4426950408889634f;
 
-/// Bytes of shared memory: queries, and two stages of keys and values.
+/// Fragments of 16 rows of a warp: two, so that what is loaded of the other side of a product is used twice, where registers allow.
+template <int HeadDim>
+inline constexpr int warp_fragments = HeadDim > 128 ? 1 : 2;
+
+/// Blocks of a multiprocessor: one multiplies while the other is in its softmax.
+template <int HeadDim>
+inline constexpr int matrix_blocks = HeadDim > 128 ? 1 : 2;
+
+/// Queries of a block of four warps, and keys of a tile.
+template <int HeadDim>
+inline constexpr int block_queries = 64 * warp_fragments<HeadDim>;
+inline constexpr int tile_keys = 64;
+
+/// Bytes of shared memory: queries, and three places that tiles of keys and of values take in turn.
 template <class T, int HeadDim>
-inline constexpr std::size_t forward_bytes = sizeof(T) * HeadDim * (tile_queries + 4 * tile_keys);
+inline constexpr std::size_t forward_bytes = sizeof(T) * HeadDim * (block_queries<HeadDim> + 3 * tile_keys);
+
+/// What the queries of a block see, and those of one of its warps.
+template <int HeadDim>
+struct BlockKeys {
+  const TileKeys* own;  // of the warp: read where it is used, for registers are few
+  int first = 0x7fffffff, last = 0;
+
+  __device__ BlockKeys(const TileKeys* tiles, int row, int length, int query, int warp_row) {
+    const int count = ceil_div(length, tile_queries), tile = query / tile_queries;
+    tiles += std::int64_t{row} * count;
+    own = tiles + smaller(tile + warp_row / tile_queries, count - 1);  // behind the row's end results are of no account
+#pragma unroll
+    for (int i = 0; i < block_queries<HeadDim> / tile_queries; ++i)
+      if (tile + i < count) first = smaller(first, tiles[tile + i].some_first), last = larger(last, tiles[tile + i].some_last);
+  }
+};
+
+/// What a query sees of the keys from `key` on: KeyRange::sees without branches, for many keys a known distance away.
+struct SeenFrom {
+  unsigned behind, width, context_behind, context_width;
+
+  __device__ SeenFrom(const KeyRange& range, int key)
+      : behind(static_cast<unsigned>(key - range.first)),
+        width(static_cast<unsigned>(larger(range.last - range.first, 0))),
+        context_behind(static_cast<unsigned>(key - range.context_first)),
+        context_width(static_cast<unsigned>(larger(range.context_last - range.context_first, 0))) {}
+  __device__ bool operator()(int further) const {
+    return (behind + static_cast<unsigned>(further) < width) | (context_behind + static_cast<unsigned>(further) < context_width);
+  }
+};
+
+/// Scores (16, 8 Columns) of hidden pairs become -infinity. A lane's element (n, e) is of query own + 8 (e / 2), and of key + 8 n + e % 2.
+template <int Columns>
+__device__ void hide_keys(float (&s)[Columns][4], const KeyRange* ranges, int own, int length, int key) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const SeenFrom sees(ranges[smaller(own + 8 * half, length - 1)], key);
+#pragma unroll
+    for (int n = 0; n < Columns; ++n)
+#pragma unroll
+      for (int e = 0; e < 2; ++e)
+        if (!sees(8 * n + e)) s[n][2 * half + e] = -INFINITY;
+  }
+}
+
+/// Which probabilities (16 Fragments, 8 Columns) dropout keeps, bit 4 (Columns f + n) + e for element (n, e) of fragment f, that of query
+/// own + 16 f + 8 (e / 2) and of key + 8 n + e % 2. A loop, as the draws are long code; drawn where few registers are in use.
+template <int Fragments, int Columns, class T>
+__device__ std::uint64_t kept_keys(const AttentionShape<T>& shape, int row, int head, int own, int key) {
+  static_assert(4 * Fragments * Columns <= 64, "golem: dropout keeps a bit for each probability");
+  std::uint64_t kept = 0;
+#pragma unroll 1
+  for (int i = 0; i < 2 * Fragments * Columns; ++i) {
+    float factor[2];
+    shape.dropout.factors(factor, shape.element(row, head, own + i / (2 * Columns) * 16 + i % 2 * 8, key + i / 2 % Columns * 8));
+    kept |= std::uint64_t{factor[0] != 0} << 2 * i | std::uint64_t{factor[1] != 0} << (2 * i + 1);
+  }
+  return kept;
+}
 
 /// The softmax of 16 queries so far: of rows lane / 4 and lane / 4 + 8, in the four lanes that share a row.
 struct OnlineSoftmax {
@@ -76,82 +149,84 @@ __device__ void store_attended(T* out, float* log_sum, const float (&o)[Columns]
   store_product(to[0], to[1], o, inverse[0], inverse[1], shape.dims);
 }
 
-/// out (N, H, D) and log_sum (B, H, T), unless null, from qkv (N, H, 3, D). A block takes 64 queries of a head; of its four
-/// warps each takes 16.
+/// out (N, H, D) and log_sum (B, H, T), unless null, from qkv (N, H, 3, D). A block takes block_queries of a head, each of its warps a
+/// quarter of them. Tiles arrive in the order in which they are used, keys then values, each two ahead.
 template <class T, int HeadDim>
-__global__ void __launch_bounds__(128) attend_kernel(T* out, float* log_sum, const T* qkv, const KeyRange* ranges, const TileKeys* tiles, AttentionShape<T> shape) {
-  constexpr int columns = tile_keys / 8;
-  T* memory = dynamic_shared<T>();
-  const auto tile_at = [&](int rows_before) { return SharedTile<T, HeadDim>{memory + rows_before * HeadDim}; };
-  const SharedTile<T, HeadDim> queries = tile_at(0);
-  const int lane = ptx::lane(), warp_row = static_cast<int>(threadIdx.x / 32) * 16, head = static_cast<int>(blockIdx.y), row = static_cast<int>(blockIdx.z);
-  const int tile = static_cast<int>(gridDim.x - 1 - blockIdx.x), query = tile * tile_queries;  // long ones first
-  const std::int64_t start = std::int64_t{row} * shape.length, step = shape.token_step();
-  const TileKeys visible = tiles[std::int64_t{row} * gridDim.x + tile];
-  const T* keys = qkv + shape.at(start, head, 1);
-
-  const auto load_keys = [&](int stage, int key) {
-    const int valid = visible.some_last - key;
-    load_tile(tile_at(tile_queries + 2 * stage * tile_keys), keys + key * step, step, tile_keys, valid, shape.dims);
-    load_tile(tile_at(tile_queries + (2 * stage + 1) * tile_keys), keys + shape.dims + key * step, step, tile_keys, valid, shape.dims);
+__global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>)
+    attend_kernel(T* out, float* log_sum, const T* qkv, const KeyRange* ranges, const TileKeys* tiles, AttentionShape<T> shape) {
+  constexpr int fragments = warp_fragments<HeadDim>, columns = tile_keys / 8;
+  const SharedTile<T, HeadDim> queries{dynamic_shared<T>()}, places = queries.from_row(block_queries<HeadDim>);
+  const int warp_row = static_cast<int>(threadIdx.x / 32) * 16 * fragments, head = static_cast<int>(blockIdx.y), row = static_cast<int>(blockIdx.z);
+  const int query = static_cast<int>(gridDim.x - 1 - blockIdx.x) * block_queries<HeadDim>;  // long ones first
+  const int own = query + warp_row + ptx::lane() / 4, pair = 2 * (ptx::lane() % 4);  // this lane's first query, and first key of a tile
+  const std::int64_t start = std::int64_t{row} * shape.length;
+  const int step = static_cast<int>(shape.token_step());
+  const BlockKeys<HeadDim> visible(tiles, row, shape.length, query, warp_row);
+  const T* from = qkv + shape.at(start + query, head, 0) + own_chunk<HeadDim>(step);
+  const auto load_part = [&](int place, int part, int key) {
+    load_tile<tile_keys>(places.from_row(place * tile_keys), from + part * shape.dims, step, visible.last - key, shape.dims);
   };
-  load_tile(queries, qkv + shape.at(start + query, head, 0), step, tile_queries, shape.length - query, shape.dims);
+  load_tile<block_queries<HeadDim>>(queries, from, step, shape.length - query, shape.dims);
   ptx::commit_copies();
-  if (visible.some_first < visible.some_last) load_keys(0, visible.some_first);
+  from += static_cast<std::int64_t>(visible.first - query) * step;
+  if (visible.first < visible.last) load_part(0, 1, visible.first);
   ptx::commit_copies();
-  ptx::wait_for_copies<1>();
-  scale_tile(queries, tile_queries, shape.query_scale);
+  if (visible.first < visible.last) load_part(1, 2, visible.first);
+  ptx::commit_copies();
+  ptx::wait_for_copies<2>();
+  scale_tile<block_queries<HeadDim>>(queries, shape.query_scale);
 
-  int own[2];  // this lane's two queries
-  KeyRange range[2];
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    own[half] = query + warp_row + lane / 4 + 8 * half;
-    range[half] = own[half] < shape.length ? ranges[start + own[half]] : KeyRange{};
-  }
-  OnlineSoftmax softmax;
-  float o[HeadDim / 8][4]{};
-  int stage = 0;
-  for (int key = visible.some_first; key < visible.some_last; key += tile_keys, stage ^= 1) {
-    if (key + tile_keys < visible.some_last) load_keys(stage ^ 1, key + tile_keys);
-    ptx::commit_copies();
+  OnlineSoftmax softmax[fragments];
+  float o[fragments][HeadDim / 8][4]{};
+  int key_place = 0;  // of three, in which tiles follow each other
+  for (int key = visible.first; key < visible.last; key += tile_keys) {
+    const int value_place = key_place == 2 ? 0 : key_place + 1, free_place = key_place == 0 ? 2 : key_place - 1;
+    const TileKeys keys = *visible.own;
+    const bool more = key + tile_keys < visible.last, seen = keys.see_some(key, tile_keys), all_seen = keys.see_all(key, tile_keys);
+    std::uint32_t p[fragments][columns / 2][4];
     ptx::wait_for_copies<1>();
     __syncthreads();
-    float s[columns][4]{};
-    multiply_transposed(s, queries, warp_row, tile_at(tile_queries + 2 * stage * tile_keys), shape.dims);
-    if (!visible.see_all(key, tile_keys)) {
+    from += tile_keys * step;
+    if (more) load_part(free_place, 1, key + tile_keys);
+    ptx::commit_copies();
+    if (seen) {
+      const std::uint64_t kept = shape.dropout.threshold ? kept_keys<fragments, columns>(shape, row, head, own, key + pair) : 0;
+      float s[fragments][columns][4]{};
+      multiply_transposed(s, queries.from_row(warp_row), places.from_row(key_place * tile_keys));
+      if (!all_seen) {
 #pragma unroll
-      for (int n = 0; n < columns; ++n)
+        for (int f = 0; f < fragments; ++f) hide_keys(s[f], ranges + start, own + 16 * f, shape.length, key + pair);
+      }
 #pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          const int k = key + 8 * n + 2 * (lane % 4) + e % 2;
-          if (!range[e / 2].sees(k)) s[n][e] = -INFINITY;
-        }
+      for (int f = 0; f < fragments; ++f) {
+        float rescale[2];
+        softmax[f].meet(s[f], rescale, shape.score_scale);
+#pragma unroll
+        for (int n = 0; n < HeadDim / 8; ++n)
+#pragma unroll
+          for (int e = 0; e < 4; ++e) o[f][n][e] *= rescale[e / 2];
+      }
+      if (shape.dropout.threshold) {
+#pragma unroll
+        for (int i = 0; i < 4 * fragments * columns; ++i) s[i / (4 * columns)][i / 4 % columns][i % 4] *= kept >> i & 1 ? shape.dropout.kept : 0.0f;
+      }
+#pragma unroll
+      for (int f = 0; f < fragments; ++f) pack_left<T>(p[f], s[f]);
     }
-    float rescale[2];
-    softmax.meet(s, rescale, shape.score_scale);
-#pragma unroll
-    for (int n = 0; n < HeadDim / 8; ++n)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) o[n][e] *= rescale[e / 2];
-    if (shape.dropout.threshold) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half)
-#pragma unroll
-        for (int n = 0; n < columns; ++n) {
-          float kept[2];
-          shape.dropout.factors(kept, shape.element(row, head, own[half], key + 8 * n + 2 * (lane % 4)));
-          s[n][2 * half] *= kept[0], s[n][2 * half + 1] *= kept[1];
-        }
-    }
-    std::uint32_t p[columns / 2][4];
-    pack_left<T>(p, s);
-    multiply_plain(o, p, tile_at(tile_queries + (2 * stage + 1) * tile_keys), 0, shape.dims);
+    ptx::wait_for_copies<1>();
     __syncthreads();
+    if (more) load_part(key_place, 2, key + tile_keys);
+    ptx::commit_copies();
+    if (seen) multiply_plain(o, p, places.from_row(value_place * tile_keys));
+    key_place = free_place;
   }
   ptx::wait_for_copies<0>();
 
-  store_attended(out, log_sum, o, softmax, own, row, head, shape);
+#pragma unroll
+  for (int f = 0; f < fragments; ++f) {
+    const int both[2]{own + 16 * f, own + 16 * f + 8};
+    store_attended(out, log_sum, o[f], softmax[f], both, row, head, shape);
+  }
 }
 
 /// What a forward of attention writes and reads.
@@ -169,7 +244,7 @@ template <int HeadDim, class T>
 bool start_forward(sm_80, Device& device, const AttentionCall<T>& call) {
   constexpr std::size_t bytes = forward_bytes<T, HeadDim>;
   if (!has_matrix_path<T>(device, call.shape.dims, bytes)) return false;
-  const Launch how{.name = "attend", .blocks = call.visible.tiles.extent(1), .threads = 128, .shared_bytes = bytes, .blocks_y = call.shape.heads, .blocks_z = call.shape.rows};
+  const Launch how{.name = "attend", .blocks = ceil_div(call.shape.length, block_queries<HeadDim>), .threads = matrix_threads, .shared_bytes = bytes, .blocks_y = call.shape.heads, .blocks_z = call.shape.rows};
   launch(device, how, attend_kernel<T, HeadDim>, call.out, call.log_sum, call.qkv.data, call.visible.ranges.data, call.visible.tiles.data, call.shape);
   return true;
 }

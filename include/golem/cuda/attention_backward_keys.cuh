@@ -1,0 +1,195 @@
+// d key and d value of attention by matrix instructions of sm_80: a warp sums 64 dims of 32 keys, and two share the keys of a wide head.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+
+#include "golem/core/math.hpp"
+#include "golem/cuda/attention_forward.cuh"
+#include "golem/cuda/attention_mask.cuh"
+#include "golem/cuda/attention_plain.cuh"
+#include "golem/cuda/attention_tile.cuh"
+
+namespace golem::cuda {
+
+/// A warp sums 64 dims of the gradients of 32 keys. Where heads are wider two warps share the keys: each makes the
+/// probabilities for half of the queries of a tile, both read all of them. blockIdx.x takes turns over the parts of a still wider head.
+template <class T, int HeadDim>
+struct DkeyBlock {
+  static constexpr int warp_dims = 64, warp_keys = 32, warp_queries = 32, fragments = warp_keys / 16, columns = warp_queries / 8, steps = warp_queries / 16;
+  static constexpr int sharers = HeadDim > 64 ? 2 : 1, parts = HeadDim / (sharers * warp_dims);
+  static constexpr int keys = matrix_threads / 32 / sharers * warp_keys, queries = sharers * warp_queries, stages = HeadDim > 128 ? 1 : 2;
+  using Tile = SharedTile<T, HeadDim>;
+  using Left = std::uint32_t[fragments][steps][4];
+
+  /// Of each warp, the left sides of d value and of d key, as its lanes hold them.
+  struct alignas(16) Shared {
+    std::uint32_t left[matrix_threads / 32][2][fragments][steps][32][4];
+  };
+  static constexpr std::size_t tile_bytes = sizeof(T) * HeadDim * (2 * keys + 2 * stages * queries), bytes = tile_bytes + sizeof(float) * 4 * queries + (sharers > 1 ? sizeof(Shared) : 0);
+  T* memory;
+
+  __device__ Tile own(int part) const { return Tile{memory}.from_row(part * keys); }
+  /// Of a stage: queries, and dout.
+  __device__ Tile passing(int stage, int part) const { return Tile{memory}.from_row(2 * keys + (2 * stage + part) * queries); }
+  /// Of one of two turns: log2 of the softmax's sum for each query, then the deltas.
+  __device__ float* sums(int turn) const { return reinterpret_cast<float*>(reinterpret_cast<unsigned char*>(memory) + tile_bytes) + turn * 2 * queries; }
+  __device__ Shared& shared() const { return *reinterpret_cast<Shared*>(sums(2)); }
+
+  __device__ void share(const Left& left, int warp, int part) const {
+#pragma unroll
+    for (int f = 0; f < fragments; ++f)
+#pragma unroll
+      for (int j = 0; j < steps; ++j) *reinterpret_cast<Pack<std::uint32_t, 4>*>(shared().left[warp][part][f][j][ptx::lane()]) = {{left[f][j][0], left[f][j][1], left[f][j][2], left[f][j][3]}};
+  }
+  __device__ void take(Left& left, int warp, int part) const {
+#pragma unroll
+    for (int f = 0; f < fragments; ++f)
+#pragma unroll
+      for (int j = 0; j < steps; ++j) {
+        const auto pack = *reinterpret_cast<const Pack<std::uint32_t, 4>*>(shared().left[warp][part][f][j][ptx::lane()]);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) left[f][j][i] = pack.element[i];
+      }
+  }
+};
+
+/// A score and d probability become the probability after dropout and d score, of one pair: `log2_sum` is the log-sum-exp times log2_e, infinite where there is no query. A score of -infinity is of a hidden pair.
+__device__ inline void differentiate_pair(float& s, float& dp, float to_log2, float log2_sum, float delta, float factor) {
+  const float p = ptx::exp2_fast(s * to_log2 - log2_sum);
+  s = p * factor;
+  dp = p * (dp * factor - delta);
+}
+
+/// d key and d value of DkeyBlock::keys of a head, over all tiles of queries that see some of them; scaled queries are where d query will be.
+template <class T, int HeadDim>
+__global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend_dkey_kernel(AttentionGradient<T> g) {
+  using Block = DkeyBlock<T, HeadDim>;
+  constexpr int fragments = Block::fragments, columns = Block::columns, stages = Block::stages;
+  const AttentionShape<T>& shape = g.shape;
+  const Block block{dynamic_shared<T>()};
+  const int warp = static_cast<int>(threadIdx.x / 32), group = warp / Block::sharers, share = warp % Block::sharers, head = static_cast<int>(blockIdx.y), row = static_cast<int>(blockIdx.z);
+  const int block_key = static_cast<int>(blockIdx.x) / Block::parts * Block::keys, group_row = group * Block::warp_keys, own = block_key + group_row + ptx::lane() / 4;
+  const int dim = (static_cast<int>(blockIdx.x) % Block::parts * Block::sharers + share) * Block::warp_dims, pair = share * Block::warp_queries + 2 * (ptx::lane() % 4);
+  const std::int64_t start = std::int64_t{row} * shape.length;
+  const int step = static_cast<int>(shape.token_step()), out_step = shape.heads * shape.dims;
+  const TileKeys* tiles = g.tiles + std::int64_t{row} * ceil_div(shape.length, tile_queries);
+  const T *queries_from = g.dqkv + shape.at(start, head, 0) + own_chunk<HeadDim>(step), *douts_from = g.dout + start * out_step + std::int64_t{head} * shape.dims + own_chunk<HeadDim>(out_step);
+  const auto load_queries = [&](int stage, int query) {
+    load_tile<Block::queries>(block.passing(stage, 0), queries_from + std::int64_t{query} * step, step, shape.length - query, shape.dims);
+    load_tile<Block::queries>(block.passing(stage, 1), douts_from + std::int64_t{query} * out_step, out_step, shape.length - query, shape.dims);
+  };
+  /// This thread's part of Block::sums.
+  const auto sum_of = [&](int query) {
+    const int i = static_cast<int>(threadIdx.x), at = query + i % Block::queries;
+    const std::int64_t first = (std::int64_t{row} * shape.heads + head) * shape.length;
+    if (i >= 2 * Block::queries) return 0.0f;
+    if (i < Block::queries) return at < shape.length ? g.log_sum[first + at] * log2_e : INFINITY;
+    return at < shape.length ? g.delta[first + at] : 0.0f;
+  };
+  const auto keep_sum = [&](int turn, float sum) {
+    if (threadIdx.x < 2 * Block::queries) block.sums(turn)[threadIdx.x] = sum;
+  };
+  /// The first tile of queries from `query` on that sees some of the keys; the length where there is none.
+  const auto next_seeing = [&](int query) {
+    while (query < shape.length && !tiles[query / tile_queries].see_some(block_key, Block::keys)) query = (query / tile_queries + 1) * tile_queries;
+    return query < shape.length ? query : shape.length;
+  };
+#pragma unroll
+  for (int part = 0; part < 2; ++part)
+    load_tile<Block::keys>(block.own(part), g.qkv + shape.at(start + block_key, head, 1 + part) + own_chunk<HeadDim>(step), step, shape.length - block_key, shape.dims);
+  int query = next_seeing(0), turn = 0;
+  if (query < shape.length) load_queries(0, query), keep_sum(0, sum_of(query));
+  ptx::commit_copies();
+
+  const float to_log2 = shape.score_scale * log2_e;
+  float dk[fragments][Block::warp_dims / 8][4]{}, dv[fragments][Block::warp_dims / 8][4]{};
+  while (query < shape.length) {
+    const int next = next_seeing(query + Block::queries), stage = stages > 1 ? turn : 0;
+    ptx::wait_for_copies<0>();
+    __syncthreads();
+    if (stages > 1 && next < shape.length) load_queries(stage ^ 1, next);
+    ptx::commit_copies();
+    if (next < shape.length) keep_sum(turn ^ 1, sum_of(next));
+    const TileKeys visible = tiles[query / tile_queries];
+    if (visible.see_some(block_key + group_row, Block::warp_keys)) {
+      std::uint32_t kept = 0;
+      if (shape.dropout.threshold) {
+#pragma unroll 1
+        for (int i = 0; i < 4 * fragments * columns; ++i)
+          kept |= std::uint32_t{shape.dropout.factor(shape.element(row, head, query + pair + i / 4 % columns * 8 + i % 2, own + i / (4 * columns) * 16 + i % 4 / 2 * 8)) != 0} << i;
+      }
+      const auto queries_here = block.passing(stage, 0), douts_here = block.passing(stage, 1);
+      float s[fragments][columns][4]{}, ds[fragments][columns][4]{};  // transposed: a row a key
+      multiply_transposed(s, block.own(0).from_row(group_row), queries_here.from_row(share * Block::warp_queries));
+      multiply_transposed(ds, block.own(1).from_row(group_row), douts_here.from_row(share * Block::warp_queries));
+      if (!visible.see_all(block_key + group_row, Block::warp_keys)) {
+#pragma unroll
+        for (int n = 0; n < columns; ++n)
+#pragma unroll
+          for (int e = 0; e < 2; ++e) {
+            const int i = query + pair + 8 * n + e;
+            const SeenFrom sees(g.ranges[start + smaller(i, shape.length - 1)], own);  // behind the row's end sums are infinite
+#pragma unroll
+            for (int f = 0; f < fragments; ++f) {
+              if (!sees(16 * f)) s[f][n][e] = -INFINITY;
+              if (!sees(16 * f + 8)) s[f][n][e + 2] = -INFINITY;
+            }
+          }
+      }
+      const auto differentiate_all = [&](const auto& factor_of) {
+#pragma unroll
+        for (int n = 0; n < columns; ++n)
+#pragma unroll
+          for (int e = 0; e < 4; ++e) {
+            const float* sums = block.sums(turn) + pair + 8 * n + e % 2;
+            const float log2_sum = sums[0], delta = sums[Block::queries];
+#pragma unroll
+            for (int f = 0; f < fragments; ++f) differentiate_pair(s[f][n][e], ds[f][n][e], to_log2, log2_sum, delta, factor_of(4 * (columns * f + n) + e));
+          }
+      };
+      if (shape.dropout.threshold) differentiate_all([&](int i) { return kept >> i & 1 ? shape.dropout.kept : 0.0f; });
+      else differentiate_all([](int) { return 1.0f; });
+      typename Block::Left of_dv, of_dk;
+#pragma unroll
+      for (int f = 0; f < fragments; ++f) pack_left<T>(of_dv[f], s[f]), pack_left<T>(of_dk[f], ds[f]);
+      if (Block::sharers > 1) block.share(of_dv, warp, 0), block.share(of_dk, warp, 1);
+      multiply_plain(dv, of_dv, douts_here.from_row(share * Block::warp_queries), dim);
+      multiply_plain(dk, of_dk, queries_here.from_row(share * Block::warp_queries), dim);
+      if (Block::sharers > 1) {
+        const int other = share ^ 1;
+#pragma unroll
+        for (int i = 0; i < Block::keys / Block::warp_keys; ++i)
+          if (group == i) ptx::meet(1 + i, 32 * Block::sharers);  // a constant, so that only so many barriers are taken
+        block.take(of_dv, warp ^ 1, 0);
+        multiply_plain(dv, of_dv, douts_here.from_row(other * Block::warp_queries), dim);
+        block.take(of_dk, warp ^ 1, 1);
+        multiply_plain(dk, of_dk, queries_here.from_row(other * Block::warp_queries), dim);
+      }
+    }
+    if (stages == 1) {
+      __syncthreads();
+      if (next < shape.length) load_queries(0, next);
+      ptx::commit_copies();
+    }
+    query = next, turn ^= 1;
+  }
+  ptx::wait_for_copies<0>();
+#pragma unroll
+  for (int f = 0; f < fragments; ++f) {
+    T* to[2];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int i = own + 16 * f + 8 * half;
+      to[half] = i < shape.length ? g.dqkv + shape.at(start + i, head, 1) + dim : nullptr;
+    }
+    store_product(to[0], to[1], dk[f], shape.score_scale, shape.score_scale, shape.dims - dim);
+    for (T*& row_of : to)
+      if (row_of) row_of += shape.dims;
+    store_product(to[0], to[1], dv[f], 1, 1, shape.dims - dim);
+  }
+}
+
+}  // namespace golem::cuda
