@@ -110,6 +110,7 @@ __device__ void multiply_both_async(float (&a)[passing_rows / 8][4], float (&b)[
   multiply_transposed_async(a, memory.own_first.at(0), first_row, memory.first.at(t));
   ptx::commit_products();
   memory.second.wait(t);
+  ptx::begin_products();
   multiply_transposed_async(b, memory.own_second.at(0), first_row, memory.second.at(t));
   ptx::commit_products();
 }

@@ -34,7 +34,7 @@ struct CachedTile {
 
 /// As attend_kernel. Block (tile, head), the tiles of the last sequence first.
 template <class T, int HeadDim>
-__global__ void __launch_bounds__(128) attend_cached_tile_kernel(CachedAttention<T> call) {
+__global__ void __launch_bounds__(matrix_threads) attend_cached_tile_kernel(CachedAttention<T> call) {
   constexpr int columns = tile_keys / 8;
   const CachedTile tile(call.sequences, call.count, static_cast<int>(gridDim.x - 1 - blockIdx.x));
   if (!tile.sequence) return;
@@ -47,16 +47,17 @@ __global__ void __launch_bounds__(128) attend_cached_tile_kernel(CachedAttention
   const T *keys = call.keys + call.cache(*tile.sequence, head), *values = call.values + call.cache(*tile.sequence, head);
 
   const auto load_keys = [&](int stage, int key) {
-    const std::int64_t from = std::int64_t{key} * shape.dims;
-    load_tile(tile_at(tile_queries + 2 * stage * tile_keys), keys + from, shape.dims, tile_keys, most - key, shape.dims);
-    load_tile(tile_at(tile_queries + (2 * stage + 1) * tile_keys), values + from, shape.dims, tile_keys, most - key, shape.dims);
+    const std::int64_t from = std::int64_t{key} * shape.dims + own_chunk<HeadDim>(shape.dims);
+    load_tile<tile_keys>(tile_at(tile_queries + 2 * stage * tile_keys), keys + from, shape.dims, most - key, shape.dims);
+    load_tile<tile_keys>(tile_at(tile_queries + (2 * stage + 1) * tile_keys), values + from, shape.dims, most - key, shape.dims);
   };
-  load_tile(queries, call.qkv + shape.at(query, head, 0), shape.token_step(), tile_queries, tile.count, shape.dims);
+  const int step = static_cast<int>(shape.token_step());
+  load_tile<tile_queries>(queries, call.qkv + shape.at(query, head, 0) + own_chunk<HeadDim>(step), step, tile.count, shape.dims);
   ptx::commit_copies();
   load_keys(0, 0);
   ptx::commit_copies();
   ptx::wait_for_copies<1>();
-  scale_tile(queries, tile_queries, shape.query_scale);
+  scale_tile<tile_queries>(queries, shape.query_scale);
 
   int own[2], seen[2];  // this lane's two queries; beyond the tile's, which are nobody's, behind all
 #pragma unroll
@@ -65,44 +66,44 @@ __global__ void __launch_bounds__(128) attend_cached_tile_kernel(CachedAttention
     seen[half] = row + 8 * half < tile.count ? call.seen(*tile.sequence, own[half]) : 0;
   }
   OnlineSoftmax softmax;
-  float o[HeadDim / 8][4]{};
+  float o[1][HeadDim / 8][4]{};
   int stage = 0;
   for (int key = 0; key < most; key += tile_keys, stage ^= 1) {
     if (key + tile_keys < most) load_keys(stage ^ 1, key + tile_keys);
     ptx::commit_copies();
     ptx::wait_for_copies<1>();
     __syncthreads();
-    float s[columns][4]{};
-    multiply_transposed(s, queries, row - ptx::lane() / 4, tile_at(tile_queries + 2 * stage * tile_keys), shape.dims);
+    float s[1][columns][4]{};
+    multiply_transposed(s, queries.from_row(row - ptx::lane() / 4), tile_at(tile_queries + 2 * stage * tile_keys));
     if (key + tile_keys > least) {
 #pragma unroll
       for (int n = 0; n < columns; ++n)
 #pragma unroll
         for (int e = 0; e < 4; ++e)
-          if (key + 8 * n + 2 * (ptx::lane() % 4) + e % 2 >= seen[e / 2]) s[n][e] = -INFINITY;
+          if (key + 8 * n + 2 * (ptx::lane() % 4) + e % 2 >= seen[e / 2]) s[0][n][e] = -INFINITY;
     }
     float rescale[2];
-    softmax.meet(s, rescale, shape.score_scale);
+    softmax.meet(s[0], rescale, shape.score_scale);
 #pragma unroll
     for (int n = 0; n < HeadDim / 8; ++n)
 #pragma unroll
-      for (int e = 0; e < 4; ++e) o[n][e] *= rescale[e / 2];
-    std::uint32_t p[columns / 2][4];
-    pack_left<T>(p, s);
-    multiply_plain(o, p, tile_at(tile_queries + (2 * stage + 1) * tile_keys), 0, shape.dims);
+      for (int e = 0; e < 4; ++e) o[0][n][e] *= rescale[e / 2];
+    std::uint32_t p[1][columns / 2][4];
+    pack_left<T>(p[0], s[0]);
+    multiply_plain(o, p, tile_at(tile_queries + (2 * stage + 1) * tile_keys));
     __syncthreads();
   }
   ptx::wait_for_copies<0>();
-  store_attended(call.out, static_cast<float*>(nullptr), o, softmax, own, 0, head, shape);
+  store_attended(call.out, static_cast<float*>(nullptr), o[0], softmax, own, 0, head, shape);
 }
 
 /// Starts it on as many tiles as there can be; false where it cannot run on this device.
 template <int HeadDim, class T>
 bool start_cached_tiles(Device& device, const CachedAttention<T>& call) {
-  constexpr std::size_t bytes = forward_bytes<T, HeadDim>;
+  constexpr std::size_t bytes = sizeof(T) * HeadDim * (tile_queries + 4 * tile_keys);
   if (!has_matrix_path<T>(device, call.shape.dims, bytes)) return false;
   const std::int64_t tiles = ceil_div(call.shape.length, tile_queries) + call.count - 1;
-  launch(device, {.name = "attend_cached_tile", .blocks = tiles, .threads = 128, .shared_bytes = bytes, .blocks_y = call.shape.heads}, attend_cached_tile_kernel<T, HeadDim>, call);
+  launch(device, {.name = "attend_cached_tile", .blocks = tiles, .threads = matrix_threads, .shared_bytes = bytes, .blocks_y = call.shape.heads}, attend_cached_tile_kernel<T, HeadDim>, call);
   return true;
 }
 
