@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
@@ -9,6 +10,7 @@
 #include "golem/core/op_arguments.hpp"
 #include "golem/core/tensor.hpp"
 #include "golem/cuda/device.hpp"
+#include "golem/cuda/norm_backward_kernels.cuh"
 #include "golem/cuda/norm_kernels.cuh"
 
 namespace golem::cuda {
@@ -28,17 +30,6 @@ void start_normalize(Device& device, const NormForward<T>& f) {
   else if (steps == 4) start(normalize_held_kernel<T, 4, Source::row>, normalize_held_kernel<T, 4, Source::sum>);
   else if (steps == 8) start(normalize_held_kernel<T, 8, Source::row>, normalize_held_kernel<T, 8, Source::sum>);
   else launch(device, how, wide_rows ? normalize_kernel<T, wide<T>> : normalize_kernel<T, 1>, f);
-}
-
-/// The same of normalize_backward_kernel.
-template <class T, class Start>
-void with_norm_backward_kernel(std::int64_t columns, bool wide_rows, const Start& start) {
-  const std::int64_t vectors = wide_rows ? columns / wide<T> : columns;
-  const int steps = wide_rows && steps_for(vectors) < 8 ? steps_for(vectors) : 0, threads = threads_for(vectors, steps);  // 8 would need too many registers
-  if (!wide_rows) start(normalize_backward_kernel<T, 1, 0>, threads);
-  else if (steps == 1) start(normalize_backward_kernel<T, wide<T>, 1>, threads);
-  else if (steps == 4) start(normalize_backward_kernel<T, wide<T>, 4>, threads);
-  else start(normalize_backward_kernel<T, wide<T>, 0>, threads);
 }
 
 /// y (N, C) = (x - mean) rstd gamma + beta, rstd = 1 / sqrt(variance + eps); statistics in A, to mean and rstd (N) unless empty.
@@ -76,25 +67,56 @@ void add_bias(Device& device, View<T, 2> y, std::type_identity_t<View<const T, 1
   launch(device, {.name = "add_bias", .blocks = blocks_for(device, vectors, 256)}, all_wide ? add_bias_kernel<T, wide<T>> : add_bias_kernel<T, 1>, y.data, bias.data, vectors, row_vectors);
 }
 
+/// How normalize_backward is started.
+struct NormBackwardPlan {
+  int steps;  // vectors of a row that each thread holds; 0: it holds none
+  int threads;
+  std::int64_t blocks;
+  std::size_t shared_bytes;
+};
+
+/// `streams`: of the rows' tensors that are read.
+template <class T>
+NormBackwardPlan plan_norm_backward(const Device& device, std::int64_t rows, std::int64_t columns, int streams, bool wide_rows) {
+  const std::int64_t vectors = wide_rows ? columns / wide<T> : columns;
+  const std::size_t ring = 128 * sizeof(accumulate_t<T>) + static_cast<std::size_t>(2 * streams * columns) * sizeof(T);
+  NormBackwardPlan plan{.steps = 0, .threads = threads_for(vectors, 0), .blocks = 0, .shared_bytes = 64 * sizeof(accumulate_t<T>)};
+  std::int64_t together = 1;  // blocks of a multiprocessor
+  if (wide_rows && vectors <= 4 * 512 && ring <= device.shared_bytes() && device.compute_capability() >= 80) {
+    plan.steps = vectors <= 512 ? 1 : vectors <= 3 * 512 ? 3 : 4;
+    plan.threads = threads_for(vectors, plan.steps);
+    plan.shared_bytes = ring;
+    together = smaller(smaller<std::int64_t>(4, (plan.steps == 1 ? 1024 : 512) / plan.threads), static_cast<std::int64_t>(device.shared_bytes() / ring));
+  }
+  const std::int64_t rows_each = ceil_div(rows, together * device.multiprocessors());
+  plan.blocks = ceil_div(rows, rows_each);
+  return plan;
+}
+
 /// dx = LN'(dy + alpha inside) + outside; d_gamma, d_beta (C) grow. dx may be dy's memory. x is the norm's input.
 template <class T>
 void normalize_backward(Device& device, View<T, 2> dx, View<accumulate_t<T>, 1> d_gamma, View<accumulate_t<T>, 1> d_beta, std::type_identity_t<View<const T, 2>> dy,
                         std::type_identity_t<View<const T, 2>> x, std::type_identity_t<View<const T, 1>> gamma, std::type_identity_t<View<const accumulate_t<T>, 1>> mean,
                         std::type_identity_t<View<const accumulate_t<T>, 1>> rstd, const std::type_identity_t<ResidualGradient<T>>& residual) {
   using A = accumulate_t<T>;
-  const std::int64_t rows = x.extent(0), columns = x.extent(1), blocks = smaller<std::int64_t>(rows, device.multiprocessors());
-  if (rows == 0) return;
-  A* partial = device.workspace<A>(2 * blocks * columns);
-  const std::size_t sums = 32 * sizeof(A), gathered = 2 * static_cast<std::size_t>(columns) * sizeof(A);
-  const bool in_shared = sums + gathered <= device.shared_bytes();
-  const NormBackward<T> f{dx.data,     partial,   dy.data,   residual.inside.data, residual.outside.data, x.data,
-                          gamma.data, mean.data, rstd.data, static_cast<A>(residual.alpha), rows, columns, in_shared};
-  with_norm_backward_kernel<T>(columns, fits_wide<T>(columns, f.dx, f.dy, f.inside, f.outside, f.x, f.gamma), [&](auto* kernel, int threads) {
-    launch(device, {.name = "normalize_backward", .blocks = blocks, .threads = threads, .shared_bytes = in_shared ? sums + gathered : sums}, kernel, f);
-  });
-  const Launch add{.name = "add_partials", .blocks = blocks_for(device, columns, 256)};
-  launch(device, add, add_partials_kernel<A>, d_gamma.data, partial, blocks, 2 * columns, columns);
-  launch(device, add, add_partials_kernel<A>, d_beta.data, partial + columns, blocks, 2 * columns, columns);
+  const std::int64_t rows = x.extent(0), columns = x.extent(1);
+  if (rows == 0 || columns == 0) return;
+  const int streams = 2 + (residual.inside ? 1 : 0) + (residual.outside ? 1 : 0);
+  const bool wide_rows = fits_wide<T>(columns, dx.data, dy.data, residual.inside.data, residual.outside.data, x.data, gamma.data);
+  NormBackwardPlan plan = plan_norm_backward<T>(device, rows, columns, streams, wide_rows);
+  A* partial = device.workspace<A>(2 * plan.blocks * columns);
+  NormBackward<T> f{dx.data, partial, dy.data, residual.inside.data, residual.outside.data, x.data, gamma.data, mean.data, rstd.data, static_cast<A>(residual.alpha), rows, columns};
+  if (const std::size_t gathered = 2 * static_cast<std::size_t>(columns) * sizeof(A); plan.steps == 0 && plan.shared_bytes + gathered <= device.shared_bytes()) {
+    f.in_shared = true;
+    plan.shared_bytes += gathered;
+  }
+  const auto start = [&](auto* kernel) { launch(device, {.name = "normalize_backward", .blocks = plan.blocks, .threads = plan.threads, .shared_bytes = plan.shared_bytes}, kernel, f); };
+  if (plan.steps == 1) start(normalize_backward_held_kernel<T, 1>);
+  else if (plan.steps == 3) start(normalize_backward_held_kernel<T, 3>);
+  else if (plan.steps == 4) start(normalize_backward_held_kernel<T, 4>);
+  else if (wide_rows) start(normalize_backward_kernel<T, wide<T>>);
+  else start(normalize_backward_kernel<T, 1>);
+  launch(device, {.name = "add_norm_partials", .blocks = ceil_div(2 * columns, 32), .shared_bytes = 256 * sizeof(A)}, add_norm_partials_kernel<A>, d_gamma.data, d_beta.data, partial, plan.blocks, columns);
 }
 
 }  // namespace golem::cuda

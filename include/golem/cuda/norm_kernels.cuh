@@ -1,4 +1,4 @@
-// The kernels of LayerNorm: a block takes a row, and holds it in registers where it fits.
+// The kernels of LayerNorm forward and of the residual: a block takes a row, and holds it in registers where it fits.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -27,17 +27,6 @@ __device__ accumulate_t<T> scaled_sum(accumulate_t<T> a, accumulate_t<T> alpha, 
   return rounding == Rounding::once ? a * alpha + b : rounded<T>(a * alpha) + b;
 }
 
-template <class T>
-struct NormBackward {
-  T* dx;
-  accumulate_t<T>* partial;  // (blocks, 2, C)
-  const T *dy, *inside, *outside, *x, *gamma;
-  const accumulate_t<T>*mean, *rstd;
-  accumulate_t<T> alpha;
-  std::int64_t rows, columns;
-  bool in_shared;  // whether the block's sums fit its shared memory
-};
-
 /// The sum over the block of each x[i], in a fixed tree, for every thread. `shared` has 32 elements of each, and is read until
 /// the block's next barrier.
 template <int Count, class A>
@@ -48,6 +37,7 @@ __device__ void block_sums(A (&x)[Count], A* shared) {
     x[i] = warp_sum(x[i]);
     if (lane == 0) shared[32 * i + warp] = x[i];
   }
+  if (warps == 1) return;
   __syncthreads();
 #pragma unroll
   for (int i = 0; i < Count; ++i) x[i] = warp_sum(lane < warps ? shared[32 * i + lane] : A{0});
@@ -171,93 +161,6 @@ __global__ void __launch_bounds__(512) normalize_kernel(NormForward<T> f) {
     store(f.y + row + i * Width, x);
   }
   if (f.mean && threadIdx.x == 0) f.mean[blockIdx.x] = mean, f.rstd[blockIdx.x] = rstd;
-}
-
-/// Each block takes consecutive rows, and adds their part of d gamma and d beta up in shared memory where they fit, else in
-/// its part of `partial`. A thread meets only its own columns there, so that no barrier is needed.
-template <class T, int Width, int Steps>
-__global__ void __launch_bounds__(512) normalize_backward_kernel(NormBackward<T> f) {
-  using A = accumulate_t<T>;
-  constexpr int held = Steps ? Steps : 1;
-  A* shared = dynamic_shared<A>();  // 32, then (2, C) where f.in_shared
-  const std::int64_t vectors = f.columns / Width, rows_each = (f.rows + gridDim.x - 1) / gridDim.x, first = blockIdx.x * rows_each;
-  const std::int64_t last = first + rows_each < f.rows ? first + rows_each : f.rows;
-  A* partial = f.partial + 2 * blockIdx.x * f.columns;
-  A* slope = f.in_shared ? shared + 32 : partial;
-  A* shift = slope + f.columns;
-  // Neighbouring threads on neighbouring banks: element w of vector i lies at w * vectors + i.
-  const auto place = [&](std::int64_t i, int w) { return f.in_shared ? w * vectors + i : i * Width + w; };
-  for (std::int64_t i = threadIdx.x; i < vectors; i += blockDim.x)
-    for (int w = 0; w < Width; ++w) slope[place(i, w)] = shift[place(i, w)] = 0;
-
-  for (std::int64_t n = first; n < last; ++n) {
-    const std::int64_t row = n * f.columns;
-    const A mean = f.mean[n], rstd = f.rstd[n];
-    A hat[held][Width], up[held][Width];
-    const auto look = [&](A(&h)[Width], A(&u)[Width], std::int64_t i) {
-      load(u, f.dy + row + i * Width);
-      load(h, f.x + row + i * Width);
-      if (f.inside) {
-        A residual[Width];
-        load(residual, f.inside + row + i * Width);
-#pragma unroll
-        for (int w = 0; w < Width; ++w) u[w] += f.alpha * residual[w];
-      }
-#pragma unroll
-      for (int w = 0; w < Width; ++w) h[w] = (h[w] - mean) * rstd;
-    };
-    const auto weigh = [&](A(&u)[Width], std::int64_t i) {
-      A gamma[Width];
-      load(gamma, f.gamma + i * Width);
-#pragma unroll
-      for (int w = 0; w < Width; ++w) u[w] *= gamma[w];
-    };
-    A sum = 0, dot = 0;
-    const auto gather = [&](const A(&h)[Width], A(&u)[Width], std::int64_t i) {
-#pragma unroll
-      for (int w = 0; w < Width; ++w) slope[place(i, w)] += u[w] * h[w], shift[place(i, w)] += u[w];
-      weigh(u, i);
-#pragma unroll
-      for (int w = 0; w < Width; ++w) sum += u[w], dot += u[w] * h[w];
-    };
-    if constexpr (Steps > 0) {
-#pragma unroll
-      for (int s = 0; s < Steps; ++s)
-        if (const std::int64_t i = threadIdx.x + std::int64_t{s} * blockDim.x; i < vectors) look(hat[s], up[s], i);  // all loads first
-#pragma unroll
-      for (int s = 0; s < Steps; ++s)
-        if (const std::int64_t i = threadIdx.x + std::int64_t{s} * blockDim.x; i < vectors) gather(hat[s], up[s], i);
-    } else {
-      for (std::int64_t i = threadIdx.x; i < vectors; i += blockDim.x) look(hat[0], up[0], i), gather(hat[0], up[0], i);
-    }
-    const A mean_up = block_sum(sum, shared) / static_cast<A>(f.columns), mean_dot = block_sum(dot, shared) / static_cast<A>(f.columns);
-
-    const auto finish = [&](const A(&h)[Width], A(&u)[Width], std::int64_t i) {
-#pragma unroll
-      for (int w = 0; w < Width; ++w) u[w] = (u[w] - mean_up - h[w] * mean_dot) * rstd;
-      if (f.outside) {
-        A passed[Width];
-        load(passed, f.outside + row + i * Width);
-#pragma unroll
-        for (int w = 0; w < Width; ++w) u[w] += passed[w];
-      }
-      store(f.dx + row + i * Width, u);
-    };
-    if constexpr (Steps > 0) {
-#pragma unroll
-      for (int s = 0; s < Steps; ++s)
-        if (const std::int64_t i = threadIdx.x + std::int64_t{s} * blockDim.x; i < vectors) finish(hat[s], up[s], i);
-    } else {
-      for (std::int64_t i = threadIdx.x; i < vectors; i += blockDim.x) {
-        look(hat[0], up[0], i);
-        weigh(up[0], i);
-        finish(hat[0], up[0], i);
-      }
-    }
-  }
-  if (!f.in_shared) return;
-  for (std::int64_t i = threadIdx.x; i < vectors; i += blockDim.x)
-    for (int w = 0; w < Width; ++w) partial[i * Width + w] = slope[place(i, w)], partial[f.columns + i * Width + w] = shift[place(i, w)];
 }
 
 /// sums[i] += the sum over p of partial[p * step + i], in the order of p.
