@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 #include <type_traits>
 
 #include "golem/core/math.hpp"
@@ -12,17 +13,26 @@
 
 namespace golem::cuda {
 
-/// to row i = from row rows[i] - first, or zeros where `from` has no such row.
-template <class T, int Width>
-__global__ void __launch_bounds__(256) take_rows_kernel(T* to, const T* from, const std::int32_t* rows, std::int64_t first, std::int64_t count, std::int64_t available, std::int64_t vectors) {
-  for (std::int64_t item = first_item(); item < count * vectors; item += item_step()) {
-    const std::int64_t i = item / vectors, v = item % vectors, row = rows[i] - first;
-    Pack<T, Width> pack;
+/// How a kernel is started whose threads take `row_steps` vectors of a row each: blocks for the strips of the first row, then of the
+/// next. Its argument `strips` is blocks over rows.
+inline constexpr int row_steps = 2;
+inline Launch by_rows(std::string_view name, std::int64_t rows, std::int64_t vectors) {
+  const std::int64_t threads = smaller<std::int64_t>(256, round_up(ceil_div(vectors, row_steps), 32));
+  return {.name = name, .blocks = vectors ? rows * ceil_div(vectors, row_steps * threads) : 0, .threads = static_cast<int>(threads)};
+}
+inline unsigned strips_of(const Launch& how, std::int64_t rows) { return rows ? static_cast<unsigned>(how.blocks / rows) : 0; }
+
+/// to row i = from row rows[i] - first, or zeros where `from` has no such row. An Item is a Vector or an element.
+template <class Item>
+__global__ void __launch_bounds__(256) take_rows_kernel(Item* to, const Item* from, const std::int32_t* rows, std::int64_t first, std::int64_t available, std::int64_t items, unsigned strips) {
+  const std::int64_t i = blockIdx.x / strips, row = rows[i] - first, v = std::int64_t{blockIdx.x % strips} * row_steps * blockDim.x + threadIdx.x;
+  Item held[row_steps]{};
 #pragma unroll
-    for (int w = 0; w < Width; ++w) pack.element[w] = T(0.0f);
-    if (row >= 0 && row < available) pack = reinterpret_cast<const Pack<T, Width>*>(from)[row * vectors + v];
-    reinterpret_cast<Pack<T, Width>*>(to)[item] = pack;
-  }
+  for (int s = 0; s < row_steps; ++s)
+    if (v + s * blockDim.x < items && row >= 0 && row < available) held[s] = from[row * items + v + s * blockDim.x];
+#pragma unroll
+  for (int s = 0; s < row_steps; ++s)
+    if (v + s * blockDim.x < items) to[i * items + v + s * blockDim.x] = held[s];
 }
 
 /// Block (n, strip) adds, for one strip of columns, the gradients of all tokens that are the same as token n, in their order;
@@ -62,10 +72,12 @@ __global__ void __launch_bounds__(128) embed_backward_kernel(accumulate_t<T>* d_
 /// y row i = rows[i] - first of x, or zeros.
 template <class T>
 void take_rows(Device& device, View<T, 2> y, View<const T, 2> x, View<const std::int32_t, 1> rows, std::int64_t first) {
-  const bool all_wide = fits_wide<T>(y.extent(1), y.data, x.data);
-  const std::int64_t vectors = all_wide ? y.extent(1) / wide<T> : y.extent(1);
-  launch(device, {.name = "take_rows", .blocks = blocks_for(device, rows.size() * vectors, 256)}, all_wide ? take_rows_kernel<T, wide<T>> : take_rows_kernel<T, 1>, y.data, x.data, rows.data, first,
-         rows.size(), x.extent(0), vectors);
+  const auto start = [&](auto* to, const auto* from, std::int64_t items) {
+    const Launch how = by_rows("take_rows", rows.size(), items);
+    launch(device, how, take_rows_kernel<std::remove_pointer_t<decltype(to)>>, to, from, rows.data, first, x.extent(0), items, strips_of(how, rows.size()));
+  };
+  if (fits_wide<T>(y.extent(1), y.data, x.data)) start(reinterpret_cast<Vector*>(y.data), reinterpret_cast<const Vector*>(x.data), y.extent(1) / wide<T>);
+  else start(y.data, x.data, y.extent(1));
 }
 
 /// x (N, C): row tokens[n] - first of the table (V/tp, C), or zeros where that is not one of its rows.
