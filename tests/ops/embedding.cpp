@@ -10,7 +10,7 @@ using namespace ops;
 TEMPLATE_TEST_CASE("embedding rows and their gradient, with tokens of other shards", "", float, double, bfloat16, float16) {
   using T = TestType;
   using A = accumulate_t<T>;
-  for (const std::int64_t width : {37, 1096})
+  for (const std::int64_t width : {37, 1096, 4104})
     for (const std::size_t count : {5u, 300u}) {
       std::vector<std::int32_t> tokens{10, 16, 10, 9, 17};
       while (tokens.size() < count) tokens.push_back(9 + static_cast<std::int32_t>(tokens.size() * tokens.size() % 9));
@@ -34,4 +34,13 @@ TEMPLATE_TEST_CASE("embedding rows and their gradient, with tokens of other shar
         CHECK(difference(d, want_d, 8) == "");
       });
     }
+}
+
+TEST_CASE("gradients of one token are added in the order of the tokens") {
+  on_each_device([&](TestDevice& device) {
+    const Tensor<std::int32_t> tokens(device, {1, 0, 1, 1});
+    const Tensor<float> dx(device, {1.0f, 5.0f, 1e8f, -1e8f}), d(device, {0.0f, 0.0f});
+    embed_backward(device, d.matrix(2), dx.matrix(4), tokens.vector(), 0, 1.0);
+    CHECK(d.typed() == std::vector<float>{5, 0});  // 1 + 1e8 is 1e8
+  });
 }

@@ -35,38 +35,60 @@ __global__ void __launch_bounds__(256) take_rows_kernel(Item* to, const Item* fr
     if (v + s * blockDim.x < items) to[i * items + v + s * blockDim.x] = held[s];
 }
 
-/// Block (n, strip) adds, for one strip of columns, the gradients of all tokens that are the same as token n, in their order;
-/// it has nothing to do where token n came before.
+/// Token number n.
+struct alignas(8) PlacedToken {
+  std::int32_t token, n;
+};
+
+/// The tokens in the order of (token, n): each warp counts how many come before its own.
+template <class Token>
+__global__ void __launch_bounds__(256) sort_tokens_kernel(PlacedToken* sorted, const Token* tokens, std::int64_t count) {
+  const std::int64_t n = first_item() / 32;
+  if (n >= count) return;
+  const Token token = tokens[n];
+  int before = 0;
+#pragma unroll 4
+  for (std::int64_t i = ptx::lane(); i < count; i += 32) before += tokens[i] < token || (tokens[i] == token && i < n);
+  before = warp_sum(before);
+  if (ptx::lane() == 0) sorted[before] = {token, static_cast<std::int32_t>(n)};
+}
+
+/// Block (i, strip) adds, for one strip of columns, the gradients of all tokens that are the same as the i-th of the sorted, in the
+/// order of n; it has nothing to do where the one before is the same.
 template <class T, int Width>
-__global__ void __launch_bounds__(128) embed_backward_kernel(accumulate_t<T>* d_table, const T* dx, const std::int32_t* tokens, std::int64_t first, std::int64_t available, std::int64_t count,
-                                                             std::int64_t columns, accumulate_t<T> scale) {
+__global__ void __launch_bounds__(256) embed_backward_kernel(accumulate_t<T>* d_table, const T* dx, const PlacedToken* sorted, std::int64_t first, std::int64_t available, std::int64_t count,
+                                                             std::int64_t columns, accumulate_t<T> scale, unsigned strips) {
   using A = accumulate_t<T>;
-  const std::int64_t n = blockIdx.x, thread = threadIdx.x, step = blockDim.x;
-  const std::int32_t token = tokens[n];
-  const std::int64_t row = token - first, column = (blockIdx.y * step + thread) * Width;
-  if (row < 0 || row >= available) return;
-  for (std::int64_t begin = 0; begin < n; begin += step) {
-    const std::int64_t i = begin + thread;
-    if (__syncthreads_or(i < n && tokens[i] == token)) return;
-  }
-  int* same = dynamic_shared<int>();
-  A sum[Width]{};
+  constexpr int ahead = 2;  // gradients that are under way at once
+  const std::int64_t i = blockIdx.x / strips, column = (std::int64_t{blockIdx.x % strips} * row_steps * blockDim.x + threadIdx.x) * Width, step = std::int64_t{blockDim.x} * Width;
+  const std::int32_t token = sorted[i].token;
+  const std::int64_t row = token - first;
+  if (row < 0 || row >= available || (i > 0 && sorted[i - 1].token == token)) return;
   A* into = d_table + row * columns + column;
-  if (column < columns) load(sum, into);
-  for (std::int64_t begin = n; begin < count; begin += step) {
-    const std::int64_t i = begin + thread;
-    same[thread] = i < count && tokens[i] == token;
-    if (!__syncthreads_or(same[thread])) continue;  // no one reads what is written next
-    for (std::int64_t j = 0; j < step && column < columns; ++j) {
-      if (!same[j]) continue;
-      A term[Width];
-      load(term, dx + (begin + j) * columns + column);
+  A sum[row_steps][Width];
 #pragma unroll
-      for (int w = 0; w < Width; ++w) sum[w] += scale * term[w];
+  for (int s = 0; s < row_steps; ++s)
+    if (column + s * step < columns) load(sum[s], into + s * step);
+  bool more = true;
+  for (std::int64_t j = i; more; j += ahead) {
+    A term[ahead][row_steps][Width]{};
+#pragma unroll
+    for (int a = 0; a < ahead; ++a) {
+      more = j + a < count && sorted[j + a].token == token;
+#pragma unroll
+      for (int s = 0; s < row_steps; ++s)
+        if (more && column + s * step < columns) load(term[a][s], dx + sorted[j + a].n * columns + column + s * step);
     }
-    __syncthreads();
+#pragma unroll
+    for (int a = 0; a < ahead; ++a)
+#pragma unroll
+      for (int s = 0; s < row_steps; ++s)
+#pragma unroll
+        for (int w = 0; w < Width; ++w) sum[s][w] += scale * term[a][s][w];
   }
-  if (column < columns) store(into, sum);
+#pragma unroll
+  for (int s = 0; s < row_steps; ++s)
+    if (column + s * step < columns) store(into + s * step, sum[s]);
 }
 
 /// y row i = rows[i] - first of x, or zeros.
@@ -89,13 +111,14 @@ void embed(Device& device, View<T, 2> x, std::type_identity_t<View<const T, 2>> 
 /// d_table (V/tp, C) row tokens[n] - first += scale dx[n], in the order of n.
 template <class T>
 void embed_backward(Device& device, View<accumulate_t<T>, 2> d_table, View<T, 2> dx, View<const std::int32_t, 1> tokens, std::int64_t first, double scale) {
-  constexpr int threads = 128;
-  const std::int64_t columns = dx.extent(1);
-  const bool all_wide = fits_wide<T>(columns, d_table.data, dx.data);
-  const std::int64_t vectors = all_wide ? columns / wide<T> : columns;
-  launch(device, {.name = "embed_backward", .blocks = dx.extent(0), .threads = threads, .shared_bytes = threads * sizeof(int), .blocks_y = ceil_div(vectors, threads)},
-         all_wide ? embed_backward_kernel<T, wide<T>> : embed_backward_kernel<T, 1>, d_table.data, dx.data, tokens.data, first, d_table.extent(0),
-         dx.extent(0), columns, static_cast<accumulate_t<T>>(scale));
+  using A = accumulate_t<T>;
+  const std::int64_t count = dx.extent(0), columns = dx.extent(1);
+  PlacedToken* sorted = device.workspace<PlacedToken>(count);
+  launch(device, {.name = "sort_tokens", .blocks = ceil_div(count * 32, 256)}, sort_tokens_kernel<std::int32_t>, sorted, tokens.data, count);
+  const bool all_wide = fits_wide<A>(columns, d_table.data, dx.data);
+  const Launch how = by_rows("embed_backward", count, all_wide ? columns / wide<A> : columns);
+  launch(device, how, all_wide ? embed_backward_kernel<T, wide<A>> : embed_backward_kernel<T, 1>, d_table.data, dx.data, sorted, first, d_table.extent(0), count, columns, static_cast<A>(scale),
+         strips_of(how, count));
 }
 
 }  // namespace golem::cuda
