@@ -60,11 +60,11 @@ __global__ void __launch_bounds__(512, Steps == 1 ? 2 : 1) normalize_backward_he
     const A mean = next_mean, rstd = next_rstd;
     if (n + gridDim.x < f.rows) next_mean = f.mean[n + gridDim.x], next_rstd = f.rstd[n + gridDim.x];
     const Vector* slot = ring + turn * streams * vectors;
-    const auto look = [&](A(&h)[width], A(&u)[width], int s) {
+    const auto look = [&](A(&centred)[width], A(&u)[width], int s) {
       widen_all<T>(u, slot[s * step]);
-      widen_all<T>(h, slot[vectors + s * step]);
+      widen_all<T>(centred, slot[vectors + s * step]);
 #pragma unroll
-      for (int w = 0; w < width; ++w) h[w] = (h[w] - mean) * rstd;
+      for (int w = 0; w < width; ++w) centred[w] -= mean;
       if (!f.inside) return;
       A inside[width];
       widen_all<T>(inside, slot[2 * vectors + s * step]);
@@ -77,32 +77,34 @@ __global__ void __launch_bounds__(512, Steps == 1 ? 2 : 1) normalize_backward_he
 #pragma unroll
     for (int s = 0; s < Steps; ++s) {
       if (!holds(s)) continue;
-      A h[width], u[width], gamma[width];
-      look(h, u, s);
+      A centred[width], u[width], gamma[width];
+      look(centred, u, s);
       forget(gammas[s]);
       widen_all<T>(gamma, gammas[s]);
 #pragma unroll
       for (int w = 0; w < width; ++w) {
-        slope[s][w] += u[w] * h[w], shift[s][w] += u[w];
+        const A h = centred[w] * rstd;
+        slope[s][w] += u[w] * h, shift[s][w] += u[w];
         u[w] *= gamma[w];
-        sums[0] += u[w], sums[1] += u[w] * h[w];
+        sums[0] += u[w], sums[1] += u[w] * h;
       }
     }
     block_sums(sums, shared + 64 * turn);  // who writes there again has met those who read at the other turn's barrier
-    const A mean_up = sums[0] / static_cast<A>(f.columns), mean_dot = sums[1] / static_cast<A>(f.columns);
+    const A share = rstd / static_cast<A>(f.columns), base = -sums[0] * share, turned = -sums[1] * share * rstd;
 #pragma unroll
     for (int s = 0; s < Steps; ++s) {
       if (!holds(s)) continue;
-      A h[width], u[width], gamma[width];
-      look(h, u, s);
+      A centred[width], u[width], gamma[width];
+      look(centred, u, s);
       forget(gammas[s]);
       widen_all<T>(gamma, gammas[s]);
 #pragma unroll
-      for (int w = 0; w < width; ++w) u[w] = (u[w] * gamma[w] - mean_up - h[w] * mean_dot) * rstd;
+      for (int w = 0; w < width; ++w) u[w] = u[w] * gamma[w] * rstd + (centred[w] * turned + base);
       if (f.outside) {
-        widen_all<T>(h, slot[(streams - 1) * vectors + s * step]);
+        A passed[width];
+        widen_all<T>(passed, slot[(streams - 1) * vectors + s * step]);
 #pragma unroll
-        for (int w = 0; w < width; ++w) u[w] += h[w];
+        for (int w = 0; w < width; ++w) u[w] += passed[w];
       }
       reinterpret_cast<Vector*>(f.dx + n * f.columns)[threadIdx.x + s * step] = narrow_all<T>(u);
     }
