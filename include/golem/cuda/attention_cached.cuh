@@ -9,6 +9,7 @@
 #include "golem/core/op_arguments.hpp"
 #include "golem/core/tensor.hpp"
 #include "golem/cuda/attention_cached_parts.cuh"
+#include "golem/cuda/attention_cached_rows.cuh"
 #include "golem/cuda/attention_cached_stepwise.cuh"
 #include "golem/cuda/attention_cached_tile.cuh"
 #include "golem/cuda/attention_plain.cuh"
@@ -71,11 +72,18 @@ void attend_cached(Device& device, View<T, 3> out, std::type_identity_t<View<con
   const std::int64_t tokens = qkv.extent(0), heads = qkv.extent(1), dims = qkv.extent(3);
   require(keys.extent(1) == heads && keys.extent(3) == dims && keys.size() == values.size() && out.size() * 3 == qkv.size(), "attend_cached was given qkv ", shape_of(qkv), ", keys ",
           shape_of(keys), ", values ", shape_of(values), " and out ", shape_of(out), ": give (N, H, 3, D), (slots, H, capacity, D) twice, and (N, H, D)");
+  if (out.size() == 0) return;
   AttentionOptions inference = options;
   inference.dropout = 0;
-  const AttentionShape<T> shape = attention_shape<T>(qkv, 1, inference);
-  const CachedAttention<T> call{out.data,           qkv.data,        keys.data, values.data, sequences.data, static_cast<int>(sequences.extent(0)), static_cast<int>(keys.extent(2)),
-                                options.rounding, shape};
+  const CachedAttention<T> call{.out = out.data,
+                                .qkv = qkv.data,
+                                .keys = keys.data,
+                                .values = values.data,
+                                .sequences = sequences.data,
+                                .count = static_cast<int>(sequences.extent(0)),
+                                .capacity = static_cast<int>(keys.extent(2)),
+                                .rounding = options.rounding,
+                                .shape = attention_shape<T>(qkv, 1, inference)};
   const bool few = tokens <= few_tokens * sequences.extent(0), loads_wide = fits_wide<T>(dims, out.data, qkv.data, keys.data, values.data);
   const std::int64_t parts = few ? cache_blocks * device.multiprocessors() / heads : 1;
   if (options.rounding == Rounding::stepwise) {

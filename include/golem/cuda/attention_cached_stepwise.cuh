@@ -8,6 +8,7 @@
 #include "golem/core/buffer.hpp"
 #include "golem/core/op_arguments.hpp"
 #include "golem/cuda/attention_cached_parts.cuh"
+#include "golem/cuda/attention_cached_rows.cuh"
 #include "golem/cuda/attention_plain.cuh"
 #include "golem/cuda/device.hpp"
 #include "golem/cuda/launch.hpp"

@@ -7,7 +7,7 @@
 
 #include "golem/core/math.hpp"
 #include "golem/core/op_arguments.hpp"
-#include "golem/cuda/attention_cached_parts.cuh"
+#include "golem/cuda/attention_cached_rows.cuh"
 #include "golem/cuda/attention_forward.cuh"
 #include "golem/cuda/attention_plain.cuh"
 #include "golem/cuda/attention_tile.cuh"
