@@ -44,7 +44,8 @@ inline std::vector<double> normals(std::size_t count, std::uint64_t stream) {
 
 inline std::size_t qkv_size(const oracle::AttentionCase& c) { return std::size_t(c.rows) * c.length * c.heads * 3 * c.dims; }
 
-/// Calls body(device) for each device, and, where T is a type that they take, for one that attends by the instructions of sm_90a.
+/// Calls body(device) for each device, and, where T is a type that they take, for one that attends by the instructions of sm_90a, and on
+/// the host for one that has its memory alone.
 template <class T, class Body>
 void on_each_attention(const Body& body) {
 #if defined(GOLEM_TEST_GPU)
@@ -62,6 +63,12 @@ void on_each_attention(const Body& body) {
   if (sizeof(T) != 2) return;
   const simt::MachineRestored restored;
   simt::machine().major = 9;
+  {
+    INFO("by mma, with memory for more stages");
+    TestDevice device;
+    body(device);
+    device.synchronize();
+  }
   for (const std::uint64_t order : {1, 2}) {
     simt::set_order(order);
     INFO("sm_90a, order " << order);

@@ -19,8 +19,11 @@ namespace golem::cuda {
 template <int HeadDim>
 inline constexpr int passing_keys = HeadDim > 64 ? 32 : 64;
 
+/// Its bytes of shared memory, with so many tiles of keys and of values.
 template <class T, int HeadDim>
-inline constexpr std::size_t dquery_bytes = sizeof(T) * HeadDim * (2 * block_queries<HeadDim> + 4 * passing_keys<HeadDim>);
+constexpr std::size_t dquery_bytes(int stages) {
+  return sizeof(T) * HeadDim * static_cast<std::size_t>(2 * block_queries<HeadDim> + 2 * stages * passing_keys<HeadDim>);
+}
 
 /// Which of 4 Columns probabilities dropout keeps, 4 n + e for c[n][e]. Drawn where few registers are in use: the draws are long code.
 template <int Columns, class T, class QueryOf, class KeyOf>
@@ -86,11 +89,12 @@ __global__ void __launch_bounds__(256) place_scaled_queries_kernel(T* dqkv, cons
 }
 
 /// d query of block_queries of a head, over all tiles of keys that they see. Where d query will be, scaled queries are: these are read first.
+/// `stages`: tiles of keys and values that there is memory for, 1 or 2.
 template <class T, int HeadDim>
-__global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend_dquery_kernel(AttentionGradient<T> g) {
+__global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend_dquery_kernel(AttentionGradient<T> g, int stages) {
   constexpr int fragments = warp_fragments<HeadDim>, keys = passing_keys<HeadDim>, columns = keys / 8, rows = block_queries<HeadDim>;
   const AttentionShape<T>& shape = g.shape;
-  const SharedTile<T, HeadDim> queries{dynamic_shared<T>()}, douts = queries.from_row(rows), stages = queries.from_row(2 * rows);
+  const SharedTile<T, HeadDim> queries{dynamic_shared<T>()}, douts = queries.from_row(rows), passing = queries.from_row(2 * rows);
   const int warp_row = static_cast<int>(threadIdx.x / 32) * 16 * fragments, head = static_cast<int>(blockIdx.y), row = static_cast<int>(blockIdx.z);
   const int query = static_cast<int>(gridDim.x - 1 - blockIdx.x) * rows;
   const int own = query + warp_row + ptx::lane() / 4, pair = 2 * (ptx::lane() % 4);
@@ -102,8 +106,8 @@ __global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend
   load_tile<rows>(douts, g.dout + (start + query) * out_step + std::int64_t{head} * shape.dims + own_chunk<HeadDim>(out_step), out_step, shape.length - query, shape.dims);
   from = g.qkv + shape.at(start + visible.first, head, 1) + own_chunk<HeadDim>(step);
   const auto load_keys = [&](int stage, int key) {
-    load_tile<keys>(stages.from_row(2 * stage * keys), from, step, visible.last - key, shape.dims);
-    load_tile<keys>(stages.from_row((2 * stage + 1) * keys), from + shape.dims, step, visible.last - key, shape.dims);
+    load_tile<keys>(passing.from_row(2 * stage * keys), from, step, visible.last - key, shape.dims);
+    load_tile<keys>(passing.from_row((2 * stage + 1) * keys), from + shape.dims, step, visible.last - key, shape.dims);
   };
   if (visible.first < visible.last) load_keys(0, visible.first);
   ptx::commit_copies();
@@ -120,38 +124,46 @@ __global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend
       delta[f][half] = i < shape.length ? g.delta[at] : 0.0f;
     }
   int stage = 0;
-  for (int key = visible.first; key < visible.last; key += keys, stage ^= 1) {
+  for (int key = visible.first; key < visible.last; key += keys) {
     const TileKeys seen = *visible.own;
-    const bool all_seen = seen.see_all(key, keys);
+    const bool more = key + keys < visible.last, all_seen = seen.see_all(key, keys);
     ptx::wait_for_copies<0>();
     __syncthreads();
     from += keys * step;
-    if (key + keys < visible.last) load_keys(stage ^ 1, key + keys);
+    if (stages > 1 && more) load_keys(stage ^ 1, key + keys);
     ptx::commit_copies();
-    if (!seen.see_some(key, keys)) continue;
-    const SharedTile<T, HeadDim> keys_here = stages.from_row(2 * stage * keys), values_here = keys_here.from_row(keys);
-    const std::uint64_t kept = shape.dropout.threshold ? kept_keys<fragments, columns>(shape, row, head, own, key + pair) : 0;
-    float s[fragments][columns][4]{}, ds[fragments][columns][4]{};
-    multiply_transposed(s, queries.from_row(warp_row), keys_here);
-    multiply_transposed(ds, douts.from_row(warp_row), values_here);
-    if (!all_seen) {
+    if (seen.see_some(key, keys)) {
+      const SharedTile<T, HeadDim> keys_here = passing.from_row(2 * stage * keys), values_here = keys_here.from_row(keys);
+      const std::uint64_t kept = shape.dropout.threshold ? kept_keys<fragments, columns>(shape, row, head, own, key + pair) : 0;
+      float s[fragments][columns][4]{}, ds[fragments][columns][4]{};
+      multiply_transposed(s, queries.from_row(warp_row), keys_here);
+      multiply_transposed(ds, douts.from_row(warp_row), values_here);
+      if (!all_seen) {
 #pragma unroll
-      for (int f = 0; f < fragments; ++f) hide_keys(s[f], g.ranges + start, own + 16 * f, shape.length, key + pair);
+        for (int f = 0; f < fragments; ++f) hide_keys(s[f], g.ranges + start, own + 16 * f, shape.length, key + pair);
+      }
+      const auto differentiate_all = [&](const auto& factor_of) {
+#pragma unroll
+        for (int f = 0; f < fragments; ++f)
+#pragma unroll
+          for (int n = 0; n < columns; ++n)
+#pragma unroll
+            for (int e = 0; e < 4; ++e) differentiate_pair(s[f][n][e], ds[f][n][e], to_log2, log2_sum[f][e / 2], delta[f][e / 2], factor_of(4 * (columns * f + n) + e));
+      };
+      if (shape.dropout.threshold) differentiate_all([&](int i) { return kept >> i & 1 ? shape.dropout.kept : 0.0f; });
+      else differentiate_all([](int) { return 1.0f; });
+      std::uint32_t left[fragments][columns / 2][4];
+#pragma unroll
+      for (int f = 0; f < fragments; ++f) pack_left<T>(left[f], ds[f]);
+      multiply_plain(dq, left, keys_here);
     }
-    const auto differentiate_all = [&](const auto& factor_of) {
-#pragma unroll
-      for (int f = 0; f < fragments; ++f)
-#pragma unroll
-        for (int n = 0; n < columns; ++n)
-#pragma unroll
-          for (int e = 0; e < 4; ++e) differentiate_pair(s[f][n][e], ds[f][n][e], to_log2, log2_sum[f][e / 2], delta[f][e / 2], factor_of(4 * (columns * f + n) + e));
-    };
-    if (shape.dropout.threshold) differentiate_all([&](int i) { return kept >> i & 1 ? shape.dropout.kept : 0.0f; });
-    else differentiate_all([](int) { return 1.0f; });
-    std::uint32_t left[fragments][columns / 2][4];
-#pragma unroll
-    for (int f = 0; f < fragments; ++f) pack_left<T>(left[f], ds[f]);
-    multiply_plain(dq, left, keys_here);
+    if (stages > 1) {
+      stage ^= 1;
+    } else {
+      __syncthreads();
+      if (more) load_keys(0, key + keys);
+      ptx::commit_copies();
+    }
   }
   ptx::wait_for_copies<0>();
   __syncthreads();  // all have read the queries
@@ -171,16 +183,19 @@ __global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend
 template <int HeadDim, class T>
 bool start_backward(sm_80, Device& device, const AttentionGradient<T>& gradient) {
   using Block = DkeyBlock<T, HeadDim>;
-  constexpr std::size_t query_bytes = dquery_bytes<T, HeadDim>;
   const AttentionShape<T>& shape = gradient.shape;
-  if (!has_matrix_path<T>(device, shape.dims, larger(query_bytes, Block::bytes))) return false;
+  /// Two where as many blocks fit a multiprocessor then as registers allow; of its memory each block takes 1 KiB more than it asks for.
+  const auto stages_of = [&](std::size_t bytes_of_two) { return matrix_blocks<HeadDim> * (bytes_of_two + 1024) <= device.shared_bytes() + 1024 ? 2 : 1; };
+  const int query_stages = stages_of(dquery_bytes<T, HeadDim>(2)), key_stages = stages_of(Block::bytes(2));
+  const std::size_t query_bytes = dquery_bytes<T, HeadDim>(query_stages), key_bytes = Block::bytes(key_stages);
+  if (!has_matrix_path<T>(device, shape.dims, larger(query_bytes, key_bytes))) return false;
   const std::int64_t chunks = std::int64_t{shape.rows} * shape.length * shape.heads * (shape.dims / 8);
   launch(device, {.name = "place_scaled_queries", .blocks = blocks_for(device, chunks, 256), .threads = 256}, place_scaled_queries_kernel<T>, gradient.dqkv, gradient.qkv, shape);
   const auto how = [&](std::string_view name, std::int64_t blocks, std::size_t bytes) {
     return Launch{.name = name, .blocks = blocks, .threads = matrix_threads, .shared_bytes = bytes, .blocks_y = shape.heads, .blocks_z = shape.rows};
   };
-  launch(device, how("attend_dkey", ceil_div(shape.length, Block::keys) * Block::parts, Block::bytes), attend_dkey_kernel<T, HeadDim>, gradient);
-  launch(device, how("attend_dquery", ceil_div(shape.length, block_queries<HeadDim>), query_bytes), attend_dquery_kernel<T, HeadDim>, gradient);
+  launch(device, how("attend_dkey", ceil_div(shape.length, Block::keys) * Block::parts, key_bytes), attend_dkey_kernel<T, HeadDim>, gradient, key_stages);
+  launch(device, how("attend_dquery", ceil_div(shape.length, block_queries<HeadDim>), query_bytes), attend_dquery_kernel<T, HeadDim>, gradient, query_stages);
   return true;
 }
 

@@ -20,7 +20,7 @@ template <class T, int HeadDim>
 struct DkeyBlock {
   static constexpr int warp_dims = 64, warp_keys = 32, warp_queries = 32, fragments = warp_keys / 16, columns = warp_queries / 8, steps = warp_queries / 16;
   static constexpr int sharers = HeadDim > 64 ? 2 : 1, parts = HeadDim / (sharers * warp_dims);
-  static constexpr int keys = matrix_threads / 32 / sharers * warp_keys, queries = sharers * warp_queries, stages = HeadDim > 128 ? 1 : 2;
+  static constexpr int keys = matrix_threads / 32 / sharers * warp_keys, queries = sharers * warp_queries;
   using Tile = SharedTile<T, HeadDim>;
   using Left = std::uint32_t[fragments][steps][4];
 
@@ -28,15 +28,17 @@ struct DkeyBlock {
   struct alignas(16) Shared {
     std::uint32_t left[matrix_threads / 32][2][fragments][steps][32][4];
   };
-  static constexpr std::size_t tile_bytes = sizeof(T) * HeadDim * (2 * keys + 2 * stages * queries), bytes = tile_bytes + sizeof(float) * 4 * queries + (sharers > 1 ? sizeof(Shared) : 0);
-  T* memory;
+  static constexpr std::size_t sum_bytes = sizeof(float) * 4 * queries, shared_bytes = sharers > 1 ? sizeof(Shared) : 0;
+  static constexpr std::size_t bytes(int stages) { return sum_bytes + shared_bytes + sizeof(T) * HeadDim * static_cast<std::size_t>(2 * keys + 2 * stages * queries); }
+  unsigned char* memory;
 
-  __device__ Tile own(int part) const { return Tile{memory}.from_row(part * keys); }
-  /// Of a stage: queries, and dout.
-  __device__ Tile passing(int stage, int part) const { return Tile{memory}.from_row(2 * keys + (2 * stage + part) * queries); }
   /// Of one of two turns: log2 of the softmax's sum for each query, then the deltas.
-  __device__ float* sums(int turn) const { return reinterpret_cast<float*>(reinterpret_cast<unsigned char*>(memory) + tile_bytes) + turn * 2 * queries; }
-  __device__ Shared& shared() const { return *reinterpret_cast<Shared*>(sums(2)); }
+  __device__ float* sums(int turn) const { return reinterpret_cast<float*>(memory) + turn * 2 * queries; }
+  __device__ Shared& shared() const { return *reinterpret_cast<Shared*>(memory + sum_bytes); }
+  /// Keys, then values.
+  __device__ Tile own(int part) const { return Tile{reinterpret_cast<T*>(memory + sum_bytes + shared_bytes)}.from_row(part * keys); }
+  /// Of a stage: queries, and dout.
+  __device__ Tile passing(int stage, int part) const { return own(2).from_row((2 * stage + part) * queries); }
 
   __device__ void share(const Left& left, int warp, int part) const {
 #pragma unroll
@@ -64,12 +66,13 @@ __device__ inline void differentiate_pair(float& s, float& dp, float to_log2, fl
 }
 
 /// d key and d value of DkeyBlock::keys of a head, over all tiles of queries that see some of them; scaled queries are where d query will be.
+/// `stages`: tiles of queries that there is memory for, 1 or 2.
 template <class T, int HeadDim>
-__global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend_dkey_kernel(AttentionGradient<T> g) {
+__global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend_dkey_kernel(AttentionGradient<T> g, int stages) {
   using Block = DkeyBlock<T, HeadDim>;
-  constexpr int fragments = Block::fragments, columns = Block::columns, stages = Block::stages;
+  constexpr int fragments = Block::fragments, columns = Block::columns;
   const AttentionShape<T>& shape = g.shape;
-  const Block block{dynamic_shared<T>()};
+  const Block block{dynamic_shared<unsigned char>()};
   const int warp = static_cast<int>(threadIdx.x / 32), group = warp / Block::sharers, share = warp % Block::sharers, head = static_cast<int>(blockIdx.y), row = static_cast<int>(blockIdx.z);
   const int block_key = static_cast<int>(blockIdx.x) / Block::parts * Block::keys, group_row = group * Block::warp_keys, own = block_key + group_row + ptx::lane() / 4;
   const int dim = (static_cast<int>(blockIdx.x) % Block::parts * Block::sharers + share) * Block::warp_dims, pair = share * Block::warp_queries + 2 * (ptx::lane() % 4);
