@@ -15,17 +15,13 @@
 
 namespace golem::cuda {
 
-/// y (N, O) += bias (O).
+/// y (N, O) = bias (O), row by row.
 template <class Y, class T, int Width>
-__global__ void __launch_bounds__(256) add_bias_kernel(Y* y, const T* bias, std::int64_t rows, std::int64_t vectors) {
-  using A = accumulate_t<T>;
+__global__ void __launch_bounds__(256) repeat_bias_kernel(Y* y, const T* bias, std::int64_t rows, std::int64_t vectors) {
   for (std::int64_t item = first_item(); item < rows * vectors; item += item_step()) {
-    A sum[Width], term[Width];
-    load(sum, y + item * Width);
+    accumulate_t<T> term[Width];
     load(term, bias + item % vectors * Width);
-#pragma unroll
-    for (int w = 0; w < Width; ++w) sum[w] += term[w];
-    store(y + item * Width, sum);
+    store(y + item * Width, term);
   }
 }
 
@@ -59,11 +55,11 @@ void project(Device& device, View<Y, 2> y, View<X, 2> x, std::type_identity_t<Vi
   Products& products = Products::of(device);
   ProductShape shape{.m = outputs, .n = rows, .k = inputs, .input = dtype_of<T>(), .output = dtype_of<Y>(), .a = Order::transposed, .epilogue = bias ? Epilogue::bias : Epilogue::nothing};
   if (products.multiply(device, shape, w.data, x.data, y.data, bias.data, 0)) return;
-  shape.epilogue = Epilogue::nothing;
-  products.multiply(device, shape, w.data, x.data, y.data, nullptr, 0);
+  shape.epilogue = Epilogue::nothing;  // the bias first, to which the product is added, so that results are still rounded once
   const bool all_wide = fits_wide<T>(outputs, y.data, bias.data);
   const std::int64_t vectors = all_wide ? outputs / wide<T> : outputs;
-  launch(device, {.name = "add_bias", .blocks = blocks_for(device, rows * vectors, 256)}, all_wide ? add_bias_kernel<Y, T, wide<T>> : add_bias_kernel<Y, T, 1>, y.data, bias.data, rows, vectors);
+  launch(device, {.name = "repeat_bias", .blocks = blocks_for(device, rows * vectors, 256)}, all_wide ? repeat_bias_kernel<Y, T, wide<T>> : repeat_bias_kernel<Y, T, 1>, y.data, bias.data, rows, vectors);
+  products.multiply(device, shape, w.data, x.data, y.data, nullptr, 1);
 }
 
 /// dx = dy w.   dx (N, I), dy (N, O), w (O, I). dx is of dy's type T, or of accumulate_t<T>. Throws Error where shapes disagree.

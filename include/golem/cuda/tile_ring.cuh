@@ -7,6 +7,7 @@
 #include <cstddef>
 
 #include "golem/core/math.hpp"
+#include "golem/cuda/architecture.hpp"
 #include "golem/cuda/attention_mask.cuh"
 #include "golem/cuda/box_tile.cuh"
 
@@ -15,8 +16,10 @@ namespace golem::cuda {
 /// Of a block of a kernel of sm_90a: the warpgroups that multiply, behind the one that fetches; and of these, the rows that are theirs.
 inline constexpr int reading_warpgroups = 2, warpgroup_rows = tile_queries, block_rows = reading_warpgroups * warpgroup_rows;
 
-/// Registers of a thread that fetches, and of one that multiplies: of the 168 that each starts with, and all of a multiprocessor's.
-inline constexpr int fetching_registers = 32, multiplying_registers = 240;
+/// Registers of a thread that fetches, and of one that multiplies. A block trades those that its threads start with, and no others: a
+/// warpgroup that asks for more waits for ever.
+inline constexpr int fetching_registers = 24, multiplying_registers = 240;
+static_assert(fetching_registers + reading_warpgroups * multiplying_registers <= (1 + reading_warpgroups) * sm_90a::start_registers);
 
 /// Which warpgroup of the block this is, read off lane 0, so that the compiler knows that a warp goes one way.
 __device__ inline int warpgroup() { return ptx::shuffle(static_cast<int>(threadIdx.x) / 128, 0); }
