@@ -25,6 +25,11 @@ struct Layout {
   std::int64_t step = 0;
 };
 
+/// What may add up the parts of a sum that several blocks make.
+struct Preference {
+  std::uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_MASK;
+};
+
 static_assert(sizeof(Operation) <= sizeof(cublasLtMatmulDescOpaque_t) && sizeof(Layout) <= sizeof(cublasLtMatrixLayoutOpaque_t));
 
 template <class Value, class Opaque>
@@ -52,12 +57,19 @@ void write(void* memory, cudaDataType_t type, std::int64_t i, double value) {
   }
 }
 
+double rounded(double value, cudaDataType_t type) {
+  double stored = 0;
+  write(&stored, type, 0, value);
+  return read(&stored, type, 0);
+}
+
 struct Product {
   Operation operation;
   Layout a, b, c;
   const void *a_data, *b_data;
   void* c_data;
   double alpha, beta;
+  bool rounds_parts;  // two parts of each sum are added in c's type
 
   void run() const {
     const bool at = operation.a == CUBLAS_OP_T, bt = operation.b == CUBLAS_OP_T;
@@ -67,7 +79,10 @@ struct Product {
     for (std::int64_t j = 0; j < n; ++j)
       for (std::int64_t i = 0; i < m; ++i) {
         double sum = 0;
-        for (std::int64_t l = 0; l < k; ++l) sum += read(a_data, a.type, at ? l + i * a.step : i + l * a.step) * read(b_data, b.type, bt ? j + l * b.step : l + j * b.step);
+        for (std::int64_t l = 0; l < k; ++l) {
+          if (rounds_parts && l == k / 2) sum = rounded(sum, c.type);
+          sum += read(a_data, a.type, at ? l + i * a.step : i + l * a.step) * read(b_data, b.type, bt ? j + l * b.step : l + j * b.step);
+        }
         sum *= alpha;
         if (beta != 0) sum += beta * read(c_data, c.type, i + j * c.step);
         if (operation.epilogue == CUBLASLT_EPILOGUE_BIAS) sum += read(operation.bias, operation.bias_type == static_cast<cudaDataType_t>(-1) ? c.type : operation.bias_type, i);
@@ -126,34 +141,39 @@ cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
 }
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference) {
   *preference = new cublasLtMatmulPreferenceOpaque_t;
+  open<Preference>(*preference) = {};
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
   delete preference;
   return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t, cublasLtMatmulPreferenceAttributes_t, const void*, std::size_t) { return CUBLAS_STATUS_SUCCESS; }
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttributes_t attribute, const void* value, std::size_t bytes) {
+  if (attribute == CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK) std::memcpy(&open<Preference>(preference).reductions, value, bytes);
+  return CUBLAS_STATUS_SUCCESS;
+}
 
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t operation, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t c,
-                                              cublasLtMatrixLayout_t, cublasLtMatmulPreference_t, int, cublasLtMatmulHeuristicResult_t results[], int* found) {
+                                              cublasLtMatrixLayout_t, cublasLtMatmulPreference_t preference, int, cublasLtMatmulHeuristicResult_t results[], int* found) {
   ++simt::counts().heuristics;
   *found = 0;
   if (!simt::machine().lt_epilogues && open<Operation>(operation).epilogue != CUBLASLT_EPILOGUE_DEFAULT) return CUBLAS_STATUS_NOT_SUPPORTED;
   if (open<Operation>(operation).epilogue != CUBLASLT_EPILOGUE_DEFAULT && open<Layout>(a).type != open<Layout>(c).type) return CUBLAS_STATUS_INVALID_VALUE;  // as cuBLASLt 13.1 does on an H200
   results[0] = {};
   results[0].workspaceSize = 1024;
+  results[0].algo.data[0] = (open<Preference>(preference).reductions & (CUBLASLT_REDUCTION_SCHEME_INPLACE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE)) != 0;
   *found = 1;
   return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, const void* alpha, const void* a, cublasLtMatrixLayout_t a_layout, const void* b,
-                              cublasLtMatrixLayout_t b_layout, const void* beta, const void* c, cublasLtMatrixLayout_t c_layout, void* d, cublasLtMatrixLayout_t, const cublasLtMatmulAlgo_t*,
+                              cublasLtMatrixLayout_t b_layout, const void* beta, const void* c, cublasLtMatrixLayout_t c_layout, void* d, cublasLtMatrixLayout_t, const cublasLtMatmulAlgo_t* algorithm,
                               void* workspace, std::size_t workspace_bytes, cudaStream_t stream) {
   if (c != d || (workspace_bytes > 0 && workspace == nullptr)) return CUBLAS_STATUS_INVALID_VALUE;
   ++simt::counts().products;
   const bool wide = open<Operation>(operation).sums == CUBLAS_COMPUTE_64F;
   const auto number = [wide](const void* value) { return wide ? *static_cast<const double*>(value) : static_cast<double>(*static_cast<const float*>(value)); };
-  const Product product{open<Operation>(operation), open<Layout>(a_layout), open<Layout>(b_layout), open<Layout>(c_layout), a, b, d, number(alpha), number(beta)};
+  const Product product{open<Operation>(operation), open<Layout>(a_layout), open<Layout>(b_layout), open<Layout>(c_layout), a, b, d, number(alpha), number(beta), algorithm->data[0] != 0};
   simt::enqueue([product, workspace, workspace_bytes] {
     std::memset(workspace, 0xff, workspace_bytes);
     product.run();

@@ -35,11 +35,11 @@ inline std::string library_version() {
   return version_text(version);
 }
 
-/// Throws Error where the library that the program runs with is older than the header that it was compiled with, or of another major version.
+/// Throws Error where the library that the program runs with is older than the header that it was compiled with, by more than its patch, or of another major version.
 inline void check_version() {
   int version = 0;
   check(ncclGetVersion(&version), nullptr, "tell its version");
-  require(version >= NCCL_VERSION_CODE && version / 10000 == NCCL_MAJOR, "this program was compiled with the header of NCCL ", header_version(), " and runs with the library of NCCL ", version_text(version), ": give it a library of the same version or a newer one");
+  require(version / 100 >= NCCL_VERSION_CODE / 100 && version / 10000 == NCCL_MAJOR, "this program was compiled with the header of NCCL ", header_version(), " and runs with the library of NCCL ", version_text(version), ": give it a library of the same version or a newer one");
 }
 
 inline ncclUniqueId unique_id() {

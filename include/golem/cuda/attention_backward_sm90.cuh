@@ -52,9 +52,10 @@ struct PassingQueries {
     }
     ptx::arrive(full[t % Stages]);
   }
-  /// As of TileRing.
+  /// As of TileRing; but here lanes have read for themselves, and the first speaks for all.
   __device__ void wait(int t) { ptx::wait_for_phase(full[t % Stages], t / Stages % 2); }
   __device__ void leave(int t) {
+    __syncwarp();
     if (ptx::lane() == 0) ptx::arrive(empty[t % Stages]);
   }
   __device__ void pass(int t) {
@@ -309,7 +310,7 @@ __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dkey
       pack_left<T>(left, ds);
       ptx::settle(dk);
       ptx::begin_products();
-      memory.queries.leave(t);  // behind what all lanes do together
+      memory.queries.leave(t);
       multiply_plain_async(dk, left, memory.first.at(t));
       ptx::commit_products();
     }

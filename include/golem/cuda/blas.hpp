@@ -99,6 +99,8 @@ inline Preference create_preference(std::size_t workspace_bytes) {
   check(cublasLtMatmulPreferenceCreate(&preference), "describe a preference");
   Preference owned(preference);
   check(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace_bytes, sizeof workspace_bytes), "limit its workspace to ", workspace_bytes, " bytes");
+  const std::uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;  // parts of a sum are not rounded to the result's type
+  check(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions, sizeof reductions), "have sums added up in the type that they are computed in");
   return owned;
 }
 
