@@ -22,27 +22,19 @@
 
 namespace golem::cuda {
 
-/// Elements of a call's workspace beside the masks.
-struct AttentionSpace {
-  std::int64_t deltas = 0;  // dot products of dout and out, in the backward
-  std::int64_t scaled = 0;  // scaled queries, in that of sm_90a
-};
-
-/// The workspace of a call: what each query sees, and what AttentionSpace asks for.
+/// The workspace of a call: what each query sees; in the backward, dot products of dout and out.
 template <class T>
 struct AttentionWorkspace {
   Visible visible;
   View<accumulate_t<T>, 1> delta;
-  View<T, 1> scaled;
 
-  AttentionWorkspace(Arena& arena, std::int64_t rows, std::int64_t length, const AttentionSpace& space)
-      : visible(arena, rows, length), delta(arena.take<accumulate_t<T>>(space.deltas)), scaled(arena.take<T>(space.scaled)) {}
+  AttentionWorkspace(Arena& arena, std::int64_t rows, std::int64_t length, std::int64_t deltas) : visible(arena, rows, length), delta(arena.take<accumulate_t<T>>(deltas)) {}
 
-  static AttentionWorkspace in(Device& device, std::int64_t rows, std::int64_t length, const AttentionSpace& space) {
+  static AttentionWorkspace in(Device& device, std::int64_t rows, std::int64_t length, std::int64_t deltas) {
     Arena measure;
-    AttentionWorkspace(measure, rows, length, space);
+    AttentionWorkspace(measure, rows, length, deltas);
     Arena arena(device.workspace<std::byte>(static_cast<std::int64_t>(measure.used())), measure.used());
-    return AttentionWorkspace(arena, rows, length, space);
+    return AttentionWorkspace(arena, rows, length, deltas);
   }
 };
 
@@ -61,7 +53,7 @@ void attend(Device& device, View<T, 3> out, std::type_identity_t<View<accumulate
   require(options.dropout == 0 || options.rounding == Rounding::once, "attend was asked to drop probabilities and to round as the original's inference does: give a dropout of 0");
   if (tokens == 0) return;
   const AttentionShape<T> shape = attention_shape<T>(qkv, rows, options);
-  const auto work = AttentionWorkspace<T>::in(device, rows, shape.length, {});
+  const auto work = AttentionWorkspace<T>::in(device, rows, shape.length, 0);
   find_visible_keys(device, work.visible, windows);
   const KeyRange* ranges = work.visible.ranges.data;
   if (options.rounding == Rounding::stepwise) {
@@ -93,7 +85,7 @@ void attend_backward(Device& device, View<T, 4> dqkv, std::type_identity_t<View<
           shape_of(dout), ", out ", shape_of(out), ", log-sum-exps ", shape_of(log_sum), " and qkv ", shape_of(qkv), ": give (N, H, 3, D), (N, H, D) twice, (B, H, T) and (N, H, 3, D)");
   if (tokens == 0) return;
   const AttentionShape<T> shape = attention_shape<T>(qkv, rows, options);
-  const auto work = AttentionWorkspace<T>::in(device, rows, shape.length, {.deltas = tokens * heads, .scaled = may_run_sm_90a<T>(device, dims) ? tokens * heads * dims : 0});
+  const auto work = AttentionWorkspace<T>::in(device, rows, shape.length, tokens * heads);
   find_visible_keys(device, work.visible, windows);
   const Launch dots{.name = "output_dots", .blocks = ceil_div(tokens * heads, plain_warps), .threads = 32 * plain_warps};
   launch(device, dots, output_dots_kernel<T>, work.delta.data, dout.data, out.data, shape);
@@ -102,7 +94,7 @@ void attend_backward(Device& device, View<T, 4> dqkv, std::type_identity_t<View<
   if constexpr (sizeof(T) == 2) {
     if (fits_wide<T>(dims, dqkv.data, dout.data, qkv.data))
       with_head_dim(dims, [&]<int HeadDim>() {
-        if constexpr (HeadDim <= most_sm90_dims) done = start_backward<HeadDim>(sm_90a{}, device, gradient, work.scaled);
+        if constexpr (HeadDim <= most_sm90_dims) done = start_backward<HeadDim>(sm_90a{}, device, gradient);
         if (!done) done = start_backward<HeadDim>(sm_80{}, device, gradient);
       });
   }

@@ -25,54 +25,6 @@ constexpr std::size_t dquery_bytes(int stages) {
   return sizeof(T) * HeadDim * static_cast<std::size_t>(2 * block_queries<HeadDim> + 2 * stages * passing_keys<HeadDim>);
 }
 
-/// Which of 4 Columns probabilities dropout keeps, 4 n + e for c[n][e]. Drawn where few registers are in use: the draws are long code.
-template <int Columns, class T, class QueryOf, class KeyOf>
-__device__ std::uint32_t kept_of(const AttentionShape<T>& shape, int row, int head, const QueryOf& query_of, const KeyOf& key_of) {
-  static_assert(4 * Columns <= 32, "golem: dropout keeps a bit for each score");
-  if (!shape.dropout.threshold) return ~0u;
-  std::uint32_t kept = 0;
-#pragma unroll 1
-  for (int i = 0; i < 4 * Columns; ++i) kept |= std::uint32_t{shape.dropout.factor(shape.element(row, head, query_of(i / 4, i % 4), key_of(i / 4, i % 4))) != 0} << i;
-  return kept;
-}
-
-/// Which of 4 Columns pairs of a query and a key see each other, as kept_of; `all`: it is known that all do.
-template <int Columns, class T, class QueryOf, class KeyOf>
-__device__ std::uint32_t seen_of(const AttentionGradient<T>& g, int row, bool all, const QueryOf& query_of, const KeyOf& key_of) {
-  if (all) return ~0u;
-  const KeyRange* ranges = g.ranges + std::int64_t{row} * g.shape.length;
-  std::uint32_t seen = 0;
-#pragma unroll 1
-  for (int i = 0; i < 4 * Columns; ++i) {
-    const int query = query_of(i / 4, i % 4);
-    if (query < g.shape.length && ranges[query].sees(key_of(i / 4, i % 4))) seen |= 1u << i;
-  }
-  return seen;
-}
-
-/// Scores and d probabilities become probabilities after dropout, and d scores. c[n][e] is of query `query_of(n, e)`; `seen` and `kept`
-/// are from seen_of and kept_of.
-template <class T, int Columns, class QueryOf>
-__device__ void differentiate(float (&s)[Columns][4], float (&dp)[Columns][4], const AttentionGradient<T>& g, int row, int head, std::uint32_t seen, std::uint32_t kept, const QueryOf& query_of) {
-  const AttentionShape<T>& shape = g.shape;
-  const std::int64_t own = (std::int64_t{row} * shape.heads + head) * shape.length;
-  const auto *log_sum = g.log_sum + own, *delta = g.delta + own;
-#pragma unroll
-  for (int n = 0; n < Columns; ++n)
-#pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      if (!(seen >> (4 * n + e) & 1)) {
-        s[n][e] = dp[n][e] = 0;
-        continue;
-      }
-      const int query = query_of(n, e);
-      const float p = ptx::exp2_fast((s[n][e] * shape.score_scale - log_sum[query]) * log2_e);
-      const float factor = kept >> (4 * n + e) & 1 ? shape.dropout.kept : 0.0f;
-      s[n][e] = p * factor;
-      dp[n][e] = p * (dp[n][e] * factor - delta[query]);
-    }
-}
-
 /// Queries, scaled and rounded as the forward's, into where d query will be. A thread takes 8 elements.
 template <class T>
 __global__ void __launch_bounds__(256) place_scaled_queries_kernel(T* dqkv, const T* qkv, AttentionShape<T> shape) {
@@ -86,6 +38,13 @@ __global__ void __launch_bounds__(256) place_scaled_queries_kernel(T* dqkv, cons
     for (int w = 0; w < 8; ++w) x[w] *= shape.query_scale;
     store(dqkv + place, x);
   }
+}
+
+template <class T>
+void place_scaled_queries(Device& device, const AttentionGradient<T>& gradient) {
+  const AttentionShape<T>& shape = gradient.shape;
+  const std::int64_t chunks = std::int64_t{shape.rows} * shape.length * shape.heads * (shape.dims / 8);
+  launch(device, {.name = "place_scaled_queries", .blocks = blocks_for(device, chunks, 256)}, place_scaled_queries_kernel<T>, gradient.dqkv, gradient.qkv, shape);
 }
 
 /// d query of block_queries of a head, over all tiles of keys that they see. Where d query will be, scaled queries are: these are read first.
@@ -189,8 +148,7 @@ bool start_backward(sm_80, Device& device, const AttentionGradient<T>& gradient)
   const int query_stages = stages_of(dquery_bytes<T, HeadDim>(2)), key_stages = stages_of(Block::bytes(2));
   const std::size_t query_bytes = dquery_bytes<T, HeadDim>(query_stages), key_bytes = Block::bytes(key_stages);
   if (!has_matrix_path<T>(device, shape.dims, larger(query_bytes, key_bytes))) return false;
-  const std::int64_t chunks = std::int64_t{shape.rows} * shape.length * shape.heads * (shape.dims / 8);
-  launch(device, {.name = "place_scaled_queries", .blocks = blocks_for(device, chunks, 256), .threads = 256}, place_scaled_queries_kernel<T>, gradient.dqkv, gradient.qkv, shape);
+  place_scaled_queries(device, gradient);
   const auto how = [&](std::string_view name, std::int64_t blocks, std::size_t bytes) {
     return Launch{.name = name, .blocks = blocks, .threads = matrix_threads, .shared_bytes = bytes, .blocks_y = shape.heads, .blocks_z = shape.rows};
   };
