@@ -18,7 +18,7 @@ constexpr ModelConfig small = checked({.layers = 2, .hidden = 32, .heads = 4, .f
 
 std::vector<double> drawn(const ModelConfig& config, const Parameter& parameter, int tp, int rank) {
   std::vector<double> values(static_cast<std::size_t>(parameter.local_rows(tp) * (parameter.columns ? parameter.local_columns(tp) : 1)), NAN);
-  fill_initial(std::span(values), config, parameter, parameter.name, 7, tp, rank);
+  fill_initial(std::span(values), config, parameter, parameter.name, 7, tp, rank, 3);
   return values;
 }
 

@@ -164,7 +164,7 @@ TEMPLATE_TEST_CASE("attend_cached, fed in any portions, gives what attend gives 
   }
 }
 
-TEMPLATE_TEST_CASE("attend_cached sees the right keys of a cache, wherever it is cut, and each sequence gets the same bits in any company", "", double, float, bfloat16, float16) {
+TEMPLATE_TEST_CASE("attend_cached sees the right keys of a cache, wherever it is cut, and among few tokens each sequence gets the same bits in any company", "", double, float, bfloat16, float16) {
   using T = TestType;
   constexpr int heads = 2, capacity = 300, slots = 4, tokens = 8, unowned = 3;
   // one token alone, a full slot, an end within a part, and a prefix beyond several tokens; not in the order of their rows

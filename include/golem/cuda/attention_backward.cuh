@@ -1,4 +1,4 @@
-// The backward of attention by matrix instructions of sm_80: one kernel for d query, one for d key and d value, no sums by atomics.
+// The backward of attention by matrix instructions of sm_80, behind d key and d value: d query, and no sums by atomics.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -143,9 +143,12 @@ template <int HeadDim, class T>
 bool start_backward(sm_80, Device& device, const AttentionGradient<T>& gradient) {
   using Block = DkeyBlock<T, HeadDim>;
   const AttentionShape<T>& shape = gradient.shape;
-  /// Two where as many blocks fit a multiprocessor then as registers allow; of its memory each block takes 1 KiB more than it asks for.
-  const auto stages_of = [&](std::size_t bytes_of_two) { return matrix_blocks<HeadDim> * (bytes_of_two + 1024) <= device.shared_bytes() + 1024 ? 2 : 1; };
-  const int query_stages = stages_of(dquery_bytes<T, HeadDim>(2)), key_stages = stages_of(Block::bytes(2));
+  /// One only where that lets more blocks run on a multiprocessor; of its memory each block takes 1 KiB more than it asks for.
+  const auto stages_of = [&](const auto& bytes) {
+    const auto blocks = [&](int stages) { return smaller<std::size_t>(matrix_blocks<HeadDim>, (device.shared_bytes() + 1024) / (bytes(stages) + 1024)); };
+    return blocks(2) < blocks(1) ? 1 : 2;
+  };
+  const int query_stages = stages_of([](int stages) { return dquery_bytes<T, HeadDim>(stages); }), key_stages = stages_of([](int stages) { return Block::bytes(stages); });
   const std::size_t query_bytes = dquery_bytes<T, HeadDim>(query_stages), key_bytes = Block::bytes(key_stages);
   if (!has_matrix_path<T>(device, shape.dims, larger(query_bytes, key_bytes))) return false;
   place_scaled_queries(device, gradient);

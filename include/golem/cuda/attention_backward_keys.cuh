@@ -165,7 +165,7 @@ __global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend
         const int other = share ^ 1;
 #pragma unroll
         for (int i = 0; i < Block::keys / Block::warp_keys; ++i)
-          if (group == i) ptx::meet(1 + i, 32 * Block::sharers);  // a constant, so that only so many barriers are taken
+          if (group == i) ptx::meet(1 + i, 32 * Block::sharers);  // for the shared sides alone: tiles are given back at the block's barrier above. A constant, so that only so many barriers are taken
         block.take(of_dv, warp ^ 1, 0);
         multiply_plain(dv, of_dv, douts_here.from_row(other * Block::warp_queries), dim);
         block.take(of_dk, warp ^ 1, 1);

@@ -1,4 +1,4 @@
-// Attention of new tokens to a key-value cache on the GPU, which this fills: a few in parts, prompts in tiles, the original's steps by a warp each.
+// Attention of new tokens to a key-value cache on the GPU, which this fills: a few in parts, prompts in tiles; what neither takes, by a warp for each token and head.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

@@ -41,7 +41,7 @@ struct CachedAttention {
 };
 
 /// How the keys that a token sees are cut: in at most `most` parts of whole strides, none of them empty. Depends on nothing
-/// but the shape of the cache and the GPU, so that a sequence gets the same bits in any company, and from a graph.
+/// but the shape of the cache and the GPU, so that among calls of few tokens a sequence gets the same bits in any company, and from a graph.
 struct CacheParts {
   int most = 1, stride = 1;  // keys that a block reads at once
 

@@ -116,12 +116,12 @@ struct Algorithm {  // named: nvcc 13.0 crashes on containers of the library's o
   std::size_t workspace_bytes;
 };
 
-/// The library's first choice; nothing where it has no algorithm for this product, which it calls an invalid value where the bias is of a type that it does not add.
-inline std::optional<Algorithm> find_algorithm(const Handle& handle, const Operation& operation, const Layout& a, const Layout& b, const Layout& c, const Preference& preference) {
+/// The library's first choice; nothing where it has no algorithm for this product, which it says by `none`, too.
+inline std::optional<Algorithm> find_algorithm(const Handle& handle, const Operation& operation, const Layout& a, const Layout& b, const Layout& c, const Preference& preference, cublasStatus_t none) {
   cublasLtMatmulHeuristicResult_t result{};
   int found = 0;
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(handle.get(), operation.get(), a.get(), b.get(), c.get(), c.get(), preference.get(), 1, &result, &found);
-  if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE || (status == CUBLAS_STATUS_SUCCESS && (found == 0 || result.state != CUBLAS_STATUS_SUCCESS))) return {};
+  if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == none || (status == CUBLAS_STATUS_SUCCESS && (found == 0 || result.state != CUBLAS_STATUS_SUCCESS))) return {};
   check(status, "choose an algorithm");
   return Algorithm{result.algo, result.workspaceSize};
 }

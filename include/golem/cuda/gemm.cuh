@@ -9,7 +9,6 @@
 #include "golem/core/math.hpp"
 #include "golem/core/tensor.hpp"
 #include "golem/cuda/device.hpp"
-#include "golem/cuda/norm_kernels.cuh"
 #include "golem/cuda/products.hpp"
 #include "golem/cuda/vectors.cuh"
 
@@ -40,6 +39,17 @@ __global__ void __launch_bounds__(128) column_sums_kernel(accumulate_t<T>* parti
     for (int w = 0; w < Width; ++w) sum[w] += term[w];
   }
   store(partial + blockIdx.y * columns + column, sum);
+}
+
+/// sums[i] += the sum over p of partial[p * step + i], in the order of p.
+template <class A>
+__global__ void __launch_bounds__(256) add_partials_kernel(A* sums, const A* partial, std::int64_t parts, std::int64_t step, std::int64_t count) {
+  for (std::int64_t i = first_item(); i < count; i += item_step()) {
+    A total = 0;
+#pragma unroll 8
+    for (std::int64_t p = 0; p < parts; ++p) total += partial[p * step + i];
+    sums[i] += total;
+  }
 }
 
 /// y = x wT + bias.   y (N, O), x (N, I), w (O, I), bias (O) or empty. y is of x's type T, or of accumulate_t<T> (logits).

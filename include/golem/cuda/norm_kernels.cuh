@@ -48,7 +48,7 @@ enum class Source { row, sum };
 
 /// Block n holds row n in registers as it is stored, Steps vectors a thread: all its loads are under way before the first is used.
 template <class T, int Steps, Source From>
-__global__ void __launch_bounds__(512, (Steps < 8 ? 2 : 1) + (From == Source::row)) normalize_held_kernel(NormForward<T> f) {
+__global__ void __launch_bounds__(512, smaller((Steps < 8 ? 2 : 1) + (From == Source::row), ptx::resident_threads / 512)) normalize_held_kernel(NormForward<T> f) {
   using A = accumulate_t<T>;
   constexpr int width = wide<T>;
   A* shared = dynamic_shared<A>();  // (2, 32)
@@ -161,17 +161,6 @@ __global__ void __launch_bounds__(512) normalize_kernel(NormForward<T> f) {
     store(f.y + row + i * Width, x);
   }
   if (f.mean && threadIdx.x == 0) f.mean[blockIdx.x] = mean, f.rstd[blockIdx.x] = rstd;
-}
-
-/// sums[i] += the sum over p of partial[p * step + i], in the order of p.
-template <class A>
-__global__ void __launch_bounds__(256) add_partials_kernel(A* sums, const A* partial, std::int64_t parts, std::int64_t step, std::int64_t count) {
-  for (std::int64_t i = first_item(); i < count; i += item_step()) {
-    A total = 0;
-#pragma unroll 8
-    for (std::int64_t p = 0; p < parts; ++p) total += partial[p * step + i];
-    sums[i] += total;
-  }
 }
 
 /// y = alpha a + b; b may be null.

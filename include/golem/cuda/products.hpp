@@ -95,7 +95,8 @@ class Products {
     plan.c = blas::create_layout(shape.output, shape.m, shape.n, shape.m);
     const blas::Preference preference = blas::create_preference(static_cast<std::size_t>(workspace_bytes));
     blas::set_alignment(preference, alignment);
-    plan.algorithm = blas::find_algorithm(handle_, plan.operation, plan.a, plan.b, plan.c, preference);
+    // A bias of a type that it does not add is an invalid value to cuBLASLt 13.1.
+    plan.algorithm = blas::find_algorithm(handle_, plan.operation, plan.a, plan.b, plan.c, preference, shape.epilogue == Epilogue::bias ? CUBLAS_STATUS_INVALID_VALUE : CUBLAS_STATUS_NOT_SUPPORTED);
     return plan;
   }
 

@@ -97,6 +97,13 @@ __device__ void load_matrices_transposed(std::uint32_t (&out)[4], const T* row) 
 #endif
 }
 
+/// Threads that a multiprocessor of the target holds, at least.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+inline constexpr int resident_threads = 1024;
+#else
+inline constexpr int resident_threads = 1536;
+#endif
+
 /// c (16, 8) += a (16, 16) b (16, 8), a and b of T, c of float, spread over the warp. With g = lane / 4 and t = lane % 4:
 /// c[0], c[1] are columns 2t, 2t + 1 of row g, c[2], c[3] of row g + 8; a[0] holds columns 2t, 2t + 1 of row g, a[1] of row
 /// g + 8, a[2] and a[3] the same 8 columns on; b[0] holds rows 2t, 2t + 1 of column g, b[1] the same 8 rows on.

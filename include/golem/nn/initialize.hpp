@@ -36,24 +36,24 @@ inline double initial_std(const ModelConfig& config, const Parameter& parameter,
 }
 
 /// Fills `values` with what tensor-parallel rank `rank` of `tp` has of the full tensor `name` (its name in files) under `seed`: a
-/// normal of each element's own number, so that it does not matter who draws it. Large tensors are cut among threads.
+/// normal of each element's own number, so that it does not matter who draws it. Large tensors are cut among as many as `threads`.
 template <class A>
-void fill_initial(std::span<A> values, const ModelConfig& config, const Parameter& parameter, const std::string& name, std::uint64_t seed, int tp, int rank) {
+void fill_initial(std::span<A> values, const ModelConfig& config, const Parameter& parameter, const std::string& name, std::uint64_t seed, int tp, int rank, int threads) {
   if (parameter.init == Init::zeros || parameter.init == Init::ones) {
     std::fill(values.begin(), values.end(), parameter.init == Init::ones ? A{1} : A{0});
     return;
   }
   const Random random{seed, stream_of(name)};
-  const std::int64_t columns = parameter.local_columns(tp), rows = static_cast<std::int64_t>(values.size()) / columns, first_column = parameter.full_column(0, tp, rank);
+  const std::int64_t columns = parameter.columns ? parameter.local_columns(tp) : 1, rows = static_cast<std::int64_t>(values.size()) / columns, first_column = parameter.full_column(0, tp, rank);
   const auto fill_rows = [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t r = first; r < last; ++r) {
-      const std::int64_t row = parameter.full_row(r, tp, rank), number = row * parameter.columns + first_column;
+      const std::int64_t row = parameter.full_row(r, tp, rank), number = row * (parameter.columns ? parameter.columns : 1) + first_column;
       const double std = initial_std(config, parameter, row);
       for (std::int64_t c = 0; c < columns; ++c) values[static_cast<std::size_t>(r * columns + c)] = static_cast<A>(std * random.normal(static_cast<std::uint64_t>(number + c)));
     }
   };
   constexpr std::int64_t worth_a_thread = 1 << 18;  // elements, some 10 ms
-  const std::int64_t pieces = smaller(static_cast<std::int64_t>(std::thread::hardware_concurrency()), smaller(rows, rows * columns / worth_a_thread));
+  const std::int64_t pieces = smaller(std::int64_t{threads}, smaller(rows, rows * columns / worth_a_thread));
   std::vector<std::jthread> others;
   for (std::int64_t piece = 1; piece < pieces; ++piece) others.emplace_back(fill_rows, piece * rows / pieces, (piece + 1) * rows / pieces);
   fill_rows(0, pieces > 1 ? rows / pieces : rows);

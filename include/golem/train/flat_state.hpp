@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -66,12 +67,14 @@ class FlatState {
 
   /// Makes this rank's shard of the model that `seed` stands for (spec 1.9).
   void initialize(const ModelConfig& c, std::uint64_t seed) {
+    int threads = static_cast<int>(std::thread::hardware_concurrency());
+    if constexpr (requires { device_->threads(); }) threads = device_->threads();  // this rank's share of the host
     std::vector<A> host;
     std::vector<T> rounded;
     for (const FlatTensor& tensor : layout_.tensors()) {
       const Parameter& p = tensor.parameter;
       host.resize(static_cast<std::size_t>(tensor.size));
-      fill_initial(std::span(host), c, p, full_name(p, tensor.layer), seed, place_.tp, place_.tensor_rank);
+      fill_initial(std::span(host), c, p, full_name(p, tensor.layer), seed, place_.tp, place_.tensor_rank, threads);
       if constexpr (has_master_copy<P>) {
         const FlatLayout::Piece piece = layout_.piece(tensor, place_.data_rank);
         device_->copy_in(master_.data() + piece.owned, host.data() + piece.begin, static_cast<std::size_t>(piece.count) * sizeof(A));

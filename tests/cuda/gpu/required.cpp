@@ -1,4 +1,4 @@
-// Leaves the tests that run on a GPU out where there is none: ends the program before the first, with the status that CTest takes for skipped.
+// Leaves the tests that run on a GPU out where there is none: ends the program before the first, with words that CTest takes for skipped.
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime_api.h>
 
@@ -12,7 +12,7 @@ const bool required = [] {
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status == cudaSuccess && count > 0) return true;
   std::printf("no GPU: left out (%s)\n", cudaGetErrorString(status));
-  std::exit(4);
+  std::exit(0);
 }();
 
 }  // namespace

@@ -24,6 +24,7 @@ namespace ptx {
 using Where = std::source_location;
 
 inline constexpr unsigned all_lanes = 0xffffffffu;
+inline constexpr int resident_threads = 1536;
 
 inline int lane() { return static_cast<int>(threadIdx.x & 31u); }
 
