@@ -127,15 +127,7 @@ __global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend
   ptx::wait_for_copies<0>();
   __syncthreads();  // all have read the queries
 #pragma unroll
-  for (int f = 0; f < fragments; ++f) {
-    T* to[2];
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int i = own + 16 * f + 8 * half;
-      to[half] = i < shape.length ? g.dqkv + shape.at(start + i, head, 0) : nullptr;
-    }
-    store_product(to[0], to[1], dq[f], shape.scale, shape.scale, shape.dims);
-  }
+  for (int f = 0; f < fragments; ++f) store_gradient(g, dq[f], row, own + 16 * f, head, 0, 0, shape.scale);
 }
 
 /// Starts the backward of sm_80; false where it cannot run on this device.

@@ -182,16 +182,8 @@ __global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend
   ptx::wait_for_copies<0>();
 #pragma unroll
   for (int f = 0; f < fragments; ++f) {
-    T* to[2];
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int i = own + 16 * f + 8 * half;
-      to[half] = i < shape.length ? g.dqkv + shape.at(start + i, head, 1) + dim : nullptr;
-    }
-    store_product(to[0], to[1], dk[f], shape.score_scale, shape.score_scale, shape.dims - dim);
-    for (T*& row_of : to)
-      if (row_of) row_of += shape.dims;
-    store_product(to[0], to[1], dv[f], 1, 1, shape.dims - dim);
+    store_gradient(g, dk[f], row, own + 16 * f, head, 1, dim, shape.score_scale);
+    store_gradient(g, dv[f], row, own + 16 * f, head, 2, dim, 1);
   }
 }
 

@@ -157,16 +157,8 @@ __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dkey
     ptx::settle(dv);
     ptx::settle(dk);
     if (last >= 0) memory.first.leave(last), memory.second.leave(last);
-    T* to[2];
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int own = key_of(0, 2 * half);
-      to[half] = own < shape.length ? g.dqkv + shape.at(std::int64_t{row} * shape.length + own, head, 1) : nullptr;
-    }
-    store_product(to[0], to[1], dk, shape.score_scale, shape.score_scale, shape.dims);
-    for (T*& row_of : to)
-      if (row_of) row_of += shape.dims;
-    store_product(to[0], to[1], dv, 1, 1, shape.dims);
+    store_gradient(g, dk, row, own_key, head, 1, 0, shape.score_scale);
+    store_gradient(g, dv, row, own_key, head, 2, 0, 1);
   }
 }
 

@@ -99,13 +99,7 @@ __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dque
     ptx::settle(dq);
     if (tiles.first_seen < tiles.end_seen) memory.first.leave(tiles.end_seen - 1);
     for (int t = tiles.end_seen; t < tiles.count; ++t) memory.first.pass(t), memory.second.pass(t);
-    T* to[2];
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int own = query_of(0, 2 * half);
-      to[half] = own < shape.length ? g.dqkv + shape.at(std::int64_t{row} * shape.length + own, head, 0) : nullptr;
-    }
-    store_product(to[0], to[1], dq, shape.scale, shape.scale, shape.dims);
+    store_gradient(g, dq, row, own_query, head, 0, 0, shape.scale);
   }
 }
 

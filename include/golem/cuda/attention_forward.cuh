@@ -149,6 +149,20 @@ __device__ void store_attended(T* out, float* log_sum, const float (&o)[Columns]
   store_product(to[0], to[1], o, inverse[0], inverse[1], shape.dims);
 }
 
+/// Ends a backward of this lane's two rows `own` and `own` + 8: columns of d query, d key or d value, parts 0, 1 and 2, from dim `first_dim`
+/// on, times `scale`, to dqkv (N, H, 3, D).
+template <class T, int Columns>
+__device__ void store_gradient(const AttentionGradient<T>& g, const float (&c)[Columns][4], int row, int own, int head, int part, int first_dim, float scale) {
+  const AttentionShape<T>& shape = g.shape;
+  T* to[2];
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int i = own + 8 * half;
+    to[half] = i < shape.length ? g.dqkv + shape.at(std::int64_t{row} * shape.length + i, head, part) + first_dim : nullptr;
+  }
+  store_product(to[0], to[1], c, scale, scale, shape.dims - first_dim);
+}
+
 /// out (N, H, D) and log_sum (B, H, T), unless null, from qkv (N, H, 3, D). A block takes block_queries of a head, each of its warps a
 /// quarter of them. Tiles arrive in the order in which they are used, keys then values, each two ahead.
 template <class T, int HeadDim>
