@@ -44,7 +44,7 @@ if [ ! -e build/CMakeCache.txt ] && command -v ninja >/dev/null; then generator=
 cuda_examples=doctor cuda_architectures=80 gpu=() # nvcc takes minutes for each of the others
 benches=OFF # they are compiled with the long tests, and by bench/run.sh
 if [ ${#long[@]} = 0 ]; then
-  benches=ON cuda_examples=ON cuda_architectures="80;90a" gpu=(-DGOLEM_TEST_GPU=ON)
+  benches=ON cuda_examples=ON cuda_architectures=90a gpu=(-DGOLEM_TEST_GPU=ON -DGOLEM_BENCH_ARCHITECTURES=90a) # each kernel is in both of its forms in test_gpu
   export GOLEM_TEST_ALL=1 # every variant of every layout
 fi
 # The example programs' tests are of tiny models: what compiles in half the time runs in little more.

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Every header compiles alone, without a warning; those whose library is missing are named and left out.
 # SPDX-License-Identifier: Apache-2.0
-# headers.sh INCLUDE_FOLDER FOLDERS COMPILER [FLAG...]     FOLDERS: "all", or names such as "core config"; .hpp, and .cuh too where the flags have "-x cu"
+# headers.sh INCLUDE_FOLDER FOLDERS COMPILER [FLAG...]     FOLDERS: "all", "together" (all, in one translation unit), or names such as "core config"; .hpp, and .cuh too where the flags have "-x cu"
 set -uo pipefail
-root=$(cd "$1" && pwd) folders=$2
+root=$(cd "$1" && pwd) folders=$2 together=no
 shift 2
+[ "$folders" != together ] || { together=yes folders=all; }
 compile=("$@" "-I$root")
 
 search=()
@@ -36,6 +37,13 @@ cd "$root" || exit 1
   if [ "$folders" = all ]; then find golem "${names[@]}"; else for folder in $folders; do find "golem/$folder" "${names[@]}"; done; fi
 } | grep -vE "$leave_out" | sort >"$scratch/headers"
 [ -s "$scratch/headers" ] || { echo "no headers under $root"; exit 1; }
+
+if [ $together = yes ]; then # nvcc takes ten seconds for a header, and that each compiles alone other compilers have said
+  sed 's/.*/#include "&"/' "$scratch/headers" >"$scratch/together.cpp"
+  "${compile[@]}" "$scratch/together.cpp" || { echo "do not compile together: headers of $root"; exit 1; }
+  echo "$(wc -l <"$scratch/headers") headers compile together: ${compile[*]}"
+  exit 0
+fi
 
 # One translation unit a header, included twice; a second time with OpenMP and oneDNN switched on where the text asks for it.
 one() {
