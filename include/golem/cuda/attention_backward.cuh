@@ -10,7 +10,8 @@
 #include "golem/cuda/attention_backward_keys.cuh"
 #include "golem/cuda/attention_forward.cuh"
 #include "golem/cuda/attention_mask.cuh"
-#include "golem/cuda/attention_plain.cuh"
+#include "golem/cuda/attention_shape.cuh"
+#include "golem/cuda/attention_softmax.cuh"
 #include "golem/cuda/attention_tile.cuh"
 
 namespace golem::cuda {
@@ -59,6 +60,7 @@ __global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend
   const int own = query + warp_row + ptx::lane() / 4, pair = 2 * (ptx::lane() % 4);
   const std::int64_t start = std::int64_t{row} * shape.length;
   const int step = static_cast<int>(shape.token_step()), out_step = shape.heads * shape.dims;
+  const auto range_of = [&](int i) { return g.ranges[start + smaller(i, shape.length - 1)]; };
   const BlockKeys<HeadDim> visible(g.tiles, row, shape.length, query, warp_row);
   const T* from = g.dqkv + shape.at(start + query, head, 0) + own_chunk<HeadDim>(step);
   load_tile<rows>(queries, from, step, shape.length - query, shape.dims);
@@ -72,14 +74,14 @@ __global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend
   ptx::commit_copies();
 
   float log2_sum[fragments][2], delta[fragments][2], dq[fragments][HeadDim / 8][4]{};
-  const float to_log2 = shape.score_scale * log2_e;
+  const float to_log2 = shape.score_scale * log2_e<float>;
 #pragma unroll
   for (int f = 0; f < fragments; ++f)
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int i = own + 16 * f + 8 * half;
       const std::int64_t at = (std::int64_t{row} * shape.heads + head) * shape.length + i;
-      log2_sum[f][half] = i < shape.length ? g.log_sum[at] * log2_e : INFINITY;
+      log2_sum[f][half] = i < shape.length ? g.log_sum[at] * log2_e<float> : INFINITY;
       delta[f][half] = i < shape.length ? g.delta[at] : 0.0f;
     }
   int stage = 0;
@@ -99,7 +101,7 @@ __global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend
       multiply_transposed(ds, douts.from_row(warp_row), values_here);
       if (!all_seen) {
 #pragma unroll
-        for (int f = 0; f < fragments; ++f) hide_keys(s[f], g.ranges + start, own + 16 * f, shape.length, key + pair);
+        for (int f = 0; f < fragments; ++f) hide_keys(s[f], {range_of(own + 16 * f), range_of(own + 16 * f + 8)}, key + pair);
       }
       const auto differentiate_all = [&](const auto& factor_of) {
 #pragma unroll

@@ -9,7 +9,8 @@
 #include "golem/core/math.hpp"
 #include "golem/cuda/attention_forward.cuh"
 #include "golem/cuda/attention_mask.cuh"
-#include "golem/cuda/attention_plain.cuh"
+#include "golem/cuda/attention_shape.cuh"
+#include "golem/cuda/attention_softmax.cuh"
 #include "golem/cuda/attention_tile.cuh"
 
 namespace golem::cuda {
@@ -58,7 +59,7 @@ struct DkeyBlock {
   }
 };
 
-/// A score and d probability become the probability after dropout and d score, of one pair: `log2_sum` is the log-sum-exp times log2_e, infinite where there is no query. A score of -infinity is of a hidden pair.
+/// A score and d probability become the probability after dropout and d score, of one pair: `log2_sum` is the log-sum-exp times log2_e<float>, infinite where there is no query. A score of -infinity is of a hidden pair.
 __device__ inline void differentiate_pair(float& s, float& dp, float to_log2, float log2_sum, float delta, float factor) {
   const float p = ptx::exp2_fast(s * to_log2 - log2_sum);
   s = p * factor;
@@ -89,7 +90,7 @@ __global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend
     const int i = static_cast<int>(threadIdx.x), at = query + i % Block::queries;
     const std::int64_t first = (std::int64_t{row} * shape.heads + head) * shape.length;
     if (i >= 2 * Block::queries) return 0.0f;
-    if (i < Block::queries) return at < shape.length ? g.log_sum[first + at] * log2_e : INFINITY;
+    if (i < Block::queries) return at < shape.length ? g.log_sum[first + at] * log2_e<float> : INFINITY;
     return at < shape.length ? g.delta[first + at] : 0.0f;
   };
   const auto keep_sum = [&](int turn, float sum) {
@@ -107,7 +108,7 @@ __global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend
   if (query < shape.length) load_queries(0, query), keep_sum(0, sum_of(query));
   ptx::commit_copies();
 
-  const float to_log2 = shape.score_scale * log2_e;
+  const float to_log2 = shape.score_scale * log2_e<float>;
   float dk[fragments][Block::warp_dims / 8][4]{}, dv[fragments][Block::warp_dims / 8][4]{};
   while (query < shape.length) {
     const int next = next_seeing(query + Block::queries), stage = stages > 1 ? turn : 0;
@@ -118,30 +119,13 @@ __global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend
     if (next < shape.length) keep_sum(turn ^ 1, sum_of(next));
     const TileKeys visible = tiles[query / tile_queries];
     if (visible.see_some(block_key + group_row, Block::warp_keys)) {
-      std::uint32_t kept = 0;
-      if (shape.dropout.threshold) {
-#pragma unroll 1
-        for (int i = 0; i < 4 * fragments * columns; ++i)
-          kept |= std::uint32_t{shape.dropout.factor(shape.element(row, head, query + pair + i / 4 % columns * 8 + i % 2, own + i / (4 * columns) * 16 + i % 4 / 2 * 8)) != 0} << i;
-      }
+      const std::uint32_t kept = shape.dropout.threshold ? kept_queries<fragments, columns>(shape, row, head, query + pair, own) : 0;
       const auto queries_here = block.passing(stage, 0), douts_here = block.passing(stage, 1);
       float s[fragments][columns][4]{}, ds[fragments][columns][4]{};  // transposed: a row a key
       multiply_transposed(s, block.own(0).from_row(group_row), queries_here.from_row(share * Block::warp_queries));
       multiply_transposed(ds, block.own(1).from_row(group_row), douts_here.from_row(share * Block::warp_queries));
-      if (!visible.see_all(block_key + group_row, Block::warp_keys)) {
-#pragma unroll
-        for (int n = 0; n < columns; ++n)
-#pragma unroll
-          for (int e = 0; e < 2; ++e) {
-            const int i = query + pair + 8 * n + e;
-            const SeenFrom sees(g.ranges[start + smaller(i, shape.length - 1)], own);  // behind the row's end sums are infinite
-#pragma unroll
-            for (int f = 0; f < fragments; ++f) {
-              if (!sees(16 * f)) s[f][n][e] = -INFINITY;
-              if (!sees(16 * f + 8)) s[f][n][e + 2] = -INFINITY;
-            }
-          }
-      }
+      if (!visible.see_all(block_key + group_row, Block::warp_keys))
+        hide_queries<fragments>(s, [&](int n, int e) { return g.ranges[start + smaller(query + pair + 8 * n + e, shape.length - 1)]; }, own);  // behind the row's end sums are infinite
       const auto differentiate_all = [&](const auto& factor_of) {
 #pragma unroll
         for (int n = 0; n < columns; ++n)

@@ -9,9 +9,9 @@
 
 #include "golem/core/math.hpp"
 #include "golem/cuda/attention_backward_tiles_sm90.cuh"
-#include "golem/cuda/attention_forward.cuh"
 #include "golem/cuda/attention_mask.cuh"
-#include "golem/cuda/attention_plain.cuh"
+#include "golem/cuda/attention_shape.cuh"
+#include "golem/cuda/attention_softmax.cuh"
 #include "golem/cuda/attention_tile.cuh"
 #include "golem/cuda/tile_ring.cuh"
 
@@ -40,7 +40,7 @@ struct PassingQueries {
     for (int i = ptx::lane(); i < passing_rows; i += 32) {
       const bool there = query + i < length;
       data[t % Stages].range[i] = there ? g.ranges[std::int64_t{row} * length + query + i] : KeyRange{};
-      data[t % Stages].log_sum[i] = there ? g.log_sum[own + query + i] * log2_e : 0.0f;
+      data[t % Stages].log_sum[i] = there ? g.log_sum[own + query + i] * log2_e<float> : 0.0f;
       data[t % Stages].delta[i] = there ? g.delta[own + query + i] : 0.0f;
     }
     ptx::arrive(full[t % Stages]);
@@ -102,8 +102,7 @@ __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dkey
     ptx::take_registers<multiplying_registers>();
     constexpr int columns = passing_rows / 8;
     const int first_row = reader * warpgroup_rows, key = block_key + first_row, own_key = key + static_cast<int>(threadIdx.x) % 128 / 32 * 16 + lane / 4, pair = 2 * (lane % 4);
-    const auto key_of = [&](int, int e) { return own_key + e / 2 * 8; };
-    const float to_log2 = shape.score_scale * log2_e;
+    const float to_log2 = shape.score_scale * log2_e<float>;
     float s[columns][4], ds[columns][4], dk[HeadDim / 8][4]{}, dv[HeadDim / 8][4]{};  // s, ds transposed: a row a key
     std::uint32_t left[columns / 2][4];
     int last = -1;  // the tile that products may still read
@@ -118,8 +117,7 @@ __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dkey
         memory.first.pass(t), memory.second.pass(t), memory.queries.pass(t);
         continue;
       }
-      const auto query_of = [&](int n, int e) { return tile * tile_queries + 8 * n + pair + e % 2; };
-      const std::uint32_t kept = kept_of<columns>(shape, row, head, query_of, key_of);
+      const std::uint32_t kept = shape.dropout.threshold ? kept_queries<1, columns>(shape, row, head, tile * tile_queries + pair, own_key) : 0;
       multiply_both_async<T, HeadDim>(s, ds, memory, first_row, t);
       memory.queries.wait(t);
       const auto& queries = memory.queries.at(t);
@@ -127,13 +125,7 @@ __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dkey
       ptx::settle(s);
       if (last >= 0) memory.first.leave(last), memory.second.leave(last);
       last = t;
-      if (!visible.see_all(key, warpgroup_rows)) {
-#pragma unroll
-        for (int n = 0; n < columns; ++n)
-#pragma unroll
-          for (int e = 0; e < 4; ++e)
-            if (!queries.range[8 * n + pair + e % 2].sees(key_of(n, e))) s[n][e] = -INFINITY;
-      }
+      if (!visible.see_all(key, warpgroup_rows)) hide_queries<1>(&s, [&](int n, int e) { return queries.range[8 * n + pair + e]; }, own_key);
 #pragma unroll
       for (int n = 0; n < columns; ++n)
 #pragma unroll

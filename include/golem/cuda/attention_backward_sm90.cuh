@@ -16,7 +16,8 @@
 #include "golem/cuda/attention_backward_tiles_sm90.cuh"
 #include "golem/cuda/attention_forward.cuh"
 #include "golem/cuda/attention_mask.cuh"
-#include "golem/cuda/attention_plain.cuh"
+#include "golem/cuda/attention_shape.cuh"
+#include "golem/cuda/attention_softmax.cuh"
 #include "golem/cuda/attention_tile.cuh"
 #include "golem/cuda/box_tile.cuh"
 #include "golem/cuda/tile_ring.cuh"
@@ -48,19 +49,18 @@ __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dque
   } else {
     ptx::take_registers<multiplying_registers>();
     constexpr int columns = passing_rows / 8;
-    const int first_row = reader * warpgroup_rows, own_query = query + first_row + static_cast<int>(threadIdx.x) % 128 / 32 * 16 + lane / 4;
+    const int first_row = reader * warpgroup_rows, own_query = query + first_row + static_cast<int>(threadIdx.x) % 128 / 32 * 16 + lane / 4, pair = 2 * (lane % 4);
     const TileKeys own_keys = reader ? visible[1] : visible[0];
     const KeyTiles tiles(visible[0], visible[1], own_keys, passing_rows);
-    const auto query_of = [&](int, int e) { return own_query + e / 2 * 8; };
     KeyRange range[2];
     float log_sum[2]{}, delta[2]{};
 #pragma unroll
     for (int half = 0; half < 2; ++half)
-      if (const int own = query_of(0, 2 * half); own < shape.length) {
+      if (const int own = own_query + 8 * half; own < shape.length) {
         const std::int64_t at = (std::int64_t{row} * shape.heads + head) * shape.length + own;
-        range[half] = g.ranges[std::int64_t{row} * shape.length + own], log_sum[half] = g.log_sum[at] * log2_e, delta[half] = g.delta[at];
+        range[half] = g.ranges[std::int64_t{row} * shape.length + own], log_sum[half] = g.log_sum[at] * log2_e<float>, delta[half] = g.delta[at];
       }
-    const float to_log2 = shape.score_scale * log2_e;
+    const float to_log2 = shape.score_scale * log2_e<float>;
     float s[columns][4], ds[columns][4], dq[HeadDim / 8][4]{};
     std::uint32_t left[columns / 2][4];
     memory.own_first.wait(0);
@@ -68,19 +68,12 @@ __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dque
     for (int t = 0; t < tiles.first_seen; ++t) memory.first.pass(t), memory.second.pass(t);
     for (int t = tiles.first_seen; t < tiles.end_seen; ++t) {
       const int key = tiles.first_key + t * passing_rows;
-      const auto key_of = [&](int n, int e) { return key + 8 * n + 2 * (lane % 4) + e % 2; };
-      const std::uint32_t kept = kept_of<columns>(shape, row, head, query_of, key_of);
+      const std::uint32_t kept = shape.dropout.threshold ? static_cast<std::uint32_t>(kept_keys<1, columns>(shape, row, head, own_query, key + pair)) : 0;
       multiply_both_async(s, ds, memory, first_row, t);
       ptx::wait_for_products<1>();  // for the scores, and for d query before them
       ptx::settle(s);
       if (t > tiles.first_seen) memory.first.leave(t - 1);
-      if (!own_keys.see_all(key, passing_rows)) {
-#pragma unroll
-        for (int n = 0; n < columns; ++n)
-#pragma unroll
-          for (int e = 0; e < 4; ++e)
-            if (!range[e / 2].sees(key_of(n, e))) s[n][e] = -INFINITY;
-      }
+      if (!own_keys.see_all(key, passing_rows)) hide_keys(s, range, key + pair);
 #pragma unroll
       for (int n = 0; n < columns; ++n)
 #pragma unroll

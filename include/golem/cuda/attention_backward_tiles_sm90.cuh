@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "golem/cuda/attention_mask.cuh"
-#include "golem/cuda/attention_plain.cuh"
+#include "golem/cuda/attention_shape.cuh"
 #include "golem/cuda/attention_tile.cuh"
 #include "golem/cuda/box_tile.cuh"
 #include "golem/cuda/tile_ring.cuh"
@@ -49,17 +49,6 @@ __device__ void multiply_both_async(float (&a)[passing_rows / 8][4], float (&b)[
   ptx::begin_products();
   multiply_transposed_async(b, memory.own_second.at(0), first_row, memory.second.at(t));
   ptx::commit_products();
-}
-
-/// Which of 4 Columns probabilities dropout keeps, 4 n + e for c[n][e]. Drawn where few registers are in use: the draws are long code.
-template <int Columns, class T, class QueryOf, class KeyOf>
-__device__ std::uint32_t kept_of(const AttentionShape<T>& shape, int row, int head, const QueryOf& query_of, const KeyOf& key_of) {
-  static_assert(4 * Columns <= 32, "golem: dropout keeps a bit for each score");
-  if (!shape.dropout.threshold) return ~0u;
-  std::uint32_t kept = 0;
-#pragma unroll 1
-  for (int i = 0; i < 4 * Columns; ++i) kept |= std::uint32_t{shape.dropout.factor(shape.element(row, head, query_of(i / 4, i % 4), key_of(i / 4, i % 4))) != 0} << i;
-  return kept;
 }
 
 /// s (64, 8 Columns) of probabilities as the left side of a product, those that dropout keeps grown.

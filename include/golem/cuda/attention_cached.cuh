@@ -13,6 +13,7 @@
 #include "golem/cuda/attention_cached_stepwise.cuh"
 #include "golem/cuda/attention_cached_tile.cuh"
 #include "golem/cuda/attention_plain.cuh"
+#include "golem/cuda/attention_shape.cuh"
 #include "golem/cuda/attention_stepwise.cuh"
 #include "golem/cuda/device.hpp"
 

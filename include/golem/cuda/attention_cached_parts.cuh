@@ -11,6 +11,7 @@
 #include "golem/core/math.hpp"
 #include "golem/cuda/attention_cached_rows.cuh"
 #include "golem/cuda/attention_plain.cuh"
+#include "golem/cuda/attention_shape.cuh"
 #include "golem/cuda/device.hpp"
 #include "golem/cuda/launch.hpp"
 #include "golem/cuda/vectors.cuh"
@@ -130,7 +131,7 @@ __global__ void __launch_bounds__(32 * cache_warps, resident_cache_blocks<T, Wid
   typename Reader::Dims query, sums{};
   reader.load_query(query, call.qkv + call.shape.at(part.n, part.head, 0), call.shape.query_scale);
   const std::int64_t cache = call.cache(*part.sequence, part.head);
-  const A to_log2 = call.shape.score_scale * static_cast<A>(1.4426950408889634);
+  const A to_log2 = call.shape.score_scale * log2_e<A>;
   A max = -INFINITY, sum = 0;
   for (int first = part.begin; first < part.end; first += Reader::stride) {
     typename Reader::Rows keys, values;

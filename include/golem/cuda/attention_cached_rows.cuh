@@ -7,7 +7,7 @@
 #include "golem/core/math.hpp"
 #include "golem/core/number.hpp"
 #include "golem/core/op_arguments.hpp"
-#include "golem/cuda/attention_plain.cuh"
+#include "golem/cuda/attention_shape.cuh"
 #include "golem/cuda/vectors.cuh"
 
 namespace golem::cuda {

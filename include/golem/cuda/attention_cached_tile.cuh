@@ -9,7 +9,8 @@
 #include "golem/core/op_arguments.hpp"
 #include "golem/cuda/attention_cached_rows.cuh"
 #include "golem/cuda/attention_forward.cuh"
-#include "golem/cuda/attention_plain.cuh"
+#include "golem/cuda/attention_shape.cuh"
+#include "golem/cuda/attention_softmax.cuh"
 #include "golem/cuda/attention_tile.cuh"
 
 namespace golem::cuda {

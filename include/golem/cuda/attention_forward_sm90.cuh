@@ -13,7 +13,8 @@
 #include "golem/cuda/architecture.hpp"
 #include "golem/cuda/attention_forward.cuh"
 #include "golem/cuda/attention_mask.cuh"
-#include "golem/cuda/attention_plain.cuh"
+#include "golem/cuda/attention_shape.cuh"
+#include "golem/cuda/attention_softmax.cuh"
 #include "golem/cuda/attention_tile.cuh"
 #include "golem/cuda/box_tile.cuh"
 #include "golem/cuda/tile_ring.cuh"
@@ -75,22 +76,11 @@ struct WarpgroupQueries {
   }
   /// Scores of the keys from `key` on become probabilities, before dropout.
   __device__ void soften(float (&s)[columns][4], float (&rescale)[2], int key) {
-    if (!visible.see_all(key, block_rows)) {
-#pragma unroll
-      for (int n = 0; n < columns; ++n)
-#pragma unroll
-        for (int e = 0; e < 4; ++e)
-          if (!range[e / 2].sees(key + 8 * n + 2 * (ptx::lane() % 4) + e % 2)) s[n][e] = -INFINITY;
-    }
+    const int pair = 2 * (ptx::lane() % 4);
+    if (!visible.see_all(key, block_rows)) hide_keys(s, range, key + pair);
     softmax.meet(s, rescale, shape.score_scale);
     if (!shape.dropout.threshold) return;
-    std::uint64_t kept = 0;  // a bit for each of s
-#pragma unroll 1
-    for (int i = 0; i < 2 * columns; ++i) {  // a loop, as the draws are long code
-      float factor[2];
-      shape.dropout.factors(factor, shape.element(row, head, i % 2 ? own[1] : own[0], key + 8 * (i / 2) + 2 * (ptx::lane() % 4)));
-      kept |= std::uint64_t{factor[0] != 0} << 2 * i | std::uint64_t{factor[1] != 0} << (2 * i + 1);
-    }
+    const std::uint64_t kept = kept_keys<1, columns>(shape, row, head, own[0], key + pair);
 #pragma unroll
     for (int n = 0; n < columns; ++n)
 #pragma unroll

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "golem/cuda/attention_plain.cuh"
+#include "golem/cuda/attention_shape.cuh"
 
 namespace golem::cuda {
 

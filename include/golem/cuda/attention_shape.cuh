@@ -1,0 +1,75 @@
+// What the kernels of attention are given: where heads lie, what scales their scores, and what a gradient is made of.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "golem/core/error.hpp"
+#include "golem/core/number.hpp"
+#include "golem/core/op_arguments.hpp"
+#include "golem/core/tensor.hpp"
+#include "golem/cuda/attention_mask.cuh"
+
+namespace golem::cuda {
+
+inline constexpr int most_head_dims = 256;
+
+template <class A>
+inline constexpr A log2_e = static_cast<A>(1.4426950408889634);
+
+/// Calls body.operator()<HeadDim>() with the narrowest HeadDim that kernels exist for.
+template <class Body>
+void with_head_dim(std::int64_t dims, const Body& body) {
+  if (dims <= 64) body.template operator()<64>();
+  else if (dims <= 128) body.template operator()<128>();
+  else body.template operator()<256>();
+}
+
+/// Where heads lie and what scales their scores, for every kernel of attention.
+template <class T>
+struct AttentionShape {
+  using A = accumulate_t<T>;
+  int rows, length, heads, dims;  // B, T, H, D
+  A query_scale;                  // scale / layer_scale, before the query is rounded
+  A score_scale;                  // layer_scale
+  A scale;                        // scale
+  ProbabilityDropout<A> dropout;
+  std::int64_t first_head, all_heads;  // head 0 here is head first_head of all ranks' heads: masks do not depend on who has which
+  std::int64_t mask_tokens;            // in each row: nor on how far rows are padded
+
+  __device__ std::int64_t token_step() const { return std::int64_t{3} * heads * dims; }  // of qkv
+  /// Element (token, head, part, 0) of qkv (N, H, 3, D).
+  __device__ std::int64_t at(std::int64_t token, int head, int part) const { return ((token * heads + head) * 3 + part) * dims; }
+  __device__ std::uint64_t element(int row, int head, int query, int key) const {
+    return (static_cast<std::uint64_t>(row * all_heads + first_head + head) * mask_tokens + query) * mask_tokens + key;
+  }
+};
+
+template <class T>
+AttentionShape<T> attention_shape(const View<const T, 4>& qkv, int rows, const AttentionOptions& options) {
+  using A = accumulate_t<T>;
+  require(qkv.extent(3) <= most_head_dims, "attention on the GPU was given heads of ", qkv.extent(3), " dims: at most ", most_head_dims);
+  return {rows,
+          static_cast<int>(qkv.extent(0) / rows),
+          static_cast<int>(qkv.extent(1)),
+          static_cast<int>(qkv.extent(3)),
+          options.rounding == Rounding::once ? static_cast<A>(options.scale) / static_cast<A>(options.layer_scale) : 1 / static_cast<A>(options.layer_scale / options.scale),
+          static_cast<A>(options.layer_scale),
+          static_cast<A>(options.scale),
+          probability_dropout<A>(options),
+          options.first_head,
+          options.heads ? options.heads : qkv.extent(1),
+          options.tokens ? options.tokens : qkv.extent(0) / rows};
+}
+
+template <class T>
+struct AttentionGradient {
+  T* dqkv;
+  const T *dout, *qkv;
+  const accumulate_t<T>*log_sum, *delta;  // (B, H, T)
+  const KeyRange* ranges;
+  const TileKeys* tiles;
+  AttentionShape<T> shape;
+};
+
+}  // namespace golem::cuda
