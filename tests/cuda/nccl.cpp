@@ -130,6 +130,17 @@ TEST_CASE("collectives of device memory are NCCL's, of every type; host memory g
   CHECK(simt::bytes_in_use() == 0);
 }
 
+TEST_CASE("ranks that are threads open their GPUs' memory pools to each other; ranks that share a GPU need not") {
+  const simt::MachineRestored restored;
+  simt::machine().devices = 3;
+  run_ranks(3, [&](Group all) {
+    World world(std::move(all), Layout{.dp = 3});
+    cuda::Device device({.index = world.rank() / 2});  // 0, 0, 1
+    use_nccl(world, device.stream());
+  });
+  CHECK(simt::machine().opened_pools == std::set<std::pair<int, int>>{{0, 1}, {1, 0}});
+}
+
 TEST_CASE("messages go round a ring both ways at once, started before any is awaited") {
   on_ranks({.pp = 3}, [](World& world, cuda::Device& device) {
     Group& ring = world.pipeline();

@@ -1,5 +1,6 @@
 // The machine that the CUDA runtime on the host pretends to be: what it says of itself, and of its errors.
 // SPDX-License-Identifier: Apache-2.0
+#include <cstdint>
 #include <cstdio>
 
 #include "simt/runtime.hpp"
@@ -44,13 +45,21 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
   *version = machine().runtime;
   return cudaSuccess;
 }
+static thread_local int device_in_use = 0;
+
 cudaError_t cudaGetDevice(int* index) {
-  *index = 0;
+  *index = device_in_use;
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int index) {
   if (fails("cudaSetDevice")) return machine().fail_status;
-  return index < machine().devices ? cudaSuccess : cudaErrorInvalidDevice;
+  if (index >= machine().devices) return cudaErrorInvalidDevice;
+  device_in_use = index;
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer) {
+  *can = device != peer;
+  return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   switch (attribute) {
@@ -79,8 +88,15 @@ cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   *total = machine().memory_bytes, *free = *total - bytes_in_use();
   return cudaSuccess;
 }
-cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int) {
-  *pool = nullptr;
+cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int index) {
+  *pool = reinterpret_cast<cudaMemPool_t>(static_cast<std::intptr_t>(index + 1));
+  return cudaSuccess;
+}
+cudaError_t cudaMemPoolSetAccess(cudaMemPool_t pool, const cudaMemAccessDesc* access, std::size_t count) {
+  const auto index = static_cast<int>(reinterpret_cast<std::intptr_t>(pool)) - 1;
+  locked([&] {
+    for (std::size_t i = 0; i < count; ++i) machine().opened_pools.insert({index, access[i].location.id});
+  });
   return cudaSuccess;
 }
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }

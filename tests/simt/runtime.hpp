@@ -10,7 +10,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
+#include <utility>
 
 namespace simt {
 
@@ -26,6 +28,7 @@ struct Machine {
   std::size_t lt_version = CUBLAS_VERSION;
   int nccl_version = 0;  // of the library; 0: the header's
   bool lt_epilogues = true;  // whether cuBLASLt has algorithms with an epilogue
+  std::set<std::pair<int, int>> opened_pools;  // of which device, to which
   std::uint64_t stream_seed = 1;  // the order in which streams take turns
 };
 Machine& machine();

@@ -38,7 +38,7 @@ inline std::string describe(const StartedKernel& k) {
 }
 
 /// The CUDA engine. Ops take it first and start on its stream, in order; `synchronize` and `copy_out` wait for them. Not to
-/// be used by two threads at once.
+/// be used by two threads at once, nor by one that has another GPU in use (cudaSetDevice) than its own.
 class Device {
  public:
   struct Options {
@@ -54,6 +54,7 @@ class Device {
 
   Device() : Device(Options{}) {}
   explicit Device(Options options) : index_(options.index), graphs_(options.graphs), staging_bytes_(options.staging_bytes), attention_(options.attention) {
+    require(staging_bytes_ > 0, "cuda::Device was given no staging memory for copies: leave Options::staging_bytes at its 8 MiB, or choose another size");
     const int count = runtime::device_count();
     require(index_ >= 0 && index_ < count, "cuda::Device was asked for GPU ", index_, ", and this process sees ", count, ": choose one of those, see CUDA_VISIBLE_DEVICES, or use cpu::Device");
     runtime::set_device(index_);

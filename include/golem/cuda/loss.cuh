@@ -126,7 +126,7 @@ void round_to_type(Device& device, View<accumulate_t<T>, 2> x, T) {
   launch(device, {.name = "round_to_type", .blocks = blocks_for(device, x.size(), 256)}, round_to_type_kernel<T>, x.data, x.size());
 }
 
-/// d_logits (n, V/tp) = weights * (softmax - onehot(target)); it may be the memory of `logits`.
+/// d_logits (n, V/tp) = weights * (softmax - onehot(target)); of a T that sums are held in, it may be the memory of `logits`.
 template <class T>
 void logit_gradient(Device& device, View<T, 2> d_logits, std::type_identity_t<View<const accumulate_t<T>, 2>> logits, View<const std::int32_t, 1> targets,
                     std::type_identity_t<View<const accumulate_t<T>, 1>> max, std::type_identity_t<View<const accumulate_t<T>, 1>> sum,
@@ -137,7 +137,7 @@ void logit_gradient(Device& device, View<T, 2> d_logits, std::type_identity_t<Vi
          all_wide ? logit_gradient_kernel<T, wide<T>> : logit_gradient_kernel<T, 1>, d_logits.data, logits.data, targets.data, max.data, sum.data, weights.data, first, columns);
 }
 
-/// y (n, V) = weights (n) * x, row by row; y may be x's memory.
+/// y (n, V) = weights (n) * x, row by row; of a T that sums are held in, y may be x's memory.
 template <class T>
 void scale_rows(Device& device, View<T, 2> y, std::type_identity_t<View<const accumulate_t<T>, 2>> x, std::type_identity_t<View<const accumulate_t<T>, 1>> weights) {
   const bool all_wide = fits_wide<T>(y.extent(1), y.data, x.data);

@@ -99,6 +99,19 @@ inline void trim_pool(int index) {
   check(cudaMemPoolTrimTo(pool, 0), "trim the memory pool of device ", index);
 }
 
+/// Lets device `peer` reach into the memory pool of device `index`, where the two are connected: peer access alone does not open pools.
+inline void open_pool(int index, int peer) {
+  int connected = 0;
+  check(cudaDeviceCanAccessPeer(&connected, peer, index), "ask whether device ", peer, " can reach device ", index);
+  if (!connected) return;
+  cudaMemPool_t pool = nullptr;
+  check(cudaDeviceGetDefaultMemPool(&pool, index), "find the memory pool of device ", index);
+  cudaMemAccessDesc access{};
+  access.location = {.type = cudaMemLocationTypeDevice, .id = peer};
+  access.flags = cudaMemAccessFlagsProtReadWrite;
+  check(cudaMemPoolSetAccess(pool, &access, 1), "let device ", peer, " reach into the memory pool of device ", index);
+}
+
 /// Null where memory ran out: the caller knows who holds what.
 inline void* allocate(std::size_t bytes, cudaStream_t stream) {
   void* memory = nullptr;
@@ -187,7 +200,11 @@ inline cudaFuncAttributes function_attributes(const void* kernel) {
 inline void* driver_function(const char* name, unsigned version) {
   void* function = nullptr;
   cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+#if CUDART_VERSION >= 12050
   check(cudaGetDriverEntryPointByVersion(name, &function, version, cudaEnableDefault, &found), "find the driver's ", std::string_view(name));
+#else
+  check(cudaGetDriverEntryPoint(name, &function, cudaEnableDefault, &found), "find the driver's ", std::string_view(name));  // as this toolkit declares it
+#endif
   require(found == cudaDriverEntryPointSuccess && function, "the driver has no ", std::string_view(name), " of CUDA ", version / 1000, ".", version % 1000 / 10, ": install a newer driver");
   return function;
 }

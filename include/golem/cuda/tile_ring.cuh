@@ -44,13 +44,14 @@ struct TileRing {
   }
   /// Until tile t is there.
   __device__ void wait(int t) { ptx::wait_for_phase(full[t % Stages], t / Stages % 2); }
-  /// This warp of the multiplying ones has read tile t. Each says so of each t.
+  /// This warp of the multiplying ones, whose lanes have met in its products, has read tile t. Each says so of each t.
   __device__ void leave(int t) {
     if (ptx::lane() == 0) ptx::arrive(empty[t % Stages]);
   }
   /// Tile t is of no use to this warp.
   __device__ void pass(int t) {
     wait(t);
+    __syncwarp();  // a lane that lags could miss the next phase
     leave(t);
   }
 };
