@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <type_traits>
@@ -23,13 +24,19 @@ struct tiny_130b {
 };
 inline constexpr SpecialTokens special{.mask = 130, .gmask = 131, .smask = 132, .sop = 134, .eop = 135, .eos = 136, .newline = 137, .pad = 0};
 
+/// The folder of the project: where these tests were compiled, or, on another machine, where GOLEM_TEST_SOURCE says.
+inline std::string source() {
+  const char* elsewhere = std::getenv("GOLEM_TEST_SOURCE");
+  return elsewhere ? elsewhere : GOLEM_TEST_SOURCE;
+}
+
 /// Cases whose rows have one window, and cases of packed choices.
 inline const std::vector<std::string> generations{"mask", "gmask", "causal", "far"}, choices{"choice", "choice_gmask"};
 
 /// Tensors by name, as whatever type is wanted.
 class File : public TensorSource {
  public:
-  explicit File(const std::string& name) : file_(GOLEM_TEST_SOURCE "/tests/golden/" + name + ".safetensors") {}
+  explicit File(const std::string& name) : file_(source() + "/tests/golden/" + name + ".safetensors") {}
 
   bool has(const std::string& name) const override { return file_.find(name) != nullptr; }
   void read(const TensorState& wanted) const override {
