@@ -3,6 +3,7 @@
 #pragma once
 
 #include "golem/cuda/attention.cuh"
+#include "golem/cuda/dequantize.cuh"
 #include "golem/cuda/doctor.cuh"
 #include "golem/cuda/dropout.cuh"
 #include "golem/cuda/embedding.cuh"

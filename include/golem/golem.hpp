@@ -73,6 +73,7 @@
 #include "golem/cpu/attention_softmax.hpp"
 #include "golem/cpu/attention_stepwise.hpp"
 #include "golem/cpu/attention_tile.hpp"
+#include "golem/cpu/dequantize.hpp"
 #include "golem/cpu/device.hpp"
 #include "golem/cpu/dropout.hpp"
 #include "golem/cpu/embedding.hpp"

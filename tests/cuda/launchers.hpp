@@ -86,6 +86,9 @@ void choose_token(Device&, View<ChosenToken, 1>, View<X, 1>, View<const std::int
 template <class T, Quant Q, class Byte>
 void project(Device&, View<T, 2>, std::type_identity_t<View<const T, 2>>, const QuantizedView<Q, Byte>&, std::type_identity_t<View<const T, 1>>);
 
+template <class T, Quant Q, class Byte>
+void dequantize(Device&, View<T, 2>, const QuantizedView<Q, Byte>&);
+
 // attention.cu
 template <class T>
 void attend(Device&, View<T, 3>, std::type_identity_t<View<accumulate_t<T>, 3>>, std::type_identity_t<View<const T, 4>>, int, const WindowList&, const AttentionOptions&);

@@ -1,5 +1,6 @@
 // Quantised products, built for the GPU that runs the tests.
 // SPDX-License-Identifier: Apache-2.0
+#include "golem/cuda/dequantize.cuh"
 #include "golem/cuda/quantized_gemm.cuh"
 
 namespace golem::cuda {
@@ -12,6 +13,9 @@ const void* emitted(Function* function) {
 
 template <class T, Quant... Q>
 const void* const quantized_products[]{emitted(project<T, Q, const std::uint8_t>)...};
+
+template <class T, Quant... Q>
+const void* const dequantized[]{emitted(dequantize<T, Q, const std::uint8_t>)...};
 
 constexpr Activations int8 = Activations::int8;
 
@@ -26,7 +30,9 @@ const void* const* quantized_products_of_tests() {
       quantized_products<float16, Quant{.bits = 4, .group = 64}, Quant{.bits = 8}, Quant{.bits = 4, .group = 0, .activations = int8}, Quant{.bits = 8, .group = 32, .activations = int8},
                          Quant{.bits = 4}, Quant{.bits = 8, .group = 32}, Quant{.bits = 4, .group = 32}, Quant{.bits = 4, .group = 128}>,
       quantized_products<bfloat16, Quant{.bits = 4, .group = 64}, Quant{.bits = 8}, Quant{.bits = 4, .group = 0, .activations = int8}, Quant{.bits = 8, .group = 32, .activations = int8},
-                         Quant{.bits = 4}, Quant{.bits = 8, .group = 32}, Quant{.bits = 4, .group = 32}, Quant{.bits = 4, .group = 128}>};
+                         Quant{.bits = 4}, Quant{.bits = 8, .group = 32}, Quant{.bits = 4, .group = 32}, Quant{.bits = 4, .group = 128}>,
+      dequantized<float, Quant{.bits = 8}, Quant{.bits = 4}, Quant{.bits = 4, .group = 32}>, dequantized<float16, Quant{.bits = 8}, Quant{.bits = 4}, Quant{.bits = 4, .group = 32}>,
+      dequantized<bfloat16, Quant{.bits = 8}, Quant{.bits = 4}, Quant{.bits = 4, .group = 32}>, dequantized<double, Quant{.bits = 8}, Quant{.bits = 4}, Quant{.bits = 4, .group = 32}>};
   return all;
 }
 

@@ -88,6 +88,54 @@ struct GateFirst : TensorSource {
   }
 };
 
+/// The weights with no bias in the linears that split their rows, and, where asked, each matrix as it is behind its quantisation by Q.
+template <Quant Q>
+struct Unbiased : TensorSource {
+  bool dequantized;
+  File weights{"weights"};
+
+  explicit Unbiased(bool dequantized) : dequantized(dequantized) {}
+  bool has(const std::string& name) const override { return weights.has(name); }
+  void read(const TensorState& tensor) const override {
+    weights.read(tensor);
+    const bool linear = tensor.name.find("attention.") != std::string::npos || tensor.name.find("mlp.") != std::string::npos, matrix = tensor.shape.size() == 2;
+    if (!linear) return;
+    auto* elements = static_cast<float16*>(tensor.data);
+    const auto count = static_cast<std::int64_t>(tensor.bytes / sizeof(float16));
+    if (!matrix && (tensor.name.find("query_key_value") != std::string::npos || tensor.name.find("h_to_4h") != std::string::npos)) std::fill_n(elements, count, float16(0.0f));
+    if (!matrix || !dequantized) return;
+    REQUIRE(tensor.type == DType::f16);
+    const std::int64_t columns = tensor.shape[1], rows = count / columns;
+    std::vector<float> wide(elements, elements + count);
+    std::vector<std::uint8_t> bytes(static_cast<std::size_t>(rows * Q.row_bytes(columns)));
+    std::vector<float16> scales(static_cast<std::size_t>(rows));
+    const QuantizedView<Q, std::uint8_t> stored(rows, columns, bytes.data(), scales.data());
+    quantize(stored, View<const float, 2>(wide.data(), rows, columns));
+    for (std::int64_t i = 0; i < count; ++i) elements[i] = float16(static_cast<float>(stored.integer(i / columns, i % columns)) * stored.scale(i / columns, i % columns));
+  }
+};
+
+/// INT8 and INT4 as the original has them: fp16 with the elements of what is stored. The bias of a column-parallel linear joins behind its product (spec 5.1), and is left out here.
+template <Quant Q>
+void check_quantized_engine() {
+  const File file("fp16");
+  using P = quantized<Q, fp16_exact>;
+  ops::on_each_device([&](ops::TestDevice& device) {
+    Engine<tiny_130b, fp16_exact, Layout{}, ops::TestDevice> plain(device, {.sequences = 1, .capacity = 40});
+    plain.load_weights(Unbiased<Q>(true));
+    const std::int64_t before = device.memory().of("weights");
+    Engine<tiny_130b, P, Layout{}, ops::TestDevice> engine(device, {.sequences = 1, .capacity = 40});
+    engine.load_weights(Unbiased<Q>(false));
+    CHECK(static_cast<double>(device.memory().of("weights") - before) == Approx(static_cast<double>(plan_inference<tiny_130b, P>().weights)).epsilon(0.05));
+    for (const std::string& name : {generations[0], generations[1]}) {
+      INFO(name);
+      const Batch batch = file.batch(name);
+      CHECK(whole_row<P>(engine, batch).logits == whole_row<fp16_exact>(plain, batch).logits);
+      CHECK(by_token<P>(engine, batch).logits.back() == by_token<fp16_exact>(plain, batch).logits.back());
+    }
+  });
+}
+
 }  // namespace
 
 // Both sides add in fp32, in different orders: 1e-5 is ten times what is measured, and far below what any mistake makes of it.
@@ -114,6 +162,11 @@ TEST_CASE("fp16: the original's rounding points, to the bit but for the order of
       CHECK(v.first_layer.equal < 0.5);
     }
   });
+}
+
+TEST_CASE("INT8 and INT4 compute as the original: to the bit what fp16 does with the elements that are stored") {
+  check_quantized_engine<Quant{.bits = 8}>();
+  check_quantized_engine<Quant{.bits = 4}>();
 }
 
 TEST_CASE("the goldens tell: a rotary table of exact angles is wrong at far positions") {

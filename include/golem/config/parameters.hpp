@@ -144,6 +144,15 @@ constexpr std::int64_t parameter_count(const ModelConfig& c, const Stage& stage,
   return count;
 }
 
+/// Elements of the largest quantised matrix on a rank of tp.
+constexpr std::int64_t largest_quantized(const ModelConfig& c, int tp = 1) {
+  std::int64_t most = 0;
+  for_each_parameter(c, whole(c), [&](const Parameter& parameter, int) {
+    if (parameter.quantized) most = larger(most, parameter.local_size(tp));
+  });
+  return most;
+}
+
 static_assert(parameter_count(glm_130b::config) == 128'697'794'560, "golem: GLM-130B has 128,697,794,560 parameters (spec 1.8)");
 static_assert(parameter_count(glm_130b::config, whole(glm_130b::config), 8) == 16'091'761'664, "golem: a rank of TP 8 has 16,091,761,664 (spec 1.8)");
 static_assert(parameter_count(glm_130b::config, whole(glm_130b::config), 4) == 32'178'337'792, "golem: a rank of TP 4 has 32,178,337,792 (spec 1.8)");

@@ -22,7 +22,8 @@ struct InferenceMemory {
   constexpr std::int64_t total() const { return weights + key_value_cache + activations + head + workspace; }
 };
 
-/// Bytes of all weights in P: quantised matrices as bits and fp16 scales, the rest in the compute type.
+/// Bytes of all weights in P: quantised matrices as bits and fp16 scales, the rest in the compute type; and where products are the original's,
+/// room for the elements of one matrix.
 template <Precision P>
 constexpr std::int64_t weight_bytes(const ModelConfig& c, int tp = 1) {
   std::int64_t bytes = 0;
@@ -35,6 +36,7 @@ constexpr std::int64_t weight_bytes(const ModelConfig& c, int tp = 1) {
     }
     bytes += parameter.local_size(tp) * static_cast<std::int64_t>(sizeof(typename P::compute));
   });
+  if constexpr (DequantizedPrecision<P>) bytes += largest_quantized(c, tp) * static_cast<std::int64_t>(sizeof(typename P::compute));
   return bytes;
 }
 

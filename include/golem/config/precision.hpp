@@ -118,6 +118,10 @@ concept QuantizedPrecision = Precision<P> && requires {
   { P::quant } -> std::convertible_to<Quant>;
 };
 
+/// Policies whose quantised weights become elements of the compute type before each product, as the original's do (spec 5.1).
+template <class P>
+concept DequantizedPrecision = QuantizedPrecision<P> && rounding_of<P>() == Rounding::stepwise && P::quant.activations == Activations::exact;
+
 /// Policies that a Trainer accepts: the master weights are as wide as the sums of the compute type, or wider.
 template <class P>
 concept TrainingPrecision = Precision<P> && !QuantizedPrecision<P> && rounding_of<P>() == Rounding::once && std::same_as<typename P::master, accumulate_t<typename P::compute>>;

@@ -53,4 +53,11 @@ struct QuantizedView {
   }
 };
 
+/// A quantised matrix with room for its elements, which many matrices may share: products make them first (spec 5.1).
+template <class T, Quant Q>
+struct DequantizedView {
+  QuantizedView<Q> stored;
+  View<T, 2> elements;  // (rows, columns)
+};
+
 }  // namespace golem

@@ -44,6 +44,12 @@ class WeightStore {
  private:
   void lay_out(Arena& arena) {
     tensors_.visit(M::config, stage_, [&](const Parameter& parameter, int, auto& tensor) { take(arena, parameter.local_rows(Tp), parameter.local_columns(Tp), tensor); });
+    if constexpr (DequantizedPrecision<P>) {
+      const View<T, 1> room = arena.take<T>(largest_quantized(M::config, Tp));
+      tensors_.visit(M::config, stage_, [&](const Parameter& parameter, int, auto& tensor) {
+        if constexpr (requires { tensor.elements; }) tensor.elements = {room.data, parameter.local_rows(Tp), parameter.local_columns(Tp)};
+      });
+    }
   }
   static void take(Arena& arena, std::int64_t rows, std::int64_t, View<T, 1>& tensor) { tensor = arena.take<T>(rows); }
   static void take(Arena& arena, std::int64_t rows, std::int64_t columns, View<T, 2>& tensor) { tensor = arena.take<T>(rows, columns); }
@@ -52,6 +58,11 @@ class WeightStore {
     const auto bytes = arena.take<std::uint8_t>(rows, Q.row_bytes(columns));
     const auto scales = arena.take<float16>(rows, Q.groups(columns));
     tensor = QuantizedView<Q>(rows, columns, bytes.data, scales.data);
+  }
+
+  template <Quant Q>
+  static void take(Arena& arena, std::int64_t rows, std::int64_t columns, DequantizedView<T, Q>& tensor) {
+    take(arena, rows, columns, tensor.stored);
   }
 
   template <int Rank>
@@ -82,6 +93,11 @@ class WeightStore {
       device_->copy_in(bytes + first * row_bytes, host_bytes.data(), host_bytes.size());
       device_->copy_in(scales + first * groups, host_scales.data(), host_scales.size() * sizeof(float16));
     });
+  }
+
+  template <Quant Q>
+  void read(const TensorSource& source, const Parameter& parameter, const std::string& name, DequantizedView<T, Q>& tensor) {
+    read(source, parameter, name, tensor.stored);
   }
 
   /// Reads this rank's part of a tensor, as it is stored but for its floating type, to `to`.

@@ -16,7 +16,7 @@ struct NormTensors {
   View<T, 1> gamma, beta;  // (C)
 };
 
-/// Matrix is View<T, 2>, or a quantised matrix.
+/// Matrix is View<T, 2>, or a quantised matrix, as the precision policy has it (nn/weights.hpp).
 template <class Matrix, class T>
 struct LinearTensors {
   Matrix weight;    // (O, I)
