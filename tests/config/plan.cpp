@@ -36,6 +36,21 @@ TEST_CASE("weights of GLM-130B take the bytes of the spec") {
   CHECK(static_cast<double>(weight_bytes<quantized<Quant{.bits = 4}, fp16>>(glm_130b::config, 4)) / (1 << 30) == Approx(15.65).margin(0.01));
 }
 
+TEST_CASE("the workspace of inference grows with sequences, the original's steps and rounded activations") {
+  constexpr std::int64_t one = 1280 * (128 + 2) * 4;  // blocks of a GPU's attention to the cache, each with its values in float
+  CHECK(plan_inference<glm_130b, fp16>(1).workspace == workspace_bytes);
+  CHECK(plan_inference<glm_130b, fp16>(100).workspace == 100 * one);
+  CHECK(plan_inference<glm_130b, fp16_exact>(100, 2048, 4).workspace == 100 * (one + std::int64_t{24} * 2048 * 4));
+  CHECK(plan_inference<glm_130b, quantized<Quant{.bits = 8}, fp16>>(100).workspace == 100 * one);
+  constexpr Quant rounded{.bits = 8, .group = 0, .activations = Activations::int8};
+  CHECK(plan_inference<glm_130b, quantized<rounded, fp16>>(2, 2048).workspace == std::int64_t{2} * 2048 * (32768 + 256 * 4));
+}
+
+TEST_CASE("room for the elements of one matrix is planned where products are the original's") {
+  constexpr Quant q{.bits = 4};
+  CHECK(weight_bytes<quantized<q, fp16_exact>>(glm_130b::config, 4) - weight_bytes<quantized<q, fp16>>(glm_130b::config, 4) == std::int64_t{2} * 65536 * 12288 / 4);
+}
+
 TEST_CASE("shards cover the full tensor once") {
   constexpr ModelConfig c = glm_tiny::config;
   for (const int tp : {1, 2, 4})

@@ -40,6 +40,9 @@ constexpr std::int64_t weight_bytes(const ModelConfig& c, int tp = 1) {
   return bytes;
 }
 
+/// Blocks that a GPU's attention of one new token to a cache is cut in, at most: eight for each of 160 multiprocessors.
+inline constexpr int most_cache_blocks = 8 * 160;
+
 /// Inference of M for `sequences` of up to `capacity` tokens each (0: the context).
 template <Model M, Precision P>
 constexpr InferenceMemory plan_inference(int sequences = 1, int capacity = 0, int tp = 1) {
@@ -53,6 +56,14 @@ constexpr InferenceMemory plan_inference(int sequences = 1, int capacity = 0, in
   plan.activations = tokens * (4 * std::int64_t{c.hidden} + larger(c.ffn, c.hidden) / tp + (c.dropout > 0 ? c.hidden : 0)) * compute + block_activation_bytes(c, n) +
                      attention_activation_bytes(c, n) + 2 * tokens * accumulate + sequences * std::int64_t{c.hidden} * compute;
   plan.head = chunk * (c.hidden * compute + c.vocab / tp * accumulate + 4 * accumulate) + sequences * std::int64_t{c.vocab} * accumulate;
+  // On a GPU each block leaves a softmax and its values; the original's steps keep all scores; rounded activations have scales.
+  const std::int64_t heads = c.heads / tp, scores = rounding_of<P>() == Rounding::stepwise ? heads * (capacity ? capacity : c.context) : 0;
+  plan.workspace = larger(plan.workspace, sequences * (scores + most_cache_blocks * std::int64_t{c.head_dim() + 2}) * accumulate);
+  if constexpr (QuantizedPrecision<P>)
+    if (P::quant.activations == Activations::int8) {
+      const std::int64_t columns = round_up(larger(c.hidden, c.ffn / tp), 128);
+      plan.workspace = larger(plan.workspace, tokens * (columns + columns / P::quant.block() * std::int64_t{sizeof(float)}));
+    }
   return plan;
 }
 

@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "golem/config/plan_inference.hpp"
 #include "golem/core/error.hpp"
+#include "golem/core/math.hpp"
 #include "golem/core/op_arguments.hpp"
 #include "golem/core/tensor.hpp"
 #include "golem/cuda/attention_cached_parts.cuh"
@@ -86,7 +88,7 @@ void attend_cached(Device& device, View<T, 3> out, std::type_identity_t<View<con
                                 .rounding = options.rounding,
                                 .shape = attention_shape<T>(qkv, 1, inference)};
   const bool few = tokens <= few_tokens * sequences.extent(0), loads_wide = fits_wide<T>(dims, out.data, qkv.data, keys.data, values.data);
-  const std::int64_t parts = few ? cache_blocks * device.multiprocessors() / heads : 1;
+  const std::int64_t parts = few ? smaller<std::int64_t>(cache_blocks * device.multiprocessors(), most_cache_blocks) / heads : 1;
   if (options.rounding == Rounding::stepwise) {
     bool done = false;
     if constexpr (sizeof(T) == 2)
