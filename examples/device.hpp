@@ -10,6 +10,7 @@
 
 #if GOLEM_EXAMPLES_CUDA  // set by examples/cuda.cmake for the programs named _cuda
 #include "golem/golem.cuh"
+#include "golem/golem.hpp"
 #if GOLEM_EXAMPLES_NCCL
 #include "golem/comm/nccl.hpp"
 #endif

@@ -1,7 +1,8 @@
-// golem.hpp and the CUDA engine; for .cu files.
+// The CUDA engine, and models, trainers and engines for it; for .cu files. What golem.hpp has beside (the CPU engine, data, measures, clusters on paper), it leaves to golem.hpp.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "golem/any_device.hpp"
 #include "golem/cuda/attention.cuh"
 #include "golem/cuda/dequantize.cuh"
 #include "golem/cuda/doctor.cuh"
@@ -16,8 +17,3 @@
 #include "golem/cuda/quantized_gemm.cuh"
 #include "golem/cuda/rotate.cuh"
 #include "golem/cuda/sampling.cuh"
-
-#pragma nv_diagnostic push
-#pragma nv_diag_suppress 1675  // the CPU engine's pragmas are for the host's compiler, which gets them
-#include "golem/golem.hpp"
-#pragma nv_diagnostic pop

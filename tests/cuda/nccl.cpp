@@ -10,6 +10,7 @@
 
 #include "catch.hpp"
 #include "golem/golem.cuh"
+#include "golem/golem.hpp"
 #include "infer/random_weights.hpp"
 #include "simt/runtime.hpp"
 #include "train/models.hpp"

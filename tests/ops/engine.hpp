@@ -6,6 +6,7 @@
 #include "simt/simt.hpp"
 // behind it, what it stands in for
 #include "golem/golem.cuh"
+#include "golem/golem.hpp"
 #include "simt/runtime.hpp"
 #elif defined(GOLEM_TEST_GPU)
 #include "cuda/launchers.hpp"

@@ -23,7 +23,7 @@ class Engine : private OwnDevice<D>, public EngineCore<M, P, layout.tp, D> {
   static_assert(Precision<P>, "golem: Engine's second argument must be a precision policy, such as golem::bf16 or golem::quantized<golem::Quant{.bits = 4}>");
   static_assert(rounding_of<P>() == Rounding::once || M::config.rope_table == RopeTable::fp16,
                 "golem: fp16_exact and fp32_exact compute as GLM-130B did: ModelConfig::rope_table must be RopeTable::fp16");
-  static_assert(Device<D>, "golem: Engine's last argument must be a device, such as golem::cpu::Device");
+  static_assert(Device<D>, "golem: Engine's last argument must be a device that is defined: golem.hpp has golem::cpu::Device, the default, and golem.cuh golem::cuda::Device");
   static_assert(layout.pp == 1 && layout.dp == 1, "golem: Engine takes no pipeline and no data parallelism: leave Layout::pp and dp at 1");
   static_assert(!layout.sequence_parallel, "golem: Engine takes no sequence parallelism: leave Layout::sequence_parallel off");
   using Core = EngineCore<M, P, layout.tp, D>;

@@ -21,7 +21,7 @@ class Trainer : private OwnDevice<D>, public TrainerCore<M, P, layout.tp, D> {
   static_assert(Model<M>, "golem: a model is a type with a ModelConfig `config`: struct my_glm { static constexpr auto config = golem::checked({...}); };");
   static_assert(prove_model<M>());
   static_assert(TrainingPrecision<P>, "golem: Trainer needs fp32, fp64, bf16_mixed, fp16_mixed or low_gradients of one of these; bf16, fp16 and quantized are for inference");
-  static_assert(Device<D>, "golem: Trainer's last argument must be a device, such as golem::cpu::Device");
+  static_assert(Device<D>, "golem: Trainer's last argument must be a device that is defined: golem.hpp has golem::cpu::Device, the default, and golem.cuh golem::cuda::Device");
   static_assert(layout.tp >= 1 && layout.pp >= 1 && layout.dp >= 1, "golem: Layout::tp, pp and dp must be at least 1");
   static_assert(layout.pp <= M::config.layers + 2, "golem: Layout::pp must be at most ModelConfig::layers + 2, since embedding and head count as a layer each");
 
