@@ -168,6 +168,7 @@ inline void fail_as(const std::string& how, World& world) {
   if (how == "agree") world.agree("the seed", last ? "2" : "1");
   if (how == "count") world.all().all_reduce(View<float, 1>(x.data(), last ? 7 : 5), Reduce::sum);
   if (how == "kind") last ? world.all().barrier() : world.all().start_all_reduce(view(x), Reduce::sum).wait();
+  if (how == "split") last ? void(world.all().split(0, 0, "part")) : world.all().start_all_reduce(view(x), Reduce::sum).wait();
   if (how == "message")
     last                ? world.all().receive(View<float, 1>(x.data(), 5), 0)
     : world.rank() == 0 ? world.all().send(View<float, 1>(x.data(), 4), world.all().size() - 1)
