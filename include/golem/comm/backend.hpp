@@ -92,6 +92,8 @@ class Backend {
   virtual Watch* watch() { return nullptr; }
   /// Bytes that this rank has written so far, to its own memory or another's; 0 where the way of communicating cannot tell.
   virtual std::int64_t copied() const { return 0; }
+  /// Whether it can move memory that the host cannot read: that of GPUs.
+  virtual bool moves_device_memory() const { return false; }
   /// The transfers of a group run in the order of their starts, but sends and receives, which are in order for each pair of
   /// ranks and direction. Null where the transfer is done already.
   virtual std::unique_ptr<PendingTransfer> start(const Transfer& transfer) = 0;
@@ -115,6 +117,7 @@ class PassingBackend : public Backend {
   std::string_view axis() const override { return inner_->axis(); }
   Watch* watch() override { return inner_->watch(); }
   std::int64_t copied() const override { return inner_->copied(); }
+  bool moves_device_memory() const override { return inner_->moves_device_memory(); }
   std::unique_ptr<PendingTransfer> start(const Transfer& transfer) override { return inner_->start(transfer); }
   void run(const Transfer& transfer) override { inner_->run(transfer); }
   void fail_rank(const std::exception& why) override { inner_->fail_rank(why); }

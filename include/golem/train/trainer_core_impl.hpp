@@ -78,6 +78,7 @@ TrainerCore<M, P, Tp, D>::TrainerCore(D& device, const TrainingConfig& config, c
       sentinel_(config.sentinel) {
   const ModelConfig& c = M::config;
   const Layout& layout = world_.layout();
+  require_carrier(device, world_.all());
   world_.agree("the training configuration", describe(config));
   const int micro_batches = micro_batches_of(config, layout, config.batch.full);
 
