@@ -2,10 +2,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "golem/comm/mpi_companion.hpp"
 
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstring>
+#include <fstream>
 #include <string>
 
 #include "catch.hpp"
@@ -149,4 +151,23 @@ TEST_CASE("the companion of rank 0 names the first rank at work, hears of a fail
       });
   CHECK(ended.said == "rank 2 of 3 failed: the corpus has no row 12 (rank 0 worked; rank 1 had ended)\n");
   CHECK((WIFSIGNALED(ended.status) && WTERMSIG(ended.status) == SIGKILL));
+}
+
+TEST_CASE("a rank whose companion is gone says itself why it failed") {
+  const First first;
+  const Ended ended = run(
+      [&](auto tell_port) {
+        prctl(PR_SET_CHILD_SUBREAPER, 1);  // so that the companion becomes a child, whose end can be awaited
+        Companion companion(Companion::Reach::this_host);
+        companion.meet(meeting(1, 3, first.port));
+        std::ifstream children(sentence("/proc/self/task/", getpid(), "/children"));
+        pid_t process = -1;
+        children >> process;
+        kill(process, SIGKILL), waitpid(process, nullptr, 0);
+        tell_port(companion.port());
+        companion.fail(Fate::failed, "the corpus has no row 12");
+      },
+      [](std::uint16_t) {});
+  CHECK(ended.said == "rank 1 of 3 failed: the corpus has no row 12\n");
+  CHECK((WIFEXITED(ended.status) && WEXITSTATUS(ended.status) == 1));
 }

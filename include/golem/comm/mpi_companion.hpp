@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -63,8 +64,10 @@ class Companion {
   [[noreturn]] void fail(Fate fate, std::string_view why) {
     page_->why = why;
     page_->fate.store(fate, std::memory_order_release);
-    wake();
-    for (int wait = 0; page_->judged.load(std::memory_order_acquire) == 0 && wait < 10000; ++wait) usleep(1000);
+    const bool heard = wake();
+    for (int wait = 0; heard && page_->judged.load(std::memory_order_acquire) == 0 && wait < 10000; ++wait) usleep(1000);
+    if (page_->judged.load(std::memory_order_acquire) == 0)  // no companion has told it
+      std::fprintf(stderr, "rank %d of %d failed: %.*s\n", page_->meeting.rank, page_->meeting.ranks, static_cast<int>(why.size()), why.data());
     std::_Exit(1);
   }
   void finish() {
@@ -131,9 +134,8 @@ class Companion {
     sigaction(SIGTERM, &now, nullptr);
   }
 
-  void wake() {
-    send(link_, "w", 1, MSG_NOSIGNAL);  // where the companion is gone, the run is over anyway
-  }
+  /// False where the companion is gone.
+  bool wake() { return send(link_, "w", 1, MSG_NOSIGNAL) == 1; }
 
   CompanionPage* page_ = nullptr;  // never unmapped: a signal may come at any time
   std::uint16_t port_ = 0;
