@@ -3,11 +3,13 @@
 #include "golem/comm/mpi_companion.hpp"
 
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstring>
 #include <fstream>
+#include <list>
 #include <string>
 
 #include "catch.hpp"
@@ -151,6 +153,31 @@ TEST_CASE("the companion of rank 0 names the first rank at work, hears of a fail
       });
   CHECK(ended.said == "rank 2 of 3 failed: the corpus has no row 12 (rank 0 worked; rank 1 had ended)\n");
   CHECK((WIFSIGNALED(ended.status) && WTERMSIG(ended.status) == SIGKILL));
+}
+
+TEST_CASE("the address at which rank 0's companion is reached is that of the interface that was asked for") {
+  CHECK(address_of_this_machine("lo") == "127.0.0.1");
+  CHECK_THROWS_WITH(address_of_this_machine("nowhere0"), Contains("GOLEM_INTERFACE is 'nowhere0', and rank 0's machine has an IPv4 address on lo"));
+}
+
+TEST_CASE("more ranks than the companion of rank 0 may have files are told what to raise") {
+  const Ended ended = run(
+      [](auto tell_port) {
+        rlimit files{};
+        getrlimit(RLIMIT_NOFILE, &files);
+        files.rlim_cur = 24;
+        setrlimit(RLIMIT_NOFILE, &files);
+        Companion companion(Companion::Reach::this_host);
+        companion.meet(meeting(0, 40, companion.port()));
+        tell_port(companion.port());
+        sleep(30);
+      },
+      [](std::uint16_t port) {
+        std::list<Other> others;
+        for (int i = 0; i < 30; ++i) others.emplace_back(port);
+        CHECK(others.front().heard(5000) == 'E');
+      });
+  CHECK(ended.said == "rank 0's companion cannot let that of another rank in: Too many open files; raise the limit of open files on its machine (ulimit -n) above 104\n");
 }
 
 TEST_CASE("a rank whose companion is gone says itself why it failed") {

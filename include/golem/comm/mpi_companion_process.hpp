@@ -176,8 +176,7 @@ class CompanionProcess {
         if (ends[i + 2].revents != 0) hear(guests_[i], now);
       std::erase_if(guests_, [](const Guest& guest) { return guest.socket < 0; });
       name_speaker();
-      if (ends[1].revents != 0)
-        guests_.push_back({.socket = accept4(listening_, nullptr, nullptr, SOCK_CLOEXEC), .received = {}, .known = false, .rank = -1});
+      if (ends[1].revents != 0) let_in();
       if (ends[0].revents != 0) rank_lives = listen_to_rank(0);
       if (!settled(seats_[0].last.fate) || rank_lives) take(rank_lives ? report() : last_report(), now);
 
@@ -189,6 +188,13 @@ class CompanionProcess {
         if (const Stall stall = stalled_rank(all, page_.meeting.deadline, now); stall.rank >= 0) end_all(failure_of(stall.rank, stall.why, all));
       }
     }
+  }
+
+  void let_in() {
+    const int socket = accept4(listening_, nullptr, nullptr, SOCK_CLOEXEC);
+    if (socket >= 0) return guests_.push_back({.socket = socket, .received = {}, .known = false, .rank = -1});
+    if (errno != EINTR && errno != ECONNABORTED && errno != EAGAIN)
+      end_all(sentence("rank 0's companion cannot let that of another rank in: ", std::strerror(errno), "; raise the limit of open files on its machine (ulimit -n) above ", page_.meeting.ranks + 64));
   }
 
   /// The first rank but 0 that is still at work has the companion that tells if this one is lost.
