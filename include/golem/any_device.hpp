@@ -92,6 +92,7 @@
 #include "golem/train/loss_scaler.hpp"
 #include "golem/train/number_check.hpp"
 #include "golem/train/pipeline_passes.hpp"
+#include "golem/train/run_agreement.hpp"
 #include "golem/train/schedules.hpp"
 #include "golem/train/sentinel.hpp"
 #include "golem/train/stage_links.hpp"

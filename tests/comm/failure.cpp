@@ -138,6 +138,23 @@ TEST_CASE("different calls on one axis are a sentence") {
              Contains("rank 0 sent 5 f32 to rank 2 on the world axis, which expected 6 f32 in step 2"));
 }
 
+TEST_CASE("a rank that splits a group while the others reduce in it is a different call, whatever all called before") {
+  for (const int odd : {0, 2}) {
+    const std::string why = failure_of_run(3, [&](Group group) {
+      for (int round = 0; round < 2; ++round) {
+        Numbers x(1000);  // what was posted in the first round is freed in the second
+        if (round == 1 && group.rank() == odd) group.split(0, 0, "part");
+        else group.all_reduce(x.view(), Reduce::sum);
+      }
+    }, {.deadline = 5, .grace = 1, .when_stuck = {}});
+    CHECK(why == (odd == 0 ? "the ranks of the world axis made different calls: rank 0 split, rank 1 all_reduce (sum) of 1000 f32"
+                           : "the ranks of the world axis made different calls: rank 0 all_reduce (sum) of 1000 f32, rank 2 split"));
+  }
+  CHECK_THAT(failure_of_run(
+                 2, [](Group group) { group.rank() == 0 ? void(group.split(0, 0, "part")) : fail("no data"); }),
+             Contains("rank 1 of 2 failed: no data"));
+}
+
 TEST_CASE("a stalled rank is found by the deadline: in compute, and before a collective that others wait in") {
   const RanksOptions quick{.deadline = 0.2, .grace = 30, .when_stuck = {}};
   const double start = steady_seconds();

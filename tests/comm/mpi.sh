@@ -7,6 +7,10 @@ launcher=$1 program=$2
 bash "$(dirname "$0")/processes.sh" "$launcher" "$program" "^rank 0 of 3 failed in step 17, in backward of micro-batch 2.*rank 1 waited in .*; rank 2 waited in " || exit 1
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
+for how in "lose 0's companion" "lose 0 and its companion"; do # one line, though nobody is left to judge
+  timeout 60 bash "$launcher" -n 3 "$program" 1 1 3 "$how" >"$output" 2>&1 && exit 1
+  grep -qE "^the companion of rank 0 of 3, through which the ranks watch each other, is gone: .* \(rank 1 (worked|waited) in " "$output" && [ "$(wc -l <"$output")" = 1 ] || { echo "$how:"; cat "$output"; exit 1; }
+done
 RANK=1 WORLD_SIZE=2 MASTER_ADDR=localhost "$program" 1 1 2 work >"$output" 2>&1 && exit 1
 grep -qE "^torchrun started this process as rank 1 of 2, .* include <golem/comm/tcp.hpp>" "$output" || { cat "$output"; exit 1; }
 for words in "-n 0 true" "-n x true" "2 true" "-n 2" "-n 2 no-such-program"; do bash "$launcher" $words >"$output" 2>&1 && { echo "launch.sh takes: $words"; exit 1; }; done

@@ -9,6 +9,9 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <limits>
 #include <string>
 #include <thread>
@@ -161,6 +164,19 @@ inline void transfers(World& world) {
   world.agree("the model", "layers 2");
 }
 
+/// Kills the process that was forked from this one and lives on by itself: it has the same environment, to the byte. A companion, where there is one.
+inline void kill_twin() {
+  const auto environment = [](const std::string& process) {
+    std::ifstream in("/proc/" + process + "/environ");
+    return std::string(std::istreambuf_iterator<char>(in), {});
+  };
+  const std::string own = environment("self");
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    const int process = std::atoi(entry.path().filename().c_str());
+    if (process > 0 && process != getpid() && environment(std::to_string(process)) == own) kill(process, SIGKILL);
+  }
+}
+
 inline void fail_as(const std::string& how, World& world) {
   std::vector<float> x(1000);
   const bool last = world.rank() == world.all().size() - 1;
@@ -168,6 +184,7 @@ inline void fail_as(const std::string& how, World& world) {
   if (how == "agree") world.agree("the seed", last ? "2" : "1");
   if (how == "count") world.all().all_reduce(View<float, 1>(x.data(), last ? 7 : 5), Reduce::sum);
   if (how == "kind") last ? world.all().barrier() : world.all().start_all_reduce(view(x), Reduce::sum).wait();
+  if (how == "split") last ? void(world.all().split(0, 0, "part")) : world.all().start_all_reduce(view(x), Reduce::sum).wait();
   if (how == "message")
     last                ? world.all().receive(View<float, 1>(x.data(), 5), 0)
     : world.rank() == 0 ? world.all().send(View<float, 1>(x.data(), 4), world.all().size() - 1)
@@ -185,7 +202,10 @@ inline void fail_as(const std::string& how, World& world) {
   if (last && how == "stop") std::thread([] { sleep(1), raise(SIGSTOP); }).detach();  // while the rank waits for rank 0
   if (world.rank() == 0 && how == "stop") sleep(60);
   if (world.rank() == 0 && how == "kill 0") sleep(1), raise(SIGKILL);  // while the others wait
+  if (world.rank() == 0 && how.starts_with("lose 0")) sleep(1), kill_twin();
+  if (world.rank() == 0 && how == "lose 0 and its companion") raise(SIGKILL);
   world.all().barrier();
+  if (how.starts_with("lose 0")) sleep(60);
   world.all().barrier();
 }
 

@@ -33,6 +33,7 @@ ends other "^$in17: it has not been heard of for 3.* s, with a deadline of 3 s: 
 ends other "$lost" 1 1 3 "kill 0"
 ends other "^the ranks of the world axis made different calls in step 17.*: rank 0 all_reduce \(sum\) of 5 f32, rank 2 all_reduce \(sum\) of 7 f32$" 1 1 3 count
 ends other "^the ranks of the world axis made different calls in step 17.*: rank 0 all_reduce \(sum\) of 1000 f32, rank 2 barrier$" 1 1 3 kind
+ends other "^the ranks of the world axis made different calls in step 17.*: (rank 0 all_reduce \(sum\) of 1000 f32, rank 2 split|of ranks 0 and 2 one split the group, and the other did not)$" 1 1 3 split
 ends other "^rank 0 sent 4 f32 to rank 2 on the world axis, which expected 5 f32 in step 17" 1 1 3 message
 ends other "^rank 0 sent more to rank 2 on the world axis than the 5 f32 that it expected in step 17" 1 1 3 "longer message"
 ends other "^rank 2 does not agree with rank 0 on the seed: '1' on rank 0, '2' on rank 2: start all ranks alike$" 1 1 3 agree

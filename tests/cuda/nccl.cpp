@@ -189,6 +189,35 @@ TEST_CASE("an engine on two GPUs, each with half of the vocabulary, draws one ra
   }
 }
 
+TEST_CASE("ranks on GPUs that nothing lets reach each other are told so, before the first transfer") {
+  const auto error_of = [](const Layout& layout, auto make) {
+    try {
+      run_ranks(layout.ranks(), [&](Group all) {
+        World world(std::move(all), layout);
+        cuda::Device device;
+        make(device, world);
+      });
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  const auto says = Catch::Matchers::Equals("2 ranks were given a device whose memory is not the host's, and a world that cannot move it between them: include <golem/comm/nccl.hpp> and call "
+                                            "use_nccl(world, device.stream()) before the Trainer or Engine is made, or use one rank");
+  CHECK_THAT(error_of({.dp = 2}, [](cuda::Device& device, World& world) { TrainerCore<Small, fp64, 1, cuda::Device>(device, training, world); }), says);
+  CHECK_THAT(error_of({.tp = 2},
+                      [](cuda::Device& device, World& world) {
+                        world.count();
+                        Engine<Small, fp64, Layout{.tp = 2}, cuda::Device>(device, world);
+                      }),
+             says);
+  CHECK(error_of({.tp = 2}, [](cuda::Device& device, World& world) {  // counted on top of the carrier
+          use_nccl(world, device.stream());
+          world.count();
+          Engine<Small, fp64, Layout{.tp = 2}, cuda::Device>(device, world);
+        }) == "");
+}
+
 TEST_CASE("a lost peer ends the wait, and the next transfer says so") {
   const simt::MachineRestored restored;
   std::string why;

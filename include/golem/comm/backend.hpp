@@ -17,8 +17,8 @@ namespace golem {
 
 /// One communication, as one rank sees it.
 struct Transfer {
-  enum class Kind : std::uint8_t { all_reduce, reduce_scatter, all_gather, broadcast, send, receive, barrier };
-  static constexpr std::size_t kinds = 7;
+  enum class Kind : std::uint8_t { all_reduce, reduce_scatter, all_gather, broadcast, send, receive, barrier, split };
+  static constexpr std::size_t kinds = 7;  // but split, which moves nothing: it is a kind so that ranks can compare it with what others call
   Kind kind = Kind::barrier;
   void* out = nullptr;       // what is written; all_reduce and broadcast read it too
   const void* in = nullptr;  // what is read
@@ -29,7 +29,7 @@ struct Transfer {
 };
 
 constexpr const char* name_of(Transfer::Kind kind) {
-  constexpr const char* names[]{"all_reduce", "reduce_scatter", "all_gather", "broadcast", "send", "receive", "barrier"};
+  constexpr const char* names[]{"all_reduce", "reduce_scatter", "all_gather", "broadcast", "send", "receive", "barrier", "split"};
   return names[static_cast<int>(kind)];
 }
 
@@ -48,7 +48,7 @@ inline void check_peer(const Transfer& transfer, int rank, int size, std::string
 inline std::string call_of(const Transfer& transfer) {
   using Kind = Transfer::Kind;
   std::string out = name_of(transfer.kind);
-  if (transfer.kind == Kind::barrier) return out;
+  if (transfer.kind == Kind::barrier || transfer.kind == Kind::split) return out;
   if (transfer.kind == Kind::all_reduce || transfer.kind == Kind::reduce_scatter) out += transfer.how == Reduce::sum ? " (sum)" : " (max)";
   if (transfer.kind == Kind::broadcast) out += sentence(" from rank ", transfer.peer);
   return sentence(out, " of ", transfer.count, ' ', name_of(transfer.type));
@@ -92,6 +92,8 @@ class Backend {
   virtual Watch* watch() { return nullptr; }
   /// Bytes that this rank has written so far, to its own memory or another's; 0 where the way of communicating cannot tell.
   virtual std::int64_t copied() const { return 0; }
+  /// Whether it can move memory that the host cannot read: that of GPUs.
+  virtual bool moves_device_memory() const { return false; }
   /// The transfers of a group run in the order of their starts, but sends and receives, which are in order for each pair of
   /// ranks and direction. Null where the transfer is done already.
   virtual std::unique_ptr<PendingTransfer> start(const Transfer& transfer) = 0;
@@ -115,6 +117,7 @@ class PassingBackend : public Backend {
   std::string_view axis() const override { return inner_->axis(); }
   Watch* watch() override { return inner_->watch(); }
   std::int64_t copied() const override { return inner_->copied(); }
+  bool moves_device_memory() const override { return inner_->moves_device_memory(); }
   std::unique_ptr<PendingTransfer> start(const Transfer& transfer) override { return inner_->start(transfer); }
   void run(const Transfer& transfer) override { inner_->run(transfer); }
   void fail_rank(const std::exception& why) override { inner_->fail_rank(why); }

@@ -43,7 +43,7 @@ inline std::string place_of(const Doing& doing) {
 /// "all_reduce of 4096 bytes on the tensor axis", "receive of 12 bytes from rank 3".
 inline std::string transfer_of(const Doing& doing) {
   std::string out = name_of(doing.kind);
-  if (doing.kind != Transfer::Kind::barrier) out += sentence(" of ", doing.bytes, " bytes");
+  if (doing.kind != Transfer::Kind::barrier && doing.kind != Transfer::Kind::split) out += sentence(" of ", doing.bytes, " bytes");
   if (doing.peer >= 0) out += sentence(doing.kind == Transfer::Kind::receive ? " from rank " : " to rank ", doing.peer);
   return sentence(out, " on the ", doing.axis.view(), " axis");
 }

@@ -143,4 +143,13 @@ class Group {
 
 static_assert(Communicator<Group>);
 
+/// Ends the run where ranks compute in memory that the host cannot read, and their group cannot move it: host transfers would crash on its pointers.
+template <class D, class Ranks>
+void require_carrier(const D&, Ranks& ranks) {
+  if constexpr (!D::host_memory && std::is_same_v<Ranks, Group>)
+    if (ranks.size() > 1 && !ranks.backend()->moves_device_memory())
+      ranks.end_run(sentence(ranks.size(), " ranks were given a device whose memory is not the host's, and a world that cannot move it between them: include <golem/comm/nccl.hpp> and call "
+                             "use_nccl(world, device.stream()) before the Trainer or Engine is made, or use one rank"));
+}
+
 }  // namespace golem

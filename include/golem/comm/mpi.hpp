@@ -12,6 +12,8 @@
 namespace golem {
 
 /// All ranks of MPI_COMM_WORLD as a group. Call it once, early in the program. MPI ends with the last copy of the group or a part of it.
+/// Beside MPI's own connections, each rank's companion opens one to rank 0's machine: at its first address that is not its own loop, or, where
+/// several networks are there (docker0, say), at that of the interface which the environment's GOLEM_INTERFACE names: `mpirun -x GOLEM_INTERFACE=eth0`.
 inline std::shared_ptr<Backend> start_mpi(const LaunchOptions& options) {
   auto session = std::make_shared<MpiSession>(options);
   MPI_Comm comm = MPI_COMM_NULL;

@@ -3,20 +3,43 @@
 #pragma once
 
 #include <fcntl.h>
+#include <ifaddrs.h>
+#include <net/if.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
 #include <atomic>
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <string>
 #include <string_view>
 
 #include "golem/comm/mpi_companion_process.hpp"
 
 namespace golem {
+
+/// This machine's first IPv4 address that others can reach; where `interface` is not empty, that of the network interface with this name.
+inline std::string address_of_this_machine(std::string_view interface) {
+  ifaddrs* all = nullptr;
+  require(getifaddrs(&all) == 0, "could not list this machine's network addresses: ", std::strerror(errno));
+  std::string found, names;
+  for (const ifaddrs* one = all; one && found.empty(); one = one->ifa_next) {
+    if (!one->ifa_addr || one->ifa_addr->sa_family != AF_INET || !(one->ifa_flags & IFF_UP)) continue;
+    names += sentence(names.empty() ? "" : ", ", one->ifa_name);
+    if (interface.empty() ? (one->ifa_flags & IFF_LOOPBACK) != 0 : interface != one->ifa_name) continue;
+    char text[INET_ADDRSTRLEN] = {};
+    inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in*>(one->ifa_addr)->sin_addr, text, sizeof text);
+    found = text;
+  }
+  freeifaddrs(all);
+  require(!found.empty() || interface.empty(), "the environment's GOLEM_INTERFACE is '", interface, "', and rank 0's machine has an IPv4 address on ", names.empty() ? "nothing" : names, ": name one of these");
+  require(!found.empty(), "rank 0's machine has no IPv4 address that the other ranks' machines could reach");
+  return found;
+}
 
 /// The rank's side. Make it early: before threads, connections and much memory are there to be inherited. A note costs no system call.
 class Companion {
@@ -56,15 +79,17 @@ class Companion {
     wake();
     for (int wait = 0; page_->connected.load(std::memory_order_acquire) == 0 && wait < 15000; ++wait) usleep(1000);
     require(page_->connected.load(std::memory_order_acquire) == 1, "rank ", meeting.rank, " could not reach rank 0's companion at ", meeting.host,
-            " port ", meeting.port, ": the ranks' machines must be able to open TCP connections to each other");
+            " port ", meeting.port, ": the ranks' machines must be able to open TCP connections to each other; where that is not the network on which they can, name its interface on rank 0's machine in GOLEM_INTERFACE");
   }
 
   /// Ends the run: companions say why, once, and end all ranks.
   [[noreturn]] void fail(Fate fate, std::string_view why) {
     page_->why = why;
     page_->fate.store(fate, std::memory_order_release);
-    wake();
-    for (int wait = 0; page_->judged.load(std::memory_order_acquire) == 0 && wait < 10000; ++wait) usleep(1000);
+    const bool heard = wake();
+    for (int wait = 0; heard && page_->judged.load(std::memory_order_acquire) == 0 && wait < 10000; ++wait) usleep(1000);
+    if (page_->judged.load(std::memory_order_acquire) == 0)  // no companion has told it
+      std::fprintf(stderr, "rank %d of %d failed: %.*s\n", page_->meeting.rank, page_->meeting.ranks, static_cast<int>(why.size()), why.data());
     std::_Exit(1);
   }
   void finish() {
@@ -131,9 +156,8 @@ class Companion {
     sigaction(SIGTERM, &now, nullptr);
   }
 
-  void wake() {
-    send(link_, "w", 1, MSG_NOSIGNAL);  // where the companion is gone, the run is over anyway
-  }
+  /// False where the companion is gone.
+  bool wake() { return send(link_, "w", 1, MSG_NOSIGNAL) == 1; }
 
   CompanionPage* page_ = nullptr;  // never unmapped: a signal may come at any time
   std::uint16_t port_ = 0;

@@ -41,6 +41,7 @@ class CompanionProcess {
  private:
   static constexpr int beat = 100;            // milliseconds between reports
   static constexpr double last_words = 0.15;  // seconds that the others have to say what they did, once one has failed
+  static constexpr char ended = 'E', speaker = 'S';  // what the companion of rank 0 says: the run has ended; you tell, if I am lost
 
   /// One companion that has connected to that of rank 0.
   struct Guest {
@@ -112,10 +113,20 @@ class CompanionProcess {
     const int first = connect_to_first();
     page_.connected.store(first >= 0 ? 1 : 2, std::memory_order_release);
     if (first < 0) _exit(0);
-    for (bool judged = false;;) {
+    for (bool judged = false, speaks = false;;) {
       pollfd ends[]{{link_, POLLIN, 0}, {judged ? -1 : first, POLLIN, 0}};
       poll(ends, 2, beat);
-      if (ends[1].revents != 0) end_rank(), judged = true;
+      if (ends[1].revents != 0) {
+        char word = 0;
+        const ssize_t got = recv(first, &word, 1, MSG_DONTWAIT);
+        if (got < 0 && (errno == EAGAIN || errno == EINTR)) continue;
+        if (got == 1 && word == speaker) {
+          speaks = true;
+        } else {
+          if (got <= 0) tell_of_loss(speaks);
+          end_rank(), judged = true;
+        }
+      }
       if (ends[0].revents != 0 && !listen_to_rank(0)) {
         const CompanionReport last = last_report();
         send_all(first, &last, sizeof last);
@@ -123,6 +134,18 @@ class CompanionProcess {
       }
       const CompanionReport now = report();
       send_all(first, &now, sizeof now);
+    }
+  }
+  /// The companion of rank 0 is gone without a word, as its machine may be. Every other learns of it; one tells, before any of them ends its rank.
+  void tell_of_loss(bool speaks) const {
+    if (page_.fate.load(std::memory_order_acquire) == Fate::finished) return;
+    if (!speaks) return static_cast<void>(usleep(100000));
+    say(sentence("the companion of rank 0 of ", page_.meeting.ranks, ", through which the ranks watch each other, is gone: its machine is down, or it was killed there, by hand or for want of memory (rank ",
+                 page_.meeting.rank, ' ', activity_of(page_.read()), ")"));
+  }
+  static void say(std::string line) {
+    line += '\n';
+    while (write(2, line.data(), line.size()) < 0 && errno == EINTR) {
     }
   }
   int connect_to_first() const {
@@ -152,8 +175,8 @@ class CompanionProcess {
       for (std::size_t i = 0; i < guests_.size(); ++i)
         if (ends[i + 2].revents != 0) hear(guests_[i], now);
       std::erase_if(guests_, [](const Guest& guest) { return guest.socket < 0; });
-      if (ends[1].revents != 0)
-        guests_.push_back({.socket = accept4(listening_, nullptr, nullptr, SOCK_CLOEXEC), .received = {}, .known = false, .rank = -1});
+      name_speaker();
+      if (ends[1].revents != 0) let_in();
       if (ends[0].revents != 0) rank_lives = listen_to_rank(0);
       if (!settled(seats_[0].last.fate) || rank_lives) take(rank_lives ? report() : last_report(), now);
 
@@ -165,6 +188,22 @@ class CompanionProcess {
         if (const Stall stall = stalled_rank(all, page_.meeting.deadline, now); stall.rank >= 0) end_all(failure_of(stall.rank, stall.why, all));
       }
     }
+  }
+
+  void let_in() {
+    const int socket = accept4(listening_, nullptr, nullptr, SOCK_CLOEXEC);
+    if (socket >= 0) return guests_.push_back({.socket = socket, .received = {}, .known = false, .rank = -1});
+    if (errno != EINTR && errno != ECONNABORTED && errno != EAGAIN)
+      end_all(sentence("rank 0's companion cannot let that of another rank in: ", std::strerror(errno), "; raise the limit of open files on its machine (ulimit -n) above ", page_.meeting.ranks + 64));
+  }
+
+  /// The first rank but 0 that is still at work has the companion that tells if this one is lost.
+  void name_speaker() {
+    std::size_t next = 1;
+    while (next < seats_.size() && seats_[next].last.fate == Fate::finished) ++next;
+    if (next >= seats_.size() || next == speaker_) return;
+    for (const Guest& guest : guests_)
+      if (guest.known && guest.rank == static_cast<int>(next) && send_all(guest.socket, &speaker, 1)) speaker_ = next;
   }
 
   void hear(Guest& guest, double now) {
@@ -233,14 +272,15 @@ class CompanionProcess {
     }
   }
 
-  [[noreturn]] void end_all(std::string sentence) {
-    if (!sentence.empty()) {
-      sentence += '\n';
-      while (write(2, sentence.data(), sentence.size()) < 0 && errno == EINTR) {
-      }
-    }
-    for (const Guest& guest : guests_) send_all(guest.socket, "E", 1);
+  [[noreturn]] void end_all(const std::string& sentence) {
+    if (!sentence.empty()) say(sentence);
+    for (const Guest& guest : guests_) send_all(guest.socket, &ended, 1);
     end_rank();
+    // A socket that closes with something unread takes back what it sent: so all are read until they close.
+    for (const double start = steady_seconds(); !guests_.empty() && steady_seconds() - start < 2; usleep(2000)) {
+      for (Guest& guest : guests_) hear(guest, start);
+      std::erase_if(guests_, [](const Guest& guest) { return guest.socket < 0; });
+    }
     _exit(1);
   }
 
@@ -250,6 +290,7 @@ class CompanionProcess {
   std::vector<Guest> guests_;
   std::vector<Seat> seats_;
   int troubles_ = 0;
+  std::size_t speaker_ = 0;
 };
 
 }  // namespace golem

@@ -58,8 +58,10 @@ class MpiGroup final : public Backend, public std::enable_shared_from_this<MpiGr
   inline std::unique_ptr<PendingTransfer> start(const Transfer& transfer) override;  // inline here too: else every file that includes this gets all of it
   std::shared_ptr<Backend> split(int color, int key, std::string_view axis) override {
     require(color >= 0, "MPI's colours are not negative, and a split was asked for colour ", color);
-    const Waiting waiting = wait_in({});
+    const Transfer call{.kind = Transfer::Kind::split};
+    const Waiting waiting = wait_in(call);
     queue_.drain();
+    meet(call, MpiCollectives::Form::blocking);
     MPI_Comm part = MPI_COMM_NULL;
     mpi_check(MPI_Comm_split(comm_, color, key, &part), "split the ranks of the ", axis_, " axis");
     return std::make_shared<MpiGroup>(session_, part, axis);
@@ -105,9 +107,12 @@ class MpiGroup final : public Backend, public std::enable_shared_from_this<MpiGr
       end_run(different_message(axis_, watch()->now(), {sent, world_rank(transfer.peer)}, {transfer, world_rank(rank())}));
   }
 
-  void collective(const Transfer& transfer, MpiCollectives::Form form) {
+  void collective(const Transfer& transfer, MpiCollectives::Form form) { collectives_.run(transfer, meet(transfer, form)); }
+
+  /// Returns when all make the same call, with the form that all take; ends the run where they differ.
+  MpiCollectives::Form meet(const Transfer& transfer, MpiCollectives::Form form) {
     const std::vector<Transfer> calls = collectives_.compare(transfer, form);
-    if (calls.empty()) return collectives_.run(transfer, form);
+    if (calls.empty()) return form;
     const int differs = first_that_differs(calls);
     end_run(different_calls(axis_, watch()->now(), {calls[0], world_rank(0)}, {calls[static_cast<std::size_t>(differs)], world_rank(differs)}));
   }

@@ -2,9 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <ifaddrs.h>
 #include <mpi.h>
-#include <net/if.h>
 
 #include <algorithm>
 #include <atomic>
@@ -115,7 +113,8 @@ class MpiSession {
     mpi_check(MPI_Comm_size(MPI_COMM_WORLD, &ranks), "count the ranks");
     const int rank = meeting.rank;
     if (rank == 0) {
-      const std::string host_address = here == ranks ? "127.0.0.1" : address();
+      const char* const interface = std::getenv("GOLEM_INTERFACE");
+      const std::string host_address = here == ranks ? "127.0.0.1" : address_of_this_machine(interface ? interface : "");
       host_address.copy(meeting.host, sizeof meeting.host - 1);
       require(getentropy(&meeting.password, sizeof meeting.password) == 0, "could not draw a random number for the companions of this run");
       meeting.port = companion_.port(), meeting.ranks = ranks, meeting.deadline = options.deadline;
@@ -123,21 +122,6 @@ class MpiSession {
     mpi_check(MPI_Bcast(&meeting, sizeof meeting, MPI_BYTE, 0, MPI_COMM_WORLD), "tell all ranks where the first one's companion listens");
     meeting.rank = rank;
     companion_.meet(meeting);
-  }
-  /// This machine's first address that others can reach.
-  static std::string address() {
-    ifaddrs* all = nullptr;
-    require(getifaddrs(&all) == 0, "could not list this machine's network addresses");
-    std::string found;
-    for (const ifaddrs* one = all; one && found.empty(); one = one->ifa_next) {
-      if (!one->ifa_addr || one->ifa_addr->sa_family != AF_INET || (one->ifa_flags & IFF_LOOPBACK) || !(one->ifa_flags & IFF_UP)) continue;
-      char text[INET_ADDRSTRLEN] = {};
-      inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in*>(one->ifa_addr)->sin_addr, text, sizeof text);
-      found = text;
-    }
-    freeifaddrs(all);
-    require(!found.empty(), "this machine has no IPv4 address that the other ranks' machines could reach");
-    return found;
   }
 
   Companion companion_;  // first: it forks

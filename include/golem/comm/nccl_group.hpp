@@ -26,6 +26,7 @@ class NcclGroup final : public PassingBackend, public std::enable_shared_from_th
     for (cudaEvent_t event : events_) static_cast<void>(cudaEventDestroy(event));
   }
 
+  bool moves_device_memory() const override { return true; }
   void run(const Transfer& transfer) override {
     if (!on_device(transfer)) return inner().run(transfer);
     start(transfer)->wait();

@@ -143,7 +143,7 @@ class Communicator {
       case Kind::broadcast: return ncclBroadcast(t.out, t.out, count, type, peer, comm_, stream());
       case Kind::send: return ncclSend(t.in, count, type, peer, comm_, stream());
       case Kind::receive: return ncclRecv(t.out, count, type, peer, comm_, stream());
-      case Kind::barrier: break;  // the host's
+      case Kind::barrier: case Kind::split: break;  // the host's
     }
     return ncclInvalidUsage;
   }

@@ -41,7 +41,7 @@ class TcpGroup final : public Backend, public std::enable_shared_from_this<TcpGr
   }
 
   std::shared_ptr<Backend> split(int color, int key, std::string_view axis) override {
-    const Waiting waiting = wait_in({});
+    const Waiting waiting = wait_in({.kind = Transfer::Kind::split});
     const std::int64_t call = session_->request({.word = tcp::Word::split, .group = number_, .peer = key, .count = color, .bytes = static_cast<std::int64_t>(axis.size())}, axis.data());
     const std::vector<char> result = session_->result(call);
     std::vector<std::int32_t> numbers(result.size() / sizeof(std::int32_t));

@@ -73,9 +73,8 @@ class ThreadGroup final : public Backend, public std::enable_shared_from_this<Th
             " axis: the part of rank ", rank_, " lies across the whole: it must be the rank's own part of it, or lie elsewhere");
   }
 
-  void meet() {
-    if (!hall_->come.pass()) run_->fail_because_ended();
-  }
+  /// Returns when all have posted the same call; ends the run where they differ.
+  void meet(const Transfer& transfer);
   void collective(const Transfer& transfer);
   void write(void* to, const void* from, std::int64_t bytes) {
     if (bytes == 0 || to == from) return;
@@ -162,17 +161,21 @@ inline std::unique_ptr<PendingTransfer> ThreadGroup::start(const Transfer& trans
   return nullptr;
 }
 
-inline void ThreadGroup::collective(const Transfer& transfer) {
+inline void ThreadGroup::meet(const Transfer& transfer) {
   hall_->posted[static_cast<std::size_t>(rank_)] = transfer;
-  meet();
+  if (!hall_->come.pass()) run_->fail_because_ended();
   const int differs = first_that_differs(hall_->posted);
-  if (differs < 0)
-    move(transfer);
-  else
-    run_->end(different_calls(axis(), watch()->now(), {hall_->posted[0], world_rank(0)},
-                              {hall_->posted[static_cast<std::size_t>(differs)], world_rank(differs)}));
+  if (differs < 0) return;
+  run_->end(different_calls(axis(), watch()->now(), {hall_->posted[0], world_rank(0)},
+                            {hall_->posted[static_cast<std::size_t>(differs)], world_rank(differs)}));
   hall_->gone.pass();
-  if (differs >= 0) run_->fail_because_ended();
+  run_->fail_because_ended();
+}
+
+inline void ThreadGroup::collective(const Transfer& transfer) {
+  meet(transfer);
+  move(transfer);
+  hall_->gone.pass();
 }
 
 /// This rank's share of a collective, once all have posted theirs.
@@ -208,8 +211,9 @@ inline std::shared_ptr<Backend> ThreadGroup::split(int color, int key, std::stri
   auto& choices = hall_->choices;
   choices[static_cast<std::size_t>(rank_)] = {color, key};
   {
-    const Waiting waiting = wait_in({});
-    meet();
+    const Transfer call{.kind = Transfer::Kind::split};
+    const Waiting waiting = wait_in(call);
+    meet(call);
   }
   std::vector<int> members;
   for (int rank = 0; rank < size(); ++rank) {

@@ -13,6 +13,7 @@ EngineCore<M, P, Tp, D>::EngineCore(D& device, const EngineOptions& options, con
     : device_(&device), options_(options), tp_(ranks), weights_(device, stage_), rotary_(device) {
   const ModelConfig& c = M::config;
   require(tp_.ranks().size() == Tp, "an Engine that was built for tp ", Tp, " was given a group of ", tp_.ranks().size(), " ranks: make it with a World of that tp");
+  require_carrier(device, tp_.ranks());
   if (options_.capacity == 0) options_.capacity = c.context;
   require(options_.sequences >= 1 && options_.capacity >= 1 && options_.capacity <= c.context, "an Engine was asked for ", options_.sequences, " sequences of ",
           options_.capacity, " tokens: at least one, of 1 to ", c.context, " tokens, the model's context");

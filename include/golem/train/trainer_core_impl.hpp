@@ -6,9 +6,9 @@
 #include <cmath>
 #include <vector>
 
-#include "golem/config/describe.hpp"
 #include "golem/config/plan_training.hpp"
 #include "golem/config/stages.hpp"
+#include "golem/train/run_agreement.hpp"
 #include "golem/train/schedules.hpp"
 #include "golem/train/trainer_core.hpp"
 
@@ -78,7 +78,8 @@ TrainerCore<M, P, Tp, D>::TrainerCore(D& device, const TrainingConfig& config, c
       sentinel_(config.sentinel) {
   const ModelConfig& c = M::config;
   const Layout& layout = world_.layout();
-  world_.agree("the training configuration", describe(config));
+  require_carrier(device, world_.all());
+  agree(world_, terms_of<M, P>(layout, config));
   const int micro_batches = micro_batches_of(config, layout, config.batch.full);
 
   const TokenCount tokens = Chunk::tokens(tp_, config.micro_batch, c.context);
