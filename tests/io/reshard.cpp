@@ -148,7 +148,24 @@ TEST_CASE("golem's own checkpoints are written and read, and both ways lead back
   CHECK(std::filesystem::exists(folder / "golem/step-00049300/model.safetensors.index.json"));
   convert(weights, {config, 8}, folder / "eight");
   CHECK(all_of_sat(folder / "eight") == all_of(formula));
-  CHECK(has(error_of([&] { golem::CheckpointTarget(folder / "two", 1, {config, 2}, "a test"); }), "cannot be written for 2 ranks"));
+}
+
+TEST_CASE("what cannot be written is refused before anything of an interrupted conversion is touched") {
+  const test::Folder folder;
+  {
+    golem::CheckpointTarget target(folder / "half", 49300, {config, 1}, "a test", {}, 5000);
+    const auto stop = [](std::uint64_t done, std::uint64_t) { return done < 25000; };
+    CHECK(has(error_of([&] { golem::reshard(Formula(), {config, 1}, target, {.block = 1000, .on_progress = stop}); }), "stopped"));
+  }
+  const auto before = content(folder / ".half.unfinished");
+  REQUIRE(before.size() > 2);
+  for (const char* name : {"half", "none"}) {
+    const std::string error = error_of([&] { golem::CheckpointTarget(folder / name, 49300, {config, 2}, "a test"); });
+    CHECK(has(error, "cannot be written for 2 ranks"));
+    CHECK(has(error, "leave --tp out, or choose --layout sat"));
+  }
+  CHECK(content(folder / ".half.unfinished") == before);
+  CHECK(golem::files::names_in(folder.path) == std::vector<std::string>{".half.unfinished"});
 }
 
 TEST_CASE("a weight that the wanted type cannot hold stops a conversion") {

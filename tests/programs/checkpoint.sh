@@ -112,5 +112,6 @@ refuses "has a tensor 'transformer.layers.100." "$checkpoint" verify deep --mode
 refuses "is of shape" "$checkpoint" verify own --model glm_tiny
 refuses "--tp" "$checkpoint" reshard "$golden" --heads 2 --tp 0 --out none
 refuses "--tp" "$checkpoint" convert "$golden" --heads 2 --tp -2 --out none
+refuses "leave --tp out, or choose --layout sat" "$checkpoint" quantize own --bits 4 --tp 2 --out none
 refuses "no such folder" "$checkpoint" inspect nowhere
 [ ! -e none ] && [ ! -e .none.unfinished ] || fail "a refused conversion left something behind"
