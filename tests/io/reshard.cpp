@@ -164,6 +164,9 @@ TEST_CASE("what cannot be written is refused before anything of an interrupted c
     CHECK(has(error, "cannot be written for 2 ranks"));
     CHECK(has(error, "leave --tp out, or choose --layout sat"));
   }
+  for (const char* iteration : {"", ".", "..", ".x", "a/b", "49300 ", "step-00000100"})
+    CHECK(has(error_of([&] { golem::SatTarget(folder / "half", iteration, {config, 2}, "a test"); }),
+              golem::sentence("cannot have its shards in a folder '", iteration, "', which its file 'latest' is to name")));
   CHECK(content(folder / ".half.unfinished") == before);
   CHECK(golem::files::names_in(folder.path) == std::vector<std::string>{".half.unfinished"});
 }

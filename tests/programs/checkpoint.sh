@@ -33,6 +33,12 @@ says '"sound":true' "$checkpoint" verify own
 says '"ranks":2' "$checkpoint" convert own --layout sat --tp 2 --out two
 says '"ranks":1' "$checkpoint" reshard two --heads 2 --tp 1 --out back
 diff -r one back || fail "the way back leads elsewhere"
+says '"ranks":1' "$checkpoint" reshard one/49300/ --heads 2 --tp 1 --out slash
+diff -r one slash || fail "a slash behind the source's name makes another checkpoint"
+(cd one/49300 && "$checkpoint" reshard . --heads 2 --tp 1 --out ../../dot >../../out 2>&1) || fail "'.' is a checkpoint's folder too"
+diff -r one dot || fail "the folder that one is in makes another checkpoint"
+says '"layout":"golem"' "$checkpoint" convert one/49300/. --heads 2 --layout golem --out slashed
+[ -d slashed/step-00049300 ] || fail "the step is that of the source"
 says '"bytes":21120' "$checkpoint" convert "$golden" --heads 2 --layout golem --type f32 --out wide
 
 echo "-- quantised for each rank"
