@@ -123,7 +123,8 @@ void convert(const char* job, const Options& o) {
                           .tp = o.tp > 0          ? o.tp
                                 : layout == "sat" ? source.tp
                                                   : 1,
-                          .type = layout == "sat" ? golem::DType::f16 : source.type};
+                          .type = layout == "sat" ? golem::DType::f16 : source.type,
+                          .model = source.described};
   if (!o.type.empty()) plan.type = type_named(o.type);
   golem::require_divisible(plan.config, plan.tp, golem::sentence("cannot cut '", source.folder, "'"));
   Quantizer quantizer{o.bits};

@@ -39,6 +39,14 @@ diff -r one slash || fail "a slash behind the source's name makes another checkp
 diff -r one dot || fail "the folder that one is in makes another checkpoint"
 says '"layout":"golem"' "$checkpoint" convert one/49300/. --heads 2 --layout golem --out slashed
 [ -d slashed/step-00049300 ] || fail "the step is that of the source"
+
+echo "-- what a golem checkpoint says of its model goes on with it"
+"$checkpoint" synthesize --model glm_tiny --tp 1 --out tiny >out 2>err
+says '"layout":"golem"' "$checkpoint" convert tiny --model glm_tiny --layout golem --out named
+grep -q '"model": "layers .* rope 10000 exact' named/*/state.json || fail "a named model should be the checkpoint's"
+says '"layout":"golem"' "$checkpoint" convert named --type f32 --out renamed
+[ "$(grep '"model"' named/*/state.json)" = "$(grep '"model"' renamed/*/state.json)" ] || fail "the model was changed on the way"
+refuses "says that its model has 4 heads, and 2 were given" "$checkpoint" convert named --heads 2 --out none
 says '"bytes":21120' "$checkpoint" convert "$golden" --heads 2 --layout golem --type f32 --out wide
 
 echo "-- quantised for each rank"

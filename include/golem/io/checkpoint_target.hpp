@@ -34,7 +34,7 @@ class CheckpointTarget : public ReshardTarget {
       : journal_(root, description(step, plan, source, shard_bytes), on_file), name_(checkpoint::folder_of_step(step)) {
     checkpoint_.on_file = on_file;
     state_.step = step;
-    state_.model = describe(plan.config);
+    state_.model = plan.model.empty() ? describe(plan.config) : plan.model;
     if (plan.format.bits > 0) state_.integers = {{"quantized.bits", plan.format.bits}, {"quantized.group", 0}};
     std::error_code cause;
     std::filesystem::create_directories(folder(), cause);
