@@ -80,7 +80,12 @@ TEST_CASE("any bytes as a shard of a released checkpoint") {
 TEST_CASE("any bytes as a safetensors file") {
   const std::string header = R"({"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},"b":{"dtype":"U8","shape":[8],"data_offsets":[24,32]}})";
   const std::uint64_t length = header.size();
-  run(fuzz::safetensors, {std::string(reinterpret_cast<const char*>(&length), 8) + header + std::string(32, 'z')}, 10000);
+  const std::string evil = R"({"\u001b[2J\u009b":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}})";  // moves a terminal's cursor
+  const std::uint64_t evil_length = evil.size();
+  run(fuzz::safetensors,
+      {std::string(reinterpret_cast<const char*>(&length), 8) + header + std::string(32, 'z'),
+       std::string(reinterpret_cast<const char*>(&evil_length), 8) + evil + std::string(24, 'z')},
+      10000);
 }
 
 TEST_CASE("any text as the JSON of a checkpoint") {
@@ -88,7 +93,7 @@ TEST_CASE("any text as the JSON of a checkpoint") {
   state.files["model-00001-of-00001.safetensors"] = {100, std::string(64, 'a')};
   golem::RankPart part;
   part.rank = 1, part.save = "1-2-3", part.files = state.files;
-  part.tensors = {{"a.weight", golem::DType::f16, {4, 6}, golem::whole_slice({4, 6}), "model-00001-of-00001.safetensors"}};
+  part.tensors = {{"a.\x1b[2J\xc2\x9b", golem::DType::f16, {4, 6}, golem::whole_slice({4, 6}), "model-00001-of-00001.safetensors"}};
   run(fuzz::index_json, {golem::format_checkpoint_state(state, "a test"), golem::format_rank_part(part, "a test")}, 4000);
   run(fuzz::slice_json, {golem::format_slice_of({"a.weight", {4, 6}, {{{0, 2}, {2, 1}}, {1, 3}, {2, 5}}}, "a test")}, 10000);
 }

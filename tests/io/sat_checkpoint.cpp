@@ -139,6 +139,9 @@ TEST_CASE("what is missing or damaged is named") {
     CHECK(has(copy.error(), "names the folder '49400', which is not there"));
     test::write(copy / "latest", "../x");
     CHECK(has(copy.error(), "nor a file 'latest' that names a folder"));
+    std::filesystem::create_directory(copy / "4\x1b[2J");
+    test::write(copy / "latest", "4\x1b[2J");
+    CHECK(has(copy.error(), "nor a file 'latest' that names a folder"));
     test::write(copy / "latest", "49300\n");
     CHECK(copy.error() == "no error");
   }

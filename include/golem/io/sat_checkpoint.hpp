@@ -45,9 +45,9 @@ inline std::vector<int> ranks_in(const std::string& folder) {
   return ranks;
 }
 
-/// Whether `latest` can name such a folder: one beside it, and none of golem's own checkpoints (step-00000100).
+/// Whether `latest` can name such a folder: one beside it that can be shown, and none of golem's own checkpoints (step-00000100).
 inline bool is_iteration(std::string_view name) {
-  return !name.empty() && name.find_first_of(std::string_view("/\0", 2)) == std::string_view::npos && name[0] != '.' && name.back() != ' ' &&
+  return !name.empty() && name.find('/') == std::string_view::npos && printable(name) == name && name[0] != '.' && name.back() != ' ' &&
          !name.starts_with("step-");
 }
 
