@@ -2,8 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "golem/io/sat_doctor.hpp"
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "catch.hpp"
@@ -108,6 +110,24 @@ TEST_CASE("missing parts, cut files and damaged bytes are found, all of them in 
   Copy copy;
   std::filesystem::copy(golden + "/names_os_system.pt", copy.shard(0), std::filesystem::copy_options::overwrite_existing);
   CHECK(one_says(copy.findings(), "names 'posix.system'"));
+}
+
+TEST_CASE("values are compared whatever their strides") {
+  const auto tensor = [](const std::vector<std::uint16_t>& values, std::vector<std::int64_t> strides) {
+    return golem::SatTensor{DType::f16, {3, 2}, std::move(strides), {3, 2}, reinterpret_cast<const std::byte*>(values.data()), 6};
+  };
+  std::vector<std::uint16_t> rows{1, 2, 3, 4, 5, 6}, columns{1, 3, 5, 2, 4, 6}, gaps{1, 2, 0, 3, 4, 0, 5, 6};
+  const auto same = [&] {
+    const golem::SatTensor a = tensor(rows, {2, 1}), b = tensor(columns, {1, 3}), c = tensor(gaps, {3, 1});
+    const bool ab = golem::sat::same_values(a, b), bc = golem::sat::same_values(b, c), ca = golem::sat::same_values(c, a);
+    CHECK((ab == golem::sat::same_values(b, a) && bc == golem::sat::same_values(c, b) && ca == golem::sat::same_values(a, c)));
+    return std::vector<bool>{ab, bc, ca};
+  };
+  CHECK(same() == std::vector<bool>{true, true, true});
+  columns[2] = 9;
+  CHECK(same() == std::vector<bool>{false, false, true});
+  columns[2] = 5, rows[5] = 9;
+  CHECK(same() == std::vector<bool>{false, true, false});
 }
 
 TEST_CASE("names and shapes that do not fit are found") {

@@ -34,6 +34,19 @@ struct SatDoctorOptions {
 
 namespace sat {
 
+/// Whether two tensors of one shape and type hold the same bits, whatever their strides. No copy is made: they may be of any size.
+inline bool same_values(const SatTensor& one, const SatTensor& other) {
+  bool same = true;
+  SatShard::for_each_run(one, 0, one.extent.size(), [&](const std::byte* bytes, std::int64_t first, std::int64_t count) {
+    if (!same) return;
+    SatShard::for_each_run(other, first, count, [&](const std::byte* beside, std::int64_t element, std::int64_t elements) {
+      const std::int64_t size = size_of(one.type);
+      same = same && std::memcmp(bytes + (element - first) * size, beside, static_cast<std::size_t>(elements * size)) == 0;
+    });
+  });
+  return same;
+}
+
 class Doctor {
  public:
   Doctor(const std::string& path, const SatDoctorOptions& options) : path_(path), options_(options) {}
@@ -151,18 +164,11 @@ class Doctor {
       if (!replicated) continue;
       for (const Opened& opened : shards_) {
         const SatTensor* const other = opened.shard->find(name);
-        if (other && other->shape == tensor.shape && other->type == tensor.type && values(*other) != values(tensor))
+        if (other && other->shape == tensor.shape && other->type == tensor.type && !same_values(tensor, *other))
           find(sentence("'", opened.shard->path(), "' and '", first.path(), "' have different values of '", printable(name),
                         "', which all ranks share: they are of different checkpoints"));
       }
     }
-  }
-  static std::string values(const SatTensor& tensor) {
-    std::string out;
-    SatShard::for_each_run(tensor, 0, tensor.extent.size(), [&](const std::byte* bytes, std::int64_t, std::int64_t count) {
-      out.append(reinterpret_cast<const char*>(bytes), static_cast<std::size_t>(count * size_of(tensor.type)));
-    });
-    return out;
   }
 
   /// Names and shapes are those of a GLM, and of the model that it should be.
