@@ -51,6 +51,7 @@ says '"bytes":21120' "$checkpoint" convert "$golden" --heads 2 --layout golem --
 
 echo "-- quantised for each rank"
 says '"bits":4' "$checkpoint" quantize "$golden" --heads 2 --bits 4 --tp 2 --out int4
+tail -n 1 out | grep -q '"quantized_by_this_attempt":{"clamped":0,"signal_to_noise_db":[0-9.]*,"weights":[1-9][0-9]*,"zero_scales":0}' || fail "what was quantised is not told"
 says '"bits":4' "$checkpoint" inspect int4 --heads 2
 says '"sound":true' "$checkpoint" verify int4 --heads 2
 says '"bits":8' "$checkpoint" quantize one --heads 2 --bits 8 --layout golem --out int8
