@@ -123,7 +123,8 @@ void convert(const char* job, const Options& o) {
                           .tp = o.tp > 0          ? o.tp
                                 : layout == "sat" ? source.tp
                                                   : 1,
-                          .type = layout == "sat" ? golem::DType::f16 : source.type};
+                          .type = layout == "sat" ? golem::DType::f16 : source.type,
+                          .model = source.described};
   if (!o.type.empty()) plan.type = type_named(o.type);
   golem::require_divisible(plan.config, plan.tp, golem::sentence("cannot cut '", source.folder, "'"));
   Quantizer quantizer{o.bits};
@@ -134,10 +135,11 @@ void convert(const char* job, const Options& o) {
   const std::uint64_t bytes = golem::reshard(source.weights(), plan, *target, {.on_progress = progress});
   nlohmann::json line{{"job", job},       {"from", source.folder}, {"to", o.to},     {"layout", layout},           {"ranks_before", source.tp},
                       {"ranks", plan.tp}, {"bits", o.bits},        {"bytes", bytes}, {"resumed_tensors", resumed}, {"model", json_of(plan.config)}};
-  if (o.bits > 0) {  // of what this attempt quantised
-    line["weights"] = quantizer.report.weights, line["signal_to_noise_db"] = quantizer.report.signal_to_noise();
-    line["clamped"] = quantizer.report.clamped, line["zero_scales"] = quantizer.report.zero_scales;
-  }
+  if (o.bits > 0)
+    line["quantized_by_this_attempt"] = {{"weights", quantizer.report.weights},
+                                         {"signal_to_noise_db", quantizer.report.signal_to_noise()},
+                                         {"clamped", quantizer.report.clamped},
+                                         {"zero_scales", quantizer.report.zero_scales}};
   end_with(std::move(line), progress);
 }
 

@@ -29,7 +29,7 @@ inline golem::ModelConfig preset_named(std::string_view name) {
               "tensors");
 }
 
-/// The model of a golem checkpoint, by its shapes and by what it says of itself.
+/// The sizes of a golem checkpoint's model, by its shapes, and its heads by what it says of itself. The rest is GLM-130B's.
 inline golem::ModelConfig model_of(const golem::CheckpointReader& reader, int heads) {
   const auto shape = [&](std::string_view name) -> const std::vector<std::int64_t>& {
     const golem::StoredTensor* const found = reader.find(name);
@@ -41,12 +41,18 @@ inline golem::ModelConfig model_of(const golem::CheckpointReader& reader, int he
   golem::ModelConfig c = golem::glm_130b::config;
   const auto &embedding = shape("transformer.word_embeddings.weight"), &up = shape("transformer.layers.0.mlp.dense_h_to_4h.weight");
   c.vocab = static_cast<int>(embedding[0]), c.hidden = static_cast<int>(embedding[1]);
-  c.ffn = static_cast<int>(up[0]) / 2;
+  const auto bits = reader.state().integers.find("quantized.bits");
+  const std::int64_t packed = bits != reader.state().integers.end() && bits->second == 4 ? 2 : 1;  // weights in a byte
+  c.ffn_kind = up[0] == shape("transformer.layers.0.mlp.dense_4h_to_h.weight")[1] * packed ? golem::Ffn::gelu : golem::Ffn::geglu;
+  c.ffn = static_cast<int>(up[0]) / (c.ffn_kind == golem::Ffn::geglu ? 2 : 1);
   for (c.layers = 0; reader.find(golem::sentence("transformer.layers.", c.layers, ".input_layernorm.weight")); ++c.layers) {
   }
   const std::string& text = reader.state().model;
-  if (const auto at = text.find("heads "); heads == 0 && at != std::string::npos)
-    std::from_chars(text.data() + at + 6, text.data() + text.size(), heads);
+  int said = 0;
+  if (const auto at = text.find("heads "); at != std::string::npos) std::from_chars(text.data() + at + 6, text.data() + text.size(), said);
+  golem::require(heads == 0 || said == 0 || heads == said, "'", reader.folder(), "' says that its model has ", said, " heads, and ", heads,
+                 " were given: leave --heads out, or name the --model that it is of");
+  if (said > 0) heads = said;
   c.heads = heads > 0 ? heads : c.hidden / 128;
   golem::require(c.heads > 0 && c.hidden % c.heads == 0, "'", reader.folder(), "': a hidden size of ", c.hidden, " cannot be cut into ", c.heads,
                  " heads: say how many the model has, --heads");
@@ -59,7 +65,8 @@ struct CheckpointSource {
   int tp = 1, bits = 0;      // that it was saved or quantised for
   golem::DType type = golem::DType::f16;
   golem::ModelConfig model;
-  std::string content;  // changes when a file does
+  std::string described;  // what a golem checkpoint says of its model, where no preset was named; it goes on with the weights
+  std::string content;    // changes when a file does
   std::unique_ptr<golem::SatCheckpoint> sat;
   std::unique_ptr<golem::CheckpointWeights> own;
   std::unique_ptr<golem::TensorSource> weights_of_sat;
@@ -84,6 +91,7 @@ inline CheckpointSource open_checkpoint(const std::string& path, const std::stri
     const golem::CheckpointReader& reader = source.own->reader();
     source.folder = reader.folder(), source.step = golem::sentence(reader.state().step);
     source.model = model_of(reader, heads);
+    if (preset.empty()) source.described = reader.state().model;
     source.type = reader.find("transformer.word_embeddings.weight")->type;
     if (const auto bits = reader.state().integers.find("quantized.bits"); bits != reader.state().integers.end())
       source.bits = static_cast<int>(bits->second);

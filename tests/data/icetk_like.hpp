@@ -9,7 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "catch.hpp"
+#include "golem/core/error.hpp"
 
 namespace icetk_like {
 
@@ -42,7 +42,7 @@ inline std::string train(const char* pieces = "<n>") {
   const std::unordered_map<std::string, std::string> options{{"model_type", "unigram"}, {"vocab_size", "90"}, {"unk_id", "0"}, {"bos_id", "1"}, {"eos_id", "2"}, {"pad_id", "3"},
                                                              {"user_defined_symbols", pieces}, {"hard_vocab_limit", "false"}, {"minloglevel", "2"}, {"num_threads", "1"}};
   std::string model;
-  REQUIRE(sentencepiece::SentencePieceTrainer::Train(options, &iterator, &model).ok());
+  golem::require(sentencepiece::SentencePieceTrainer::Train(options, &iterator, &model).ok(), "no model laid out as icetk's could be trained");
   return model;
 }
 

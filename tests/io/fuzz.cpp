@@ -5,12 +5,9 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "fuzz/seeds.hpp"
 #include "fuzz/targets.hpp"
-#include "golem/io/pickle_writer.hpp"
-#include "golem/io/rank_part.hpp"
-#include "golem/io/zip_writer.hpp"
 #include "io/files.hpp"
-#include "io/zip.hpp"
 
 namespace {
 
@@ -35,77 +32,29 @@ void run(Target target, const std::vector<std::string>& sound, int times) {
   CHECK(times > 0);  // a promise that is not kept ends the process
 }
 
-/// A small shard, as golem writes it, plain and in the zip64 form; and one that torch.save wrote.
-std::vector<std::string> shards() {
-  std::vector<std::string> files;
-  const test::Folder folder;
-  const std::vector<golem::PickleTensor> list{{"a.weight", golem::DType::f16, {3, 5}}, {"b", golem::DType::i8, {7}}};
-  for (const std::uint64_t zip64_from : {0xffffffffull, 0ull}) {
-    golem::ZipWriter writer(folder / "x.pt", 0, {.zip64_from = zip64_from});
-    const std::string pickle = golem::format_pickle(list, "a test");
-    writer.begin("x/data.pkl", pickle.size()), writer.write(pickle);
-    writer.begin("x/data/0", 30), writer.write(std::string(30, 'a'));
-    writer.begin("x/data/1", 7), writer.write("1234567");
-    writer.finish();
-    files.push_back(test::read(folder / "x.pt"));
-  }
-  files.push_back(test::read(GOLEM_TEST_SOURCE "/tests/golden/sat/names_os_system.pt"));
-  return files;
-}
-
-std::string golden_pickle() {
-  const golem::ZipArchive archive(GOLEM_TEST_SOURCE "/tests/golden/sat/49300/mp_rank_00_model_states.pt");
-  const auto bytes = archive.bytes(*archive.find("mp_rank_00_model_states/data.pkl"));
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
 }  // namespace
 
-TEST_CASE("any bytes as a zip archive") {
-  auto sound = shards();
-  sound.push_back(test::zip_of({test::zip_part("a/b", "12345"), test::zip_part("a/c", "")}));
-  run(fuzz::zip, sound, 20000);
-}
+TEST_CASE("any bytes as a zip archive") { run(fuzz::zip, fuzz::archives(), 20000); }
 
 TEST_CASE("any bytes as a pickle") {
-  run(fuzz::pickle, {golem::format_pickle({{"a.weight", golem::DType::f16, {3, 5}}}, "a test"), "\x80\2}q\1(K\1K\2u(K\1h\1tb."}, 20000);
-  run(fuzz::pickle, {golden_pickle()}, 500);
+  run(fuzz::pickle, fuzz::pickles(), 20000);
+  run(fuzz::pickle, {fuzz::golden_pickle()}, 500);
 }
 
 TEST_CASE("any bytes as a shard of a released checkpoint") {
-  run(fuzz::sat_shard, shards(), 5000);
-  run(fuzz::sat_shard, {test::read(GOLEM_TEST_SOURCE "/tests/golden/sat/49300/mp_rank_00_model_states.pt")}, 300);
+  run(fuzz::sat_shard, fuzz::shards(), 5000);
+  run(fuzz::sat_shard, {test::read(fuzz::golden_shard)}, 300);
 }
 
-TEST_CASE("any bytes as a safetensors file") {
-  const std::string header = R"({"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},"b":{"dtype":"U8","shape":[8],"data_offsets":[24,32]}})";
-  const std::uint64_t length = header.size();
-  run(fuzz::safetensors, {std::string(reinterpret_cast<const char*>(&length), 8) + header + std::string(32, 'z')}, 10000);
-}
+TEST_CASE("any bytes as a safetensors file") { run(fuzz::safetensors, fuzz::safetensors_files(), 10000); }
 
 TEST_CASE("any text as the JSON of a checkpoint") {
-  golem::CheckpointState state{.step = 3, .model = "layers 2", .integers = {{"seed", 1}}, .reals = {{"loss", 1.5}}, .texts = {}, .files = {}};
-  state.files["model-00001-of-00001.safetensors"] = {100, std::string(64, 'a')};
-  golem::RankPart part;
-  part.rank = 1, part.save = "1-2-3", part.files = state.files;
-  part.tensors = {{"a.weight", golem::DType::f16, {4, 6}, golem::whole_slice({4, 6}), "model-00001-of-00001.safetensors"}};
-  run(fuzz::index_json, {golem::format_checkpoint_state(state, "a test"), golem::format_rank_part(part, "a test")}, 4000);
-  run(fuzz::slice_json, {golem::format_slice_of({"a.weight", {4, 6}, {{{0, 2}, {2, 1}}, {1, 3}, {2, 5}}}, "a test")}, 10000);
+  run(fuzz::index_json, fuzz::index_texts(), 4000);
+  run(fuzz::slice_json, fuzz::slices(), 10000);
 }
 
-TEST_CASE("any text as lines of JSON") { run(fuzz::jsonl, {"{\"text\": \"a\\u4e2d\", \"target\": \"b\"}\n\n{\"text\": \"\", \"target\": \"\"}\n"}, 5000); }
+TEST_CASE("any text as lines of JSON") { run(fuzz::jsonl, fuzz::json_lines(), 5000); }
 
-TEST_CASE("any bytes as a corpus and its header") {
-  const std::int32_t tokens[]{1, 2, 3, 4, 5, 6};
-  const std::string rows(reinterpret_cast<const char*>(tokens), sizeof tokens);
-  run(fuzz::corpus, {std::string("golem corpus 1\nrow 3\nrows 2\nvocab 9\ntokenizer abc\n") + '\0' + rows}, 3000);
-}
+TEST_CASE("any bytes as a corpus and its header") { run(fuzz::corpus, fuzz::corpora(), 3000); }
 
-TEST_CASE("any bytes as a file of instructions") {
-  const test::Folder folder;
-  golem::InstructionBuilder builder(9, "digest");
-  builder.add(std::vector<std::int32_t>{1, 2, 3}, std::vector<std::int32_t>{4});
-  builder.add(std::vector<std::int32_t>{}, std::vector<std::int32_t>{5, 6});
-  builder.write(folder / "set");
-  run(fuzz::instructions, {test::read(folder / "set")}, 5000);
-}
+TEST_CASE("any bytes as a file of instructions") { run(fuzz::instructions, fuzz::instruction_files(), 5000); }

@@ -46,6 +46,10 @@ TEST_CASE("what torch.save wrote is found, with the model that it is of") {
   CHECK((c.layers == 2 && c.hidden == 16 && c.heads == 2 && c.ffn == 24 && c.vocab == 32 && c.ffn_kind == golem::Ffn::geglu));
   CHECK(has(error_of([&] { golem::sat_model(checkpoint); }), "cannot be cut into heads of 128: say how many heads the model has"));
   CHECK(SatCheckpoint(golden + "/49300").tp() == 2);
+  for (const char* path : {"/49300", "/49300/", "/49300//", "/49300/.", "/49300/./", "/49300/../49300"}) CHECK(SatCheckpoint(golden + path).iteration() == "49300");
+  const test::Folder folder;
+  std::filesystem::create_directory_symlink(golden + "/49300", folder / "120");
+  CHECK(SatCheckpoint(folder / "120/").iteration() == "120");
   CHECK(!checkpoint.shard(0).find("transformer.layers.0.attention.dense.weight")->contiguous());
   CHECK(!golem::is_sat_checkpoint(GOLEM_TEST_SOURCE "/tests/golden"));
 }
@@ -134,6 +138,9 @@ TEST_CASE("what is missing or damaged is named") {
     test::write(copy / "latest", "49400");
     CHECK(has(copy.error(), "names the folder '49400', which is not there"));
     test::write(copy / "latest", "../x");
+    CHECK(has(copy.error(), "nor a file 'latest' that names a folder"));
+    std::filesystem::create_directory(copy / "4\x1b[2J");
+    test::write(copy / "latest", "4\x1b[2J");
     CHECK(has(copy.error(), "nor a file 'latest' that names a folder"));
     test::write(copy / "latest", "49300\n");
     CHECK(copy.error() == "no error");

@@ -2,8 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "golem/io/sat_doctor.hpp"
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "catch.hpp"
@@ -110,6 +112,24 @@ TEST_CASE("missing parts, cut files and damaged bytes are found, all of them in 
   CHECK(one_says(copy.findings(), "names 'posix.system'"));
 }
 
+TEST_CASE("values are compared whatever their strides") {
+  const auto tensor = [](const std::vector<std::uint16_t>& values, std::vector<std::int64_t> strides) {
+    return golem::SatTensor{DType::f16, {3, 2}, std::move(strides), {3, 2}, reinterpret_cast<const std::byte*>(values.data()), 6};
+  };
+  std::vector<std::uint16_t> rows{1, 2, 3, 4, 5, 6}, columns{1, 3, 5, 2, 4, 6}, gaps{1, 2, 0, 3, 4, 0, 5, 6};
+  const auto same = [&] {
+    const golem::SatTensor a = tensor(rows, {2, 1}), b = tensor(columns, {1, 3}), c = tensor(gaps, {3, 1});
+    const bool ab = golem::sat::same_values(a, b), bc = golem::sat::same_values(b, c), ca = golem::sat::same_values(c, a);
+    CHECK((ab == golem::sat::same_values(b, a) && bc == golem::sat::same_values(c, b) && ca == golem::sat::same_values(a, c)));
+    return std::vector<bool>{ab, bc, ca};
+  };
+  CHECK(same() == std::vector<bool>{true, true, true});
+  columns[2] = 9;
+  CHECK(same() == std::vector<bool>{false, false, true});
+  columns[2] = 5, rows[5] = 9;
+  CHECK(same() == std::vector<bool>{false, true, false});
+}
+
 TEST_CASE("names and shapes that do not fit are found") {
   const auto findings_of = [](auto change, auto change_other) {
     Copy copy;
@@ -131,11 +151,45 @@ TEST_CASE("names and shapes that do not fit are found") {
     for (auto& t : list)
       if (t.name == "transformer.layers.1.attention.dense.bias") t.shape = {17};
   };
-  CHECK(one_says(findings_of(reshaped, reshaped), "is f16 (17), expected shape (16)"));
+  CHECK(one_says(findings_of(reshaped, reshaped), "is f16 (17), expected a floating type (16)"));
   CHECK(one_says(findings_of(nothing, reshaped), "is f16 (17), and in"));
   const auto retyped = [](std::vector<golem::PickleTensor>& list) {
     for (auto& t : list)
       if (t.name == "transformer.layers.1.attention.dense.bias") t.type = DType::i32;
   };
-  CHECK(one_says(findings_of(retyped, retyped), "is i32 (16), expected shape (16)"));
+  const auto damaged_too = [&](auto change) {
+    Copy copy;
+    write_shard(copy.shard(0), change), write_shard(copy.shard(1), change);
+    const golem::SatShard shard(copy.shard(1));
+    const auto place = static_cast<std::size_t>(shard.find("transformer.layers.1.mlp.dense_4h_to_h.bias")->data - shard.archive().file().data());
+    damage(copy.shard(1), place, std::string("\0\x7c", 2));
+    return copy.findings();
+  };
+  const auto several = damaged_too([&](std::vector<golem::PickleTensor>& list) { without(list), extra(list); });  // one does not hide the others
+  CHECK(one_says(several, "has NaN or infinity"));
+  CHECK(one_says(several, "has no tensor 'transformer.layers.1.attention.dense.bias'"));
+  CHECK(one_says(several, "has a tensor 'transformer.surprise', which no GLM has"));
+  CHECK(one_says(findings_of(retyped, retyped), "is i32 (16), expected a floating type (16)"));
+}
+
+TEST_CASE("scales are fp16, one for each row") {
+  const auto findings_of = [](DType scales, std::int64_t more) {
+    Copy copy;
+    const auto quantize = [&](std::vector<golem::PickleTensor>& list) {
+      std::vector<golem::PickleTensor> all;
+      for (golem::PickleTensor t : list) {
+        const bool linear = t.shape.size() == 2 && t.name.find("layers") != std::string::npos;
+        if (linear) t.type = DType::i8;
+        all.push_back(t);
+        if (linear) all.push_back({t.name + "_scale", scales, {t.shape[0] + more}});
+      }
+      list = all;
+    };
+    write_shard(copy.shard(0), quantize), write_shard(copy.shard(1), quantize);
+    return copy.findings();
+  };
+  CHECK(findings_of(DType::f16, 0).empty());
+  CHECK(findings_of(DType::f32, 0).size() == 8);  // four matrices in each of two layers
+  CHECK(one_says(findings_of(DType::f32, 0), "tensor 'transformer.layers.1.mlp.dense_4h_to_h.weight_scale' is f32 (16), expected f16 (16)"));
+  CHECK(one_says(findings_of(DType::f16, 1), "tensor 'transformer.layers.1.mlp.dense_4h_to_h.weight_scale' is f16 (17), expected f16 (16)"));
 }

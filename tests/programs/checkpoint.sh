@@ -33,10 +33,25 @@ says '"sound":true' "$checkpoint" verify own
 says '"ranks":2' "$checkpoint" convert own --layout sat --tp 2 --out two
 says '"ranks":1' "$checkpoint" reshard two --heads 2 --tp 1 --out back
 diff -r one back || fail "the way back leads elsewhere"
+says '"ranks":1' "$checkpoint" reshard one/49300/ --heads 2 --tp 1 --out slash
+diff -r one slash || fail "a slash behind the source's name makes another checkpoint"
+(cd one/49300 && "$checkpoint" reshard . --heads 2 --tp 1 --out ../../dot >../../out 2>&1) || fail "'.' is a checkpoint's folder too"
+diff -r one dot || fail "the folder that one is in makes another checkpoint"
+says '"layout":"golem"' "$checkpoint" convert one/49300/. --heads 2 --layout golem --out slashed
+[ -d slashed/step-00049300 ] || fail "the step is that of the source"
+
+echo "-- what a golem checkpoint says of its model goes on with it"
+"$checkpoint" synthesize --model glm_tiny --tp 1 --out tiny >out 2>err
+says '"layout":"golem"' "$checkpoint" convert tiny --model glm_tiny --layout golem --out named
+grep -q '"model": "layers .* rope 10000 exact' named/*/state.json || fail "a named model should be the checkpoint's"
+says '"layout":"golem"' "$checkpoint" convert named --type f32 --out renamed
+[ "$(grep '"model"' named/*/state.json)" = "$(grep '"model"' renamed/*/state.json)" ] || fail "the model was changed on the way"
+refuses "says that its model has 4 heads, and 2 were given" "$checkpoint" convert named --heads 2 --out none
 says '"bytes":21120' "$checkpoint" convert "$golden" --heads 2 --layout golem --type f32 --out wide
 
 echo "-- quantised for each rank"
 says '"bits":4' "$checkpoint" quantize "$golden" --heads 2 --bits 4 --tp 2 --out int4
+tail -n 1 out | grep -q '"quantized_by_this_attempt":{"clamped":0,"signal_to_noise_db":[0-9.]*,"weights":[1-9][0-9]*,"zero_scales":0}' || fail "what was quantised is not told"
 says '"bits":4' "$checkpoint" inspect int4 --heads 2
 says '"sound":true' "$checkpoint" verify int4 --heads 2
 says '"bits":8' "$checkpoint" quantize one --heads 2 --bits 8 --layout golem --out int8
@@ -112,5 +127,6 @@ refuses "has a tensor 'transformer.layers.100." "$checkpoint" verify deep --mode
 refuses "is of shape" "$checkpoint" verify own --model glm_tiny
 refuses "--tp" "$checkpoint" reshard "$golden" --heads 2 --tp 0 --out none
 refuses "--tp" "$checkpoint" convert "$golden" --heads 2 --tp -2 --out none
+refuses "leave --tp out, or choose --layout sat" "$checkpoint" quantize own --bits 4 --tp 2 --out none
 refuses "no such folder" "$checkpoint" inspect nowhere
 [ ! -e none ] && [ ! -e .none.unfinished ] || fail "a refused conversion left something behind"

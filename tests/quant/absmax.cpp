@@ -2,8 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "golem/quant/absmax.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "catch.hpp"
@@ -30,7 +32,91 @@ std::vector<T> normal_weights(std::int64_t count, float deviation) {
   return w;
 }
 
+/// The specification's formula (5.1) for one row, step by step, in double and fp16 bits; nothing of golem's is in it.
+namespace plain {
+
+double value(std::uint16_t bits) {
+  const int exponent = bits >> 10 & 31, fraction = bits & 1023;
+  const double magnitude = exponent > 0 ? std::ldexp(1024 + fraction, exponent - 25) : std::ldexp(fraction, -24);
+  return bits >> 15 ? -magnitude : magnitude;
+}
+
+/// The nearest fp16 number, ties to the even one.
+double fp16(double x) {
+  int exponent = 0;
+  std::frexp(x, &exponent);
+  const double unit = std::ldexp(1.0, std::max(exponent - 11, -24));
+  return std::nearbyint(x / unit) * unit;
+}
+
+struct Row {
+  double scale = 0;
+  std::vector<int> integers;
+};
+
+Row quantized(const std::uint16_t* weights, std::int64_t columns, int largest) {
+  Row row;
+  for (std::int64_t i = 0; i < columns; ++i) row.scale = std::max(row.scale, std::fabs(value(weights[i])));
+  row.scale = fp16(row.scale / largest);
+  for (std::int64_t i = 0; i < columns; ++i) {
+    const double integer = row.scale > 0 ? std::nearbyint(fp16(value(weights[i]) / row.scale)) : 0;
+    row.integers.push_back(static_cast<int>(std::min<double>(std::max<double>(integer, -largest), largest)));
+  }
+  return row;
+}
+
+}  // namespace plain
+
+/// Counts of rows with a subnormal and with no scale, that the test met them.
+template <Quant Q>
+std::pair<int, int> compare_with_plain(std::int64_t rows, std::int64_t columns, const std::vector<std::uint16_t>& bits) {
+  std::vector<float16> w;
+  for (const std::uint16_t b : bits) w.push_back(float16::from_bits(b));
+  Matrix<Q> found{rows, columns};
+  golem::quantize(found.view(), View<const float16, 2>(w.data(), rows, columns));
+  std::pair<int, int> met{0, 0};
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const plain::Row row = plain::quantized(bits.data() + r * columns, columns, Q.bits == 8 ? 127 : 7);
+    met.first += row.scale > 0 && row.scale < 6.1035e-5, met.second += row.scale == 0;
+    std::vector<std::uint8_t> expected;
+    for (std::int64_t c = 0; c < columns; ++c) {
+      const int integer = row.integers[static_cast<std::size_t>(c)];
+      if (Q.bits == 8)
+        expected.push_back(static_cast<std::uint8_t>(integer & 255));
+      else if (c % 2 == 0)
+        expected.push_back(static_cast<std::uint8_t>((integer & 15) << 4));  // even columns high
+      else
+        expected.back() = static_cast<std::uint8_t>(expected.back() | (integer & 15));
+    }
+    const auto* const stored = found.bytes.data() + r * static_cast<std::int64_t>(expected.size());
+    INFO("row " << r << " of (" << rows << ", " << columns << "), scale " << row.scale);
+    REQUIRE(plain::value(found.scales[static_cast<std::size_t>(r)].bits) == row.scale);
+    REQUIRE(std::vector<std::uint8_t>(stored, stored + expected.size()) == expected);
+  }
+  return met;
+}
+
 }  // namespace
+
+TEST_CASE("what is stored is what the specification's formula gives, for fp16 weights of any size") {
+  const golem::Random random{.seed = 5, .stream = golem::stream_of("fp16")};
+  std::uint64_t drawn = 0;
+  int subnormal = 0, none = 0;
+  for (const std::int64_t columns : {1, 2, 3, 31, 64, 255, 256, 257, 600})
+    for (int largest = 0; largest <= 30; ++largest) {  // exponents of the largest weights: from subnormal numbers to 65504
+      const std::int64_t rows = 7;
+      std::vector<std::uint16_t> bits;
+      for (std::int64_t i = 0; i < rows * columns; ++i) {
+        const auto word = random.below(drawn++, 1 << 16), few = random.below(drawn++, 40);
+        const auto exponent = std::max(0, largest - static_cast<int>(few % 6));  // within 6 octaves, so that all integers come up
+        bits.push_back(static_cast<std::uint16_t>(few == 39 || i / columns == rows - 1 ? word & 0x8000 : (word & 0x83ff) | static_cast<unsigned>(exponent) << 10));
+      }
+      for (const auto& [small, zero] : {compare_with_plain<Quant{.bits = 8}>(rows, columns, bits), compare_with_plain<Quant{.bits = 4}>(rows, columns, bits)})
+        subnormal += small, none += zero;
+    }
+  CHECK(subnormal > 100);
+  CHECK(none > 100);
+}
 
 TEST_CASE("quantisation gives the integers and bytes of the original on the specification's vector") {
   std::vector<float16> w;

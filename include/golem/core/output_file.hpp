@@ -125,19 +125,23 @@ class OutputFile {
   Sha256 digest_;
 };
 
-/// Replaces a file by the given text: its readers see the old content or the new, never a part. Which of them is there after a crash is open until
-/// its folder is synced.
-inline void place_file(const std::string& path, std::string_view text, FileStep step = {}) {
+/// Replaces a file by what `write` writes: its readers see the old content or the new, never a part. Which of them is there after a crash is open
+/// until its folder is synced.
+inline void place_file(const std::string& path, function_ref<void(OutputFile& file)> write, FileStep step = {}) {
   const std::string partial = path + ".partial";
   try {
     OutputFile file(partial, step);
-    file.write(text);
+    write(file);
     file.finish();
     files::rename(partial, path, step);
   } catch (const Error&) {
     ::unlink(partial.c_str());
     throw;
   }
+}
+
+inline void place_file(const std::string& path, std::string_view text, FileStep step = {}) {
+  place_file(path, [&](OutputFile& file) { file.write(text); }, step);
 }
 
 /// place_file, with the new content there for good.

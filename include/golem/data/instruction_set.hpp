@@ -50,15 +50,12 @@ class InstructionBuilder {
   /// Writes the file whole or not at all. Throws Error where there is no pair.
   void write(const std::string& path) const {
     require(header_.pairs > 0, "'", path, "' was to hold instructions, and none were given: give at least one text with its target");
-    std::vector<std::byte> bytes;
-    const auto put = [&](const void* data, std::size_t count) {
-      const auto* from = static_cast<const std::byte*>(data);
-      bytes.insert(bytes.end(), from, from + count);
-    };
-    put(&header_, sizeof header_);
-    put(offsets_.data(), offsets_.size() * sizeof(std::int64_t));
-    put(tokens_.data(), tokens_.size() * sizeof(std::int32_t));
-    replace_file(path, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+    place_file(path, [&](OutputFile& file) {
+      file.write(&header_, sizeof header_);
+      file.write(offsets_.data(), offsets_.size() * sizeof(std::int64_t));
+      file.write(tokens_.data(), tokens_.size() * sizeof(std::int32_t));
+    });
+    files::sync_folder(files::parent_of(path));
   }
 
  private:

@@ -13,6 +13,7 @@
 #include "golem/core/stateful.hpp"
 #include "golem/io/checkpoint_reader.hpp"
 #include "golem/io/checkpoint_writer.hpp"
+#include "golem/io/printable.hpp"
 
 namespace golem {
 
@@ -57,7 +58,7 @@ class Comparison : public StateVisitor {
     require(values.contains(std::string(name)), "the checkpoint '", reader_.folder(), "' has no ", kind, " '", name, "'");
   }
   void known(const std::string& name, std::string_view kind) const {
-    require(visited_.contains(name), "the checkpoint '", reader_.folder(), "' has the ", kind, " '", name,
+    require(visited_.contains(name), "the checkpoint '", reader_.folder(), "' has the ", kind, " '", printable(name),
             "', which this state does not: it was saved by another one");
   }
   const CheckpointReader& reader_;

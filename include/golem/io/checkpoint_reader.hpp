@@ -21,6 +21,7 @@
 #include "golem/io/checkpoint_root.hpp"
 #include "golem/io/checkpoint_state.hpp"
 #include "golem/io/finite.hpp"
+#include "golem/io/printable.hpp"
 #include "golem/io/safetensors.hpp"
 #include "golem/io/slice_json.hpp"
 
@@ -57,7 +58,7 @@ inline void prove_digest(const std::string& path, const CheckpointFile& expected
     file.release(file.data() + at, piece);  // so that its pages do not count among this process's for longer
   }
   const std::string found = digest.hex();
-  require(found == expected.sha256, "'", path, "' is not what was saved: expected SHA-256 ", expected.sha256, ", found ", found);
+  require(found == expected.sha256, "'", path, "' is not what was saved: expected SHA-256 ", printable(expected.sha256), ", found ", found);
 }
 
 }  // namespace checkpoint
@@ -69,7 +70,7 @@ class CheckpointReader {
   explicit CheckpointReader(const std::string& path, const LoadOptions& options = {})
       : folder_(find_checkpoint(path)), state_(checkpoint::read_state(folder_)), digests_(options.digests) {
     require(options.model.empty() || options.model == state_.model, "the checkpoint '", folder_, "' was saved for another model: it says '",
-            state_.model, "', and this is '", options.model, "'");
+            printable(state_.model, 400), "', and this is '", options.model, "'");
     for (const auto& [name, file] : state_.files) {
       if (!name.ends_with(".safetensors")) continue;
       if (options.part == CheckpointPart::model && !name.starts_with("model-")) continue;
@@ -96,7 +97,7 @@ class CheckpointReader {
   /// The bytes of a tensor, row-major, perhaps unaligned. Error where there is none of that name, or it lies in slices.
   std::span<const std::byte> bytes(std::string_view name) const {
     const Tensor& tensor = known(name);
-    require(tensor.pieces.size() == 1 && is_whole(tensor.pieces[0].slice, tensor.extent), "tensor '", name, "' of the checkpoint '", folder_,
+    require(tensor.pieces.size() == 1 && is_whole(tensor.pieces[0].slice, tensor.extent), "tensor '", printable(name), "' of the checkpoint '", folder_,
             "' was saved in ", tensor.pieces.size(), " slices: copy it into memory");
     return prove(tensor.pieces[0]);
   }
@@ -106,19 +107,19 @@ class CheckpointReader {
   void check(const TensorState& wanted) const {
     const StoredTensor* found = find(wanted.name);
     if (!found) prove_all();  // a damaged header is the likelier reason
-    require(found, "the checkpoint '", folder_, "' has no tensor '", wanted.name, "' of shape ", safetensors::shape_text(wanted.shape));
-    require(found->shape == wanted.shape && found->type == wanted.type, "tensor '", wanted.name, "' of the checkpoint '", folder_, "' is ",
+    require(found, "the checkpoint '", folder_, "' has no tensor '", printable(wanted.name), "' of shape ", safetensors::shape_text(wanted.shape));
+    require(found->shape == wanted.shape && found->type == wanted.type, "tensor '", printable(wanted.name), "' of the checkpoint '", folder_, "' is ",
             name_of(found->type), " ", safetensors::shape_text(found->shape), ", expected ", name_of(wanted.type), " ",
             safetensors::shape_text(wanted.shape));
     const Tensor& tensor = known(wanted.name);
     const Slice slice = wanted.slice.value_or(whole_slice(tensor.extent));
-    check_slice(slice, tensor.extent, sentence("cannot load tensor '", wanted.name, "'"));
+    check_slice(slice, tensor.extent, sentence("cannot load tensor '", printable(wanted.name), "'"));
     const std::uint64_t bytes = static_cast<std::uint64_t>(slice.size()) * static_cast<std::uint64_t>(size_of(wanted.type));
-    require(bytes == wanted.bytes, "tensor '", wanted.name, "' has memory of ", wanted.bytes, " bytes, but its shape, slice and type make ", bytes);
+    require(bytes == wanted.bytes, "tensor '", printable(wanted.name), "' has memory of ", wanted.bytes, " bytes, but its shape, slice and type make ", bytes);
     check_cover(wanted.name, tensor, slice);
     for_each_piece(wanted, [&](const std::byte* from, std::int64_t at, std::int64_t count) {
       const std::int64_t index = first_not_finite(wanted.type, from, static_cast<std::uint64_t>(count * size_of(wanted.type)));
-      require(index < 0, "element ", at + index, " of tensor '", wanted.name, wanted.slice ? "', of its slice here," : "'", " in the checkpoint '",
+      require(index < 0, "element ", at + index, " of tensor '", printable(wanted.name), wanted.slice ? "', of its slice here," : "'", " in the checkpoint '",
               folder_, "' is NaN or infinite: go on from an earlier one");
     });
   }
@@ -177,12 +178,12 @@ class CheckpointReader {
 
   /// A tensor of a file: a tensor, or a slice of one.
   void add(const Opened& opened, const StoredTensor& stored) {
-    const std::string where = sentence("'", opened.file.path(), "', tensor '", stored.name, "'");
+    const std::string where = sentence("'", opened.file.path(), "', tensor '", printable(stored.name), "'");
     SliceOf part{stored.name, stored.shape, {}};
     if (const auto text = opened.file.metadata().find(sentence(slice_key, stored.name)); text != opened.file.metadata().end()) {
       part = parse_slice_of(text->second, where);
       require(stored_shape(part) == stored.shape, where, ": it is of shape ", safetensors::shape_text(stored.shape), ", but the slice of '",
-              part.tensor, "' that it is said to be has shape ", safetensors::shape_text(stored_shape(part)));
+              printable(part.tensor), "' that it is said to be has shape ", safetensors::shape_text(stored_shape(part)));
     } else {
       part.slice = whole_slice(matrix_extent(stored.shape, where));
     }
@@ -192,7 +193,7 @@ class CheckpointReader {
       tensor.full = {part.tensor, stored.type, part.shape, 0, bytes};
       tensor.extent = matrix_extent(part.shape, where);
     }
-    require(tensor.full.shape == part.shape && tensor.full.type == stored.type, where, ": tensor '", part.tensor, "' is ", name_of(stored.type), " ",
+    require(tensor.full.shape == part.shape && tensor.full.type == stored.type, where, ": tensor '", printable(part.tensor), "' is ", name_of(stored.type), " ",
             safetensors::shape_text(part.shape), " here, but ", name_of(tensor.full.type), " ", safetensors::shape_text(tensor.full.shape), " in '",
             tensor.pieces.empty() ? "" : tensor.pieces[0].file->file.path(), "'");
     tensor.pieces.push_back({&opened, &stored, part.slice});
@@ -200,7 +201,7 @@ class CheckpointReader {
 
   const Tensor& known(std::string_view name) const {
     const auto found = tensors_.find(name);
-    require(found != tensors_.end(), "the checkpoint '", folder_, "' has no tensor '", name, "'");
+    require(found != tensors_.end(), "the checkpoint '", folder_, "' has no tensor '", printable(name), "'");
     return found->second;
   }
 
@@ -212,8 +213,8 @@ class CheckpointReader {
     prove_all();  // a damaged header is the likelier reason
     const auto path = [&](std::ptrdiff_t piece) -> const std::string& { return tensor.pieces[static_cast<std::size_t>(piece)].file->file.path(); };
     if (cover.first >= 0)
-      fail("'", path(cover.first), "' and '", path(cover.second), "' both have elements of tensor '", name, "': one of them is wrong");
-    fail("the checkpoint '", folder_, "' lacks ", cover.missing, " of the ", wanted.size(), " elements of tensor '", name,
+      fail("'", path(cover.first), "' and '", path(cover.second), "' both have elements of tensor '", printable(name), "': one of them is wrong");
+    fail("the checkpoint '", folder_, "' lacks ", cover.missing, " of the ", wanted.size(), " elements of tensor '", printable(name),
          "' that are wanted here: no rank saved them");
   }
 

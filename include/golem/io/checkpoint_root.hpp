@@ -14,6 +14,7 @@
 #include "golem/core/error.hpp"
 #include "golem/core/mapped_file.hpp"
 #include "golem/io/atomic_folder.hpp"
+#include "golem/io/printable.hpp"
 
 namespace golem {
 
@@ -56,7 +57,7 @@ inline std::string latest_name(const std::string& root) {
   const MappedFile file(path);
   std::string name(reinterpret_cast<const char*>(file.data()), std::min<std::size_t>(file.size(), 64));
   while (!name.empty() && (name.back() == '\n' || name.back() == '\r' || name.back() == ' ')) name.pop_back();
-  require(step_of_folder(name) >= 0, "'", path, "' is damaged: expected the name of a folder like step-00000100, found '", name,
+  require(step_of_folder(name) >= 0, "'", path, "' is damaged: expected the name of a folder like step-00000100, found '", printable(name),
           "'; write the right name into it, or give the path of the checkpoint itself");
   return name;
 }

@@ -13,6 +13,7 @@
 #include "golem/core/digest.hpp"
 #include "golem/core/error.hpp"
 #include "golem/io/json.hpp"
+#include "golem/io/printable.hpp"
 #include "golem/version.hpp"
 
 namespace golem {
@@ -47,12 +48,12 @@ inline std::string digest_of(nlohmann::json fields, std::string_view where) {
 
 inline std::int64_t integer_value(const nlohmann::json& value, std::string_view name, std::string_view where) {
   const bool fits = value.is_number_unsigned() ? value.get<std::uint64_t>() <= INT64_MAX : value.is_number_integer();
-  require(fits, where, ": '", name, "' is no whole number of 64 bits");
+  require(fits, where, ": '", printable(name), "' is no whole number of 64 bits");
   return value.get<std::int64_t>();
 }
 
 inline std::string text_value(const nlohmann::json& value, std::string_view name, std::string_view where) {
-  require(value.is_string(), where, ": '", name, "' is of type ", value.type_name(), ", expected a text");
+  require(value.is_string(), where, ": '", printable(name), "' is of type ", value.type_name(), ", expected a text");
   return value.get<std::string>();
 }
 
@@ -60,13 +61,13 @@ inline double real_value(const nlohmann::json& value, std::string_view name, std
   const std::string digits = text_value(value, name, where);
   double real = 0;
   const auto [end, problem] = std::from_chars(digits.data(), digits.data() + digits.size(), real);
-  require(problem == std::errc() && end == digits.data() + digits.size(), where, ": '", name, "' is '", digits, "', expected a number");
+  require(problem == std::errc() && end == digits.data() + digits.size(), where, ": '", printable(name), "' is '", printable(digits), "', expected a number");
   return real;
 }
 
-/// A plain file name: one that cannot lead out of the folder.
+/// A plain file name: one that cannot lead out of the folder, and can be shown.
 inline bool is_plain_name(std::string_view name) {
-  return !name.empty() && name != "." && name != ".." && name.find('/') == std::string_view::npos && name.find('\0') == std::string_view::npos;
+  return !name.empty() && name != "." && name != ".." && name.find('/') == std::string_view::npos && printable(name) == name;
 }
 
 /// The field "files" of an object.
@@ -74,8 +75,8 @@ inline std::map<std::string, CheckpointFile> parse_files(const nlohmann::json& o
   using Kind = nlohmann::json::value_t;
   std::map<std::string, CheckpointFile> files;
   for (const auto& [name, value] : json_field(object, "files", Kind::object, where).items()) {
-    require(is_plain_name(name), where, ": '", name, "' is no plain file name");
-    require(value.is_object(), where, ": the entry of file '", name, "' is no object");
+    require(is_plain_name(name), where, ": '", printable(name), "' is no plain file name");
+    require(value.is_object(), where, ": the entry of file '", printable(name), "' is no object");
     const auto bytes = json_field(value, "bytes", Kind::number_unsigned, where).get<std::uint64_t>();
     files[name] = {bytes, json_field(value, "sha256", Kind::string, where).get<std::string>()};
   }
@@ -116,7 +117,7 @@ inline CheckpointState parse_checkpoint_state(std::string_view text, std::string
   const std::int64_t version = checkpoint::integer_value(json.value("version", nlohmann::json()), "version", where);
   require(version == checkpoint::format_version, where, ": it is of format version ", version, ", this golem reads ", checkpoint::format_version);
   const std::string expected = json_field(json, "digest", Kind::string, where).get<std::string>(), found = checkpoint::digest_of(json, where);
-  require(expected == found, where, ": it was altered after it was saved: expected digest ", expected, ", found ", found);
+  require(expected == found, where, ": it was altered after it was saved: expected digest ", printable(expected), ", found ", found);
 
   CheckpointState state;
   state.step = checkpoint::integer_value(json.value("step", nlohmann::json()), "step", where);

@@ -31,14 +31,10 @@ class CheckpointTarget : public ReshardTarget {
   /// Makes the run's folder `root` with the one checkpoint of `step`. Throws Error where it exists, or the plan is for several ranks.
   CheckpointTarget(const std::string& root, std::int64_t step, const ReshardPlan& plan, std::string_view source, FileStep on_file = {},
                    std::uint64_t shard_bytes = std::uint64_t{2} << 30)
-      : journal_(root, sentence("golem step ", step, " ", name_of(plan.type), " bits ", plan.format.bits, " shards ", shard_bytes, " of ", source),
-                 on_file),
-        name_(checkpoint::folder_of_step(step)) {
+      : journal_(root, description(step, plan, source, shard_bytes), on_file), name_(checkpoint::folder_of_step(step)) {
     checkpoint_.on_file = on_file;
-    require(plan.tp == 1, "a golem checkpoint of whole tensors cannot be written for ", plan.tp,
-            " ranks: its reader cuts them; only scales are of a rank's rows, and files of the released layout hold those");
     state_.step = step;
-    state_.model = describe(plan.config);
+    state_.model = plan.model.empty() ? describe(plan.config) : plan.model;
     if (plan.format.bits > 0) state_.integers = {{"quantized.bits", plan.format.bits}, {"quantized.group", 0}};
     std::error_code cause;
     std::filesystem::create_directories(folder(), cause);
@@ -90,6 +86,13 @@ class CheckpointTarget : public ReshardTarget {
   }
 
  private:
+  /// Of the conversion. Refuses before the journal begins, which deletes what another conversion left.
+  static std::string description(std::int64_t step, const ReshardPlan& plan, std::string_view source, std::uint64_t shard_bytes) {
+    require(plan.tp == 1, "a golem checkpoint of whole tensors cannot be written for ", plan.tp,
+            " ranks: its reader cuts them, and only files of the released layout hold scales of a rank's rows; leave --tp out, or choose --layout sat");
+    return sentence("golem step ", step, " ", name_of(plan.type), " bits ", plan.format.bits, " shards ", shard_bytes, " of ", source);
+  }
+
   std::string folder() const { return journal_.folder() + "/" + name_; }
   std::string file_name(std::size_t shard) const { return checkpoint::shard_name("model", checkpoint_, shard, shards_.size()); }
   static std::map<std::string, std::string> metadata() { return {{"format", "pt"}}; }

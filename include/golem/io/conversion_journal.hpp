@@ -22,6 +22,7 @@
 #include "golem/core/mapped_file.hpp"
 #include "golem/io/atomic_folder.hpp"
 #include "golem/core/output_file.hpp"
+#include "golem/version.hpp"
 
 namespace golem {
 
@@ -52,7 +53,7 @@ class Lock {
 }  // namespace files
 
 /// While a conversion to `target` is not complete, its files lie beside it in `.target.unfinished`, with this journal. Only the same conversion of
-/// the same source goes on with them; any other begins anew. One process at a time makes a target.
+/// the same source by the same version of golem goes on with them; any other begins anew. One process at a time makes a target.
 class ConversionJournal {
  public:
   /// `conversion` describes source and target. Throws Error where the target exists, or another process is making it.
@@ -62,7 +63,8 @@ class ConversionJournal {
     std::error_code cause;
     std::filesystem::create_directories(folder_, cause);
     require(!cause, "cannot make the folder '", folder_, "': ", cause.message());
-    const std::string first = sentence("golem conversion ", sha256_hex(conversion.data(), conversion.size()), "\n"), path = folder_ + "/journal";
+    const std::string path = folder_ + "/journal", first = sentence("golem ", version.major, ".", version.minor, ".", version.patch, " conversion ",
+                                                                    sha256_hex(conversion.data(), conversion.size()), "\n");
     std::uint64_t kept = 0;
     lock_ = std::make_unique<files::Lock>(path, sentence("another process is making '", target_, "': wait for it, or stop it"));
     require_absent();  // the process that held the lock may have completed it

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "golem/core/error.hpp"
+#include "golem/io/printable.hpp"
 
 namespace golem {
 
@@ -26,7 +27,7 @@ inline nlohmann::json parse_json(std::string_view text, std::string_view where, 
     if (event == Json::parse_event_t::object_end || event == Json::parse_event_t::array_end) --depth;
     require(depth <= deepest, where, ": values lie in one another more than ", deepest, " deep");
     if (event == Json::parse_event_t::key && !names.back().insert(parsed.get<std::string>()).second)
-      fail(where, ": the name '", parsed.get<std::string>(), "' is given twice in one object");
+      fail(where, ": the name '", printable(parsed.get<std::string>()), "' is given twice in one object");
     return true;
   };
   try {
@@ -34,7 +35,7 @@ inline nlohmann::json parse_json(std::string_view text, std::string_view where, 
   } catch (const Json::exception& problem) {
     const std::string_view all = problem.what();  // "[json.exception.parse_error.101] parse error at line 1, column 5: ..."
     const auto end_of_tag = all.find("] ");
-    fail(where, ": no valid JSON: ", all.substr(end_of_tag == std::string_view::npos ? 0 : end_of_tag + 2, 200));  // it may quote the file
+    fail(where, ": no valid JSON: ", printable(all.substr(end_of_tag == std::string_view::npos ? 0 : end_of_tag + 2), 200));  // it may quote the file
   }
 }
 

@@ -13,6 +13,7 @@
 #include "golem/core/slice.hpp"
 #include "golem/io/checkpoint_state.hpp"
 #include "golem/io/json.hpp"
+#include "golem/io/printable.hpp"
 #include "golem/io/safetensors.hpp"
 #include "golem/io/slice_json.hpp"
 
@@ -70,12 +71,12 @@ inline RankPart parse_rank_part(std::string_view text, std::string_view where) {
     require(entry.is_object(), where, ": the entry of a tensor is no object");
     RankTensor tensor;
     tensor.name = json_field(entry, "name", Kind::string, where).get<std::string>();
-    const std::string which = sentence(where, ", tensor '", tensor.name, "'");
+    const std::string which = sentence(where, ", tensor '", printable(tensor.name), "'");
     tensor.type = safetensors::type_named(json_field(entry, "type", Kind::string, which).get<std::string>(), which);
     tensor.shape = slice_json::parse_shape(entry, which);
     tensor.slice = slice_json::parse_fields(entry, tensor.shape, which);
     tensor.file = json_field(entry, "file", Kind::string, which).get<std::string>();
-    require(tensor.file.empty() || part.files.contains(tensor.file), which, ": it is said to be in '", tensor.file,
+    require(tensor.file.empty() || part.files.contains(tensor.file), which, ": it is said to be in '", printable(tensor.file),
             "', which is no file of the part");
     part.tensors.push_back(std::move(tensor));
   }
@@ -95,7 +96,7 @@ inline void prove_parts_complete(const std::vector<RankPart>& parts, std::string
     for (const RankTensor& tensor : part.tensors) {
       Gathered& gathered = tensors[tensor.name];
       if (!gathered.first) gathered.first = &tensor, gathered.rank = part.rank;
-      require(tensor.shape == gathered.first->shape && tensor.type == gathered.first->type, where, ": tensor '", tensor.name, "' is ",
+      require(tensor.shape == gathered.first->shape && tensor.type == gathered.first->type, where, ": tensor '", printable(tensor.name), "' is ",
               name_of(gathered.first->type), " ", safetensors::shape_text(gathered.first->shape), " on rank ", gathered.rank, ", but ",
               name_of(tensor.type), " ", safetensors::shape_text(tensor.shape), " on rank ", part.rank);
       if (tensor.file.empty()) continue;
@@ -106,9 +107,9 @@ inline void prove_parts_complete(const std::vector<RankPart>& parts, std::string
     const MatrixExtent extent = matrix_extent(gathered.first->shape, where);
     const SliceCover cover = cover_of(whole_slice(extent), gathered.slices);
     require(cover.first < 0, where, ": rank ", cover.first < 0 ? 0 : gathered.ranks[static_cast<std::size_t>(cover.first)], " and rank ",
-            cover.first < 0 ? 0 : gathered.ranks[static_cast<std::size_t>(cover.second)], " both save elements of tensor '", name,
+            cover.first < 0 ? 0 : gathered.ranks[static_cast<std::size_t>(cover.second)], " both save elements of tensor '", printable(name),
             "': of ranks that hold the same, one must own it");
-    require(cover.missing == 0 && !gathered.slices.empty(), where, ": of the ", extent.size(), " elements of tensor '", name, "', which rank ",
+    require(cover.missing == 0 && !gathered.slices.empty(), where, ": of the ", extent.size(), " elements of tensor '", printable(name), "', which rank ",
             gathered.rank, " has a part of, ", cover.missing, " are saved by no rank: of ranks that hold the same, one must own it");
   }
 }

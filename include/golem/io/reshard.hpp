@@ -32,6 +32,7 @@ struct ReshardPlan {
   int tp = 1;
   DType type = DType::f16;  // of what is not quantised
   RowFormat format{};
+  std::string model{};  // what a golem checkpoint is to say of its model; empty: describe(config)
 };
 
 /// One tensor of each rank of the target; all ranks' have one shape.

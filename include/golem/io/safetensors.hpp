@@ -18,6 +18,7 @@
 #include "golem/core/mapped_file.hpp"
 #include "golem/core/number.hpp"
 #include "golem/io/json.hpp"
+#include "golem/io/printable.hpp"
 
 namespace golem {
 
@@ -51,7 +52,7 @@ inline const char* type_name(DType type) { return type_names[static_cast<int>(ty
 inline DType type_named(std::string_view name, std::string_view where) {
   for (int i = 0; i < static_cast<int>(std::size(type_names)); ++i)
     if (name == type_names[i]) return static_cast<DType>(i);
-  fail(where, ": element type '", name, "' is none of F64 F32 F16 BF16 I64 I32 I8 U8");
+  fail(where, ": element type '", printable(name), "' is none of F64 F32 F16 BF16 I64 I32 I8 U8");
 }
 
 inline std::string shape_text(const std::vector<std::int64_t>& shape) {
@@ -81,7 +82,7 @@ inline std::uint64_t unsigned_value(const nlohmann::json& value, std::string_vie
 /// One entry of the header.
 inline StoredTensor parse_entry(const std::string& name, const nlohmann::json& entry, std::string_view path) {
   using Kind = nlohmann::json::value_t;
-  const std::string where = sentence("'", path, "', tensor '", name, "'");
+  const std::string where = sentence("'", path, "', tensor '", printable(name), "'");
   require(entry.is_object(), where, ": its entry is of type ", entry.type_name(), ", expected an object with dtype, shape and data_offsets");
   StoredTensor tensor;
   tensor.name = name;
@@ -126,7 +127,7 @@ inline SafetensorsHeader parse_safetensors(std::span<const std::byte> file, std:
     }
     require(entry.is_object(), "'", path, "': __metadata__ is no object");
     for (const auto& [key, value] : entry.items()) {
-      require(value.is_string(), "'", path, "': __metadata__ '", key, "' is of type ", value.type_name(), ", expected a text");
+      require(value.is_string(), "'", path, "': __metadata__ '", printable(key), "' is of type ", value.type_name(), ", expected a text");
       header.metadata.emplace(key, value.get<std::string>());
     }
   }
@@ -135,7 +136,7 @@ inline SafetensorsHeader parse_safetensors(std::span<const std::byte> file, std:
   });
   std::uint64_t position = 0;
   for (const StoredTensor& tensor : header.tensors) {
-    require(tensor.begin == position, "'", path, "', tensor '", tensor.name, "': its bytes begin at offset ", tensor.begin,
+    require(tensor.begin == position, "'", path, "', tensor '", printable(tensor.name), "': its bytes begin at offset ", tensor.begin,
             " of the data part, expected ", position, tensor.begin > position ? ": there is a gap" : ": two tensors overlap");
     position = tensor.end;
   }

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 #include "golem/config/parameters.hpp"
@@ -44,6 +45,12 @@ inline std::vector<int> ranks_in(const std::string& folder) {
   return ranks;
 }
 
+/// Whether `latest` can name such a folder: one beside it that can be shown, and none of golem's own checkpoints (step-00000100).
+inline bool is_iteration(std::string_view name) {
+  return !name.empty() && name.find('/') == std::string_view::npos && printable(name) == name && name[0] != '.' && name.back() != ' ' &&
+         !name.starts_with("step-");
+}
+
 /// The folder of shards that a path means: itself, or the one that its `latest` names. "" where it is no released checkpoint.
 inline std::string find_folder(const std::string& path) {
   if (!files::is_folder(path)) return "";
@@ -53,8 +60,7 @@ inline std::string find_folder(const std::string& path) {
   const MappedFile file(latest);
   std::string name(reinterpret_cast<const char*>(file.data()), std::min<std::size_t>(file.size(), 256));
   while (!name.empty() && (name.back() == '\n' || name.back() == '\r' || name.back() == ' ')) name.pop_back();
-  const bool plain = !name.empty() && name.find('/') == std::string::npos && name.find('\0') == std::string::npos && name[0] != '.';
-  if (!plain || name.starts_with("step-")) return "";  // step-00000100: golem's own
+  if (!is_iteration(name)) return "";
   const std::string folder = path + "/" + name;
   require(files::is_folder(folder), "'", latest, "' names the folder '", printable(name),
           "', which is not there: unpack the whole archive, or write the right name into it");
@@ -84,8 +90,12 @@ class SatCheckpoint {
   }
 
   const std::string& folder() const { return folder_; }
-  /// What the folder is named after: the training step.
-  std::string iteration() const { return std::filesystem::path(folder_).filename().string(); }
+  /// What the folder is named after, whether its path ends in it or in "." or slashes: the training step.
+  std::string iteration() const {
+    const std::string name = std::filesystem::path(files::without_slashes_behind(folder_)).filename().string();
+    std::error_code ignored;  // "" where it is gone meanwhile
+    return sat::is_iteration(name) ? name : std::filesystem::canonical(folder_, ignored).filename().string();
+  }
   int tp() const { return static_cast<int>(shards_.size()); }
   const SatShard& shard(int rank) const { return shards_[static_cast<std::size_t>(rank)]; }
 

@@ -9,6 +9,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -33,6 +34,19 @@ struct SatDoctorOptions {
 
 namespace sat {
 
+/// Whether two tensors of one shape and type hold the same bits, whatever their strides. No copy is made: they may be of any size.
+inline bool same_values(const SatTensor& one, const SatTensor& other) {
+  bool same = true;
+  SatShard::for_each_run(one, 0, one.extent.size(), [&](const std::byte* bytes, std::int64_t first, std::int64_t count) {
+    if (!same) return;
+    SatShard::for_each_run(other, first, count, [&](const std::byte* beside, std::int64_t element, std::int64_t elements) {
+      const std::int64_t size = size_of(one.type);
+      same = same && std::memcmp(bytes + (element - first) * size, beside, static_cast<std::size_t>(elements * size)) == 0;
+    });
+  });
+  return same;
+}
+
 class Doctor {
  public:
   Doctor(const std::string& path, const SatDoctorOptions& options) : path_(path), options_(options) {}
@@ -51,7 +65,7 @@ class Doctor {
       for (const ZipEntry& entry : opened.shard->archive().entries()) total_ += entry.bytes;
     for (const Opened& opened : shards_) look_at_bytes(*opened.shard);
     look_at_replicas();
-    if (findings_.empty()) look_at_model();
+    if (complete_) look_at_model();
     return findings_;
   }
 
@@ -81,6 +95,7 @@ class Doctor {
       if (!std::binary_search(ranks.begin(), ranks.end(), rank))
         find(sentence("'", folder_, "' lacks ", shard_name(rank), ": copy or download it again"));
     for (const int rank : ranks) note([&] { shards_.push_back({rank, std::make_unique<SatShard>(folder_ + "/" + shard_name(rank))}); });
+    complete_ = !ranks.empty() && shards_.size() == static_cast<std::size_t>(ranks.back()) + 1;
   }
 
   /// Every shard has the same tensors, in the same types and shapes.
@@ -149,18 +164,11 @@ class Doctor {
       if (!replicated) continue;
       for (const Opened& opened : shards_) {
         const SatTensor* const other = opened.shard->find(name);
-        if (other && other->shape == tensor.shape && other->type == tensor.type && values(*other) != values(tensor))
+        if (other && other->shape == tensor.shape && other->type == tensor.type && !same_values(tensor, *other))
           find(sentence("'", opened.shard->path(), "' and '", first.path(), "' have different values of '", printable(name),
                         "', which all ranks share: they are of different checkpoints"));
       }
     }
-  }
-  static std::string values(const SatTensor& tensor) {
-    std::string out;
-    SatShard::for_each_run(tensor, 0, tensor.extent.size(), [&](const std::byte* bytes, std::int64_t, std::int64_t count) {
-      out.append(reinterpret_cast<const char*>(bytes), static_cast<std::size_t>(count * size_of(tensor.type)));
-    });
-    return out;
   }
 
   /// Names and shapes are those of a GLM, and of the model that it should be.
@@ -173,12 +181,14 @@ class Doctor {
         }))
       return;
     const auto expected = options_.model ? *options_.model : model.config;
+    bool same = true;
     const auto compare = [&](std::string_view what, std::int64_t found, std::int64_t wanted) {
+      same = same && found == wanted;
       if (found != wanted) find(sentence("'", folder_, "' has ", what, " ", found, ", expected ", wanted));
     };
     compare("layers", model.config.layers, expected.layers), compare("a hidden size of", model.config.hidden, expected.hidden);
     compare("a feed-forward of", model.config.ffn, expected.ffn), compare("a vocabulary of", model.config.vocab, expected.vocab);
-    if (!findings_.empty()) return;
+    if (!same) return;  // every shape would be another
     const SatShard& shard = *shards_.front().shard;
     std::set<std::string, std::less<>> known;
     for_each_parameter(model.config, whole(model.config),
@@ -193,23 +203,23 @@ class Doctor {
     const bool quantized = bits > 0 && p.quantized;
     std::vector<std::int64_t> shape{p.local_rows(tp)};
     if (p.columns > 0) shape.push_back(p.local_columns(tp) / (quantized && bits == 4 ? 2 : 1));
-    const auto expect = [&](const std::string& wanted, const std::vector<std::int64_t>& of, bool sound_type) {
+    const auto expect = [&](const std::string& wanted, const std::vector<std::int64_t>& of, std::optional<DType> type) {
       known.insert(wanted);
       const SatTensor* const found = shard.find(wanted);
       if (!found) find(sentence("'", shard.path(), "' has no tensor '", wanted, "'"));
-      if (found && (found->shape != of || !sound_type))
+      if (found && (found->shape != of || !(type ? found->type == *type : is_floating(found->type))))
         find(sentence("'", shard.path(), "': tensor '", wanted, "' is ", name_of(found->type), " ", safetensors::shape_text(found->shape),
-                      ", expected shape ", safetensors::shape_text(of)));
+                      ", expected ", type ? name_of(*type) : "a floating type", " ", safetensors::shape_text(of)));
     };
-    const SatTensor* const found = shard.find(name);
-    expect(name, shape, !found || (quantized ? found->type == DType::i8 : is_floating(found->type)));
-    if (quantized) expect(name + "_scale", {shape[0]}, true);
+    expect(name, shape, quantized ? std::optional(DType::i8) : std::nullopt);
+    if (quantized) expect(name + "_scale", {shape[0]}, DType::f16);
   }
 
   std::string path_, folder_;
   SatDoctorOptions options_;
   std::deque<Opened> shards_;
   std::vector<std::string> findings_;
+  bool complete_ = false;  // every part is there and could be opened
   std::uint64_t done_ = 0, total_ = 0;
 };
 

@@ -7,6 +7,7 @@
 #include <deque>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -26,12 +27,10 @@ namespace golem {
 /// pause().
 class SatTarget : public ReshardTarget {
  public:
-  /// `iteration` names the folder of the shards. Throws Error where `root` exists.
+  /// `iteration` names the folder of the shards. Throws Error where `root` exists, or `latest` could not name such a folder.
   SatTarget(const std::string& root, const std::string& iteration, const ReshardPlan& plan, std::string_view source, FileStep step = {},
             std::uint64_t note_every = std::uint64_t{1} << 30)
-      : journal_(root, sentence("sat ", iteration, " tp ", plan.tp, " ", name_of(plan.type), " bits ", plan.format.bits, " of ", source), step),
-        iteration_(iteration),
-        note_every_(note_every) {
+      : journal_(root, description(iteration, plan, source), step), iteration_(iteration), note_every_(note_every) {
     std::error_code cause;
     std::filesystem::create_directories(journal_.folder() + "/" + iteration, cause);
     require(!cause, "cannot make the folder '", journal_.folder(), "/", iteration, "': ", cause.message());
@@ -86,6 +85,13 @@ class SatTarget : public ReshardTarget {
   }
 
  private:
+  /// Of the conversion. Refuses before the journal begins, which deletes what another conversion left.
+  static std::string description(const std::string& iteration, const ReshardPlan& plan, std::string_view source) {
+    require(sat::is_iteration(iteration), "a checkpoint of the released layout cannot have its shards in a folder '", printable(iteration),
+            "', which its file 'latest' is to name: name the source's folder after the training step, like 49300");
+    return sentence("sat ", iteration, " tp ", plan.tp, " ", name_of(plan.type), " bits ", plan.format.bits, " of ", source);
+  }
+
   static std::string root(int rank) {
     const std::string name = sat::shard_name(rank);
     return name.substr(0, name.size() - 3);
