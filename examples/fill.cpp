@@ -32,6 +32,7 @@ struct Figures {
 
 template <class EngineType>
 void fill_text(EngineType& engine, const std::string& text, const Options& options, const golem::Tokenizer& tokenizer, Figures& figures) {
+  const auto answer = static_cast<std::uint64_t>(figures.blanks);  // no two answers of a run share their random numbers
   const auto begin = std::chrono::steady_clock::now();
   const auto show = [&](std::int32_t token) {
     std::fputs(tokenizer.decode({&token, 1}).c_str(), stderr);
@@ -43,12 +44,15 @@ void fill_text(EngineType& engine, const std::string& text, const Options& optio
   std::vector<golem::Filled> filled;  // one for each beam, best first
   if (options.search.beams > 1) {
     golem::BeamSearchOptions search = options.search;
+    search.answer = answer;
     search.min_tokens = options.sampling.min_tokens, search.max_tokens = options.sampling.max_tokens, search.seed = options.sampling.seed;
     search.choice = options.samples_beams ? golem::BeamSearchOptions::Choice::sampled : golem::BeamSearchOptions::Choice::best;
     filled = golem::fill_blanks(engine, tokenizer.encode_prompt(text), search, tokenizer.special());
     for (const auto& answer : filled.front().answers) figures.tokens += static_cast<std::int64_t>(answer.size());
   } else {
-    filled.push_back(golem::fill_blanks(engine, tokenizer.encode_prompt(text), options.sampling, tokenizer.special(), show));
+    golem::Sampling sampling = options.sampling;
+    sampling.answer = answer;
+    filled.push_back(golem::fill_blanks(engine, tokenizer.encode_prompt(text), sampling, tokenizer.special(), show));
   }
   figures.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   figures.blanks += static_cast<std::int64_t>(filled.front().answers.size());

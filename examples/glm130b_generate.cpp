@@ -109,6 +109,7 @@ Figures answer_texts(EngineType& engine, int vocab, examples::TextSource source,
     examples::TokenStream stream(tokenizer);
     world.note(0, "generating");
     std::vector<golem::Filled> filled;
+    sampling.answer = search.answer = static_cast<std::uint64_t>(figures.blanks);  // no two answers of a run share their random numbers
     const auto show = [&](std::int32_t token) {
       if (leads) stream.show(token);
       return true;
