@@ -137,6 +137,7 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
                                              {"schedule", options.schedule}, {"chunks", options.chunks}, {"zero", options.zero}}},
                                  {"params", trainer.parameter_elements()}, {"vocab", M::config.vocab}, {"corpus_tokens", training_rows.rows() * recipe.row}, {"order", options.order},
                                  {"instructions", data.instructions ? data.instructions->pairs() : 0}};
+  if (held_out) summary["held_out"] = held_out->digest();  // the text that bpb_start and bpb are of
   if (held_out && trainer.steps() == 0) summary["bpb_start"] = bits_per_byte();
 
   golem::Progress progress({.steps = options.steps});

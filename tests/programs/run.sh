@@ -63,6 +63,19 @@ echo "-- quantised, and filled"
 "$bin/fill" --run straight --text 'golem is a [MASK] library for [MASK]' --max-tokens 4 --beams 3 --no-repeat-ngram 2 2>/dev/null | tr '\n' ' ' | grep -q '"other_beams".*"blanks":2' || fail "fill with beams"
 "$bin/fill" --run straight --checkpoint int4 --precision int4 --text 'golem is a' --max-tokens 4 2>/dev/null | grep -q '"precision":"int4"' || fail "fill with int4"
 
+echo "-- bits per byte are of the text that is held out now, whatever pretrain measured"
+mkdir held_out other_text
+cp text/README.md held_out/
+cp text/map.md other_text/
+"${train[@]}" --out measured --steps 2 --held-out held_out >measured.json 2>log || { cat log; fail "pretrain --held-out"; }
+for set in held_out other_text; do
+  "$bin/evaluate" --run measured --corpus other_text --held-out $set --blanks 1 --threads 1 >$set.json 2>log || { cat log; fail "evaluate --held-out $set"; }
+done
+bpb() { sed -E 's/.*"bpb":([0-9.]+).*/\1/' "$1.json"; }
+[ "$(bpb held_out)" = "$(bpb measured)" ] && grep -q '"bpb_start":[0-9]' held_out.json || fail "pretrain's own measure: $(cat measured.json held_out.json)"
+grep -q '"bpb_start":null' other_text.json || fail "another text's start: $(cat other_text.json)"
+sed -E 's/.*"bpb":([0-9.]+).*"bpb_int8":([0-9.]+).*/\1 \2/' other_text.json | awk '{ d = $1 / $2 - 1; exit !(d < 0.01 && d > -0.01) }' || fail "INT8 beside the bits per byte of another text: $(cat other_text.json)"
+
 echo "-- what goes wrong is told"
 refuse "give --corpus" "$bin/pretrain" --out none
 refuse "No such file" "$bin/pretrain" --corpus nowhere --out none
