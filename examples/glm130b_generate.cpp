@@ -100,7 +100,8 @@ template <class EngineType>
 Figures answer_texts(EngineType& engine, int vocab, examples::TextSource source, const GenerateOptions& options, const golem::AnyTokenizer& tokenizer, golem::World& world) {
   Figures figures;
   const bool leads = world.rank() == 0;
-  const std::vector<std::int32_t> invalid = tokenizer.ids_without_text(vocab);
+  std::vector<std::int32_t> invalid;  // none by the original's rules (spec 3): decoding leaves out what no text has
+  if (options.sampling.rules == golem::SamplingRules::golem) invalid = tokenizer.ids_without_text(vocab);
   golem::Sampling sampling = options.sampling;
   golem::BeamSearchOptions search = options.search;
   sampling.invalid = search.invalid = invalid;
