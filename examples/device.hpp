@@ -28,6 +28,10 @@ inline int threads_of(Device&) { return 1; }
 inline bool prefers_bf16() { return true; }
 inline constexpr std::int64_t head_tokens = 2048;  // whose logits are held at once: fewer do not fill a GPU
 
+/// Its threads do nothing here that an option could change.
+template <class App>
+void add_threads_option(App&, int&, const char*) {}
+
 /// What a program is called here, of its name on the CPU.
 inline std::string program_name(std::string_view program) { return golem::sentence(program, "_cuda"); }
 
@@ -71,6 +75,13 @@ inline std::string name_of(Device& device) { return golem::cpu::name_of(device.i
 inline int threads_of(Device& device) { return device.threads(); }
 inline bool prefers_bf16() { return golem::cpu::prefers_bf16(); }
 inline constexpr std::int64_t head_tokens = 0;
+
+/// --threads of a program's command line, a CLI::App.
+template <class App>
+void add_threads_option(App& app, int& threads, const char* what) {
+  app.add_option("--threads", threads, what)->capture_default_str();
+}
+
 inline std::string program_name(std::string_view program) { return std::string(program); }
 inline void require_device(std::string_view) {}
 inline Device make_device(golem::World&, int threads) { return Device({.threads = threads}); }

@@ -185,7 +185,7 @@ int main(int argc, char** argv) {
   app.add_option("--int4", options.int4, "one with 4 bits in groups of 32");
   app.add_option("--blanks", options.blanks, "of each language")->capture_default_str();
   app.add_option("--show", options.show, "blanks shown with text, answer and truth")->capture_default_str();
-  app.add_option("--threads", options.threads, "0: all")->capture_default_str();
+  examples::add_threads_option(app, options.threads, "0: all");
   app.add_option("--job", options.job, "the name in the JSON line")->capture_default_str();
   app.add_option("--started", options.started, "Unix time that the JSON line's seconds count from");
   CLI11_PARSE(app, argc, argv);
