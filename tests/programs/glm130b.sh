@@ -28,6 +28,8 @@ tail -n 1 out >line
 grep -q '"job":"glm130b_train".*"parameters":128697794560' line && grep -q '"bubble_formula":0.0382' line || fail "the plan's last line: $(cat line)"
 for picture in step memory; do head -c 4 $picture.svg | grep -q '<svg' || fail "$picture.svg is no picture"; done
 refuse "name one of A100-40G" "$bin/glm130b_train" --plan --hardware A100
+if "$bin/glm130b_train" --plan --products 0 >out 2>err; then fail "a plan without products"; fi
+[ ! -s out ] && grep -q '^--products: 0 is not a number from' err || { cat err; fail "a plan without products should be refused"; }
 refuse "GiB on each rank" "$bin/glm130b_train" --corpus nowhere
 refuse "there is no model" "$bin/glm130b_train" --model huge
 
