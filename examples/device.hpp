@@ -46,11 +46,12 @@ inline void require_device(std::string_view program) {
   golem::fail(trouble, "; the same program for the CPU is ", program);
 }
 
-/// This rank's GPU: that of its number on this machine, as the launcher counts, or among the threads of this process.
-inline Device make_device(golem::World& world, int) {
+/// A rank's GPU: that of its number on this machine, as the launcher counts, or among the threads of this process.
+inline int gpu_of(int rank) {
   const int local = golem::local_rank();
-  return Device({.index = local >= 0 ? local : world.rank()});
+  return local >= 0 ? local : rank;
 }
+inline Device make_device(golem::World& world, int) { return Device({.index = gpu_of(world.rank())}); }
 
 /// Lets ranks reach each other's GPUs. Before groups are counted or copied.
 inline void connect([[maybe_unused]] golem::World& world, [[maybe_unused]] Device& device) {
@@ -61,10 +62,10 @@ inline void connect([[maybe_unused]] golem::World& world, [[maybe_unused]] Devic
 #endif
 }
 
-/// Bytes that `ranks` ranks of this process have together: a GPU for each.
-inline std::int64_t memory_for(int ranks) {
-  golem::cuda::runtime::set_device(0);
-  return ranks * static_cast<std::int64_t>(golem::cuda::runtime::memory_info().total);
+/// Bytes that each rank has: a GPU's. Asked of this process's first, so that none opens a context on another's.
+inline std::int64_t memory_of_rank(int) {
+  golem::cuda::runtime::set_device(gpu_of(0));
+  return static_cast<std::int64_t>(golem::cuda::runtime::memory_info().total);
 }
 
 #else
@@ -86,7 +87,7 @@ inline std::string program_name(std::string_view program) { return std::string(p
 inline void require_device(std::string_view) {}
 inline Device make_device(golem::World&, int threads) { return Device({.threads = threads}); }
 inline void connect(golem::World&, Device&) {}
-inline std::int64_t memory_for(int) { return std::int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE); }
+inline std::int64_t memory_of_rank(int ranks) { return std::int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE) / ranks; }
 
 #endif
 

@@ -200,7 +200,7 @@ using Job = void (*)(const GenerateOptions&, golem::World&);
 template <class M, class P, int Tp>
 Job checked_job(const GenerateOptions& options) {
   const golem::InferenceMemory memory = golem::plan_inference<M, P>(options.sequences(), capacity_of<M>(options), Tp);
-  examples::check_memory(golem::sentence(options.model, " in ", options.precision), memory.total(), golem::read_environment().ranks > 1 ? 1 : Tp);
+  examples::check_memory(golem::sentence(options.model, " in ", options.precision), memory.total(), Tp);
   return generate<M, P, Tp>;
 }
 

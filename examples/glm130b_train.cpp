@@ -94,9 +94,8 @@ void print_plan(const Options& o, const Launch& launch) {
 template <class M>
 examples::PretrainJob job_of(const Options& o, const Launch& launch) {
   examples::require_device("glm130b_train");
-  const int here = golem::read_environment().ranks > 1 ? 1 : launch.layout.ranks();
   const auto rank = golem::fullest_stage(M::config, golem::types_of<examples::LaunchPrecision>(), launch.layout, launch.training);
-  examples::check_memory(golem::sentence("training ", o.run.model), rank.memory.total() - rank.memory.workspace, here);
+  examples::check_memory(golem::sentence("training ", o.run.model), rank.memory.total() - rank.memory.workspace, launch.layout.ranks());
   return {launch.training, launch.recipe, examples::pretrain<M, examples::LaunchPrecision, examples::launch_of<M>.layout.tp>};
 }
 

@@ -111,4 +111,7 @@ done
 refuse "name another with --output-path" "${generate[@]}" --text x --output-path texts
 refuse "has no RANK" env WORLD_SIZE=2 MASTER_ADDR=localhost "${generate[@]}" --text x
 refuse "GiB on each rank" "$bin/glm130b_generate" --checkpoint run --tp 1 --text x
+if command -v mpirun >/dev/null && grep -q MPI_Init_thread "$bin/glm130b_generate"; then # processes share a machine as threads do
+  refuse "GiB for each of 2: start" bash "$source/examples/launch.sh" -n 2 "$bin/glm130b_generate" --checkpoint run --tp 2 --text x
+fi
 echo "all went as it should"
