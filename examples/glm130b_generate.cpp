@@ -39,7 +39,7 @@ struct Figures {
   double seconds = 0;
 };
 
-// The original's name for a file of answers: the id, or the text's first 20 characters and the time.
+// The original's name for a file of answers: the id, or the text's first 20 characters and the time; and a number, where there is such a file.
 std::string answers_file(const GenerateOptions& options, const examples::NamedText& text) {
   if (options.with_id) return options.output + "/" + text.id + ".txt";
   std::string name;
@@ -51,7 +51,10 @@ std::string answers_file(const GenerateOptions& options, const examples::NamedTe
   const std::time_t now = std::time(nullptr);
   char time[32];
   std::strftime(time, sizeof time, "%m-%d-%H-%M-%S", std::localtime(&now));
-  return options.output + "/" + name + "-" + time + ".txt";
+  const std::string path = options.output + "/" + name + "-" + time;
+  std::string number;
+  for (int next = 2; std::filesystem::exists(path + number + ".txt"); ++next) number = golem::sentence("-", next);
+  return path + number + ".txt";
 }
 
 // What rank 0 is asked next, as tokens on all ranks; no tokens where there is nothing more.

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <iostream>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -30,9 +31,10 @@ class TextSource {
   static TextSource from_text(std::string text) { return TextSource({{.id = "", .text = std::move(text)}}); }
   static TextSource from_keyboard() { return TextSource({}, true); }
   /// Lines of a file; with ids, each is "id<tab>text". Throws Error for a line without a tab, or with an id that names no file
-  /// of a folder, naming it.
+  /// of a folder or that an earlier line has, naming it.
   static TextSource from_file(const std::string& path, bool with_id) {
     std::vector<NamedText> texts;
+    std::set<std::string> ids;
     const golem::Document document = golem::read_document(path);
     std::size_t number = 0;
     for (std::size_t line = 0; line < document.text.size();) {
@@ -45,6 +47,7 @@ class TextSource {
       const std::string id = with_id ? text.substr(0, tab) : "";
       golem::require(!with_id || (!id.empty() && id.find('/') == id.npos && id.find("..") == id.npos), "line ", number, " of '", path, "' has the id '", id,
                      "', and ids name the files of answers: they must not be empty, nor have a / or ..");
+      golem::require(!with_id || ids.insert(id).second, "line ", number, " of '", path, "' has the id '", id, "' of an earlier line, and ids name the files of answers: give each its own");
       if (with_id) texts.push_back({id, text.substr(tab + 1)});
       else texts.push_back({"", text});
     }
