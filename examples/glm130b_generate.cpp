@@ -179,7 +179,7 @@ void generate(const GenerateOptions& options, golem::World& world) {
   if (leads && !options.output.empty()) make_folder(options.output);
   examples::TextSource source = !leads || !options.text.empty() ? examples::TextSource::from_text(options.text)
                                 : options.interactive()          ? examples::TextSource::from_keyboard()
-                                                                 : examples::TextSource::from_file(options.input, options.with_id);
+                                                                 : examples::TextSource::from_file(options.input, options.with_id ? examples::TextLines::with_ids : examples::TextLines::plain);
   const golem::AnyTokenizer tokenizer = load_tokenizer(options);
   world.agree("the tokenizer", tokenizer.digest());
   golem::require(tokenizer.size() <= M::config.vocab, "the tokenizer has ", tokenizer.size(), " pieces, and the model a vocabulary of ", M::config.vocab, ": give the model's own tokenizer");
