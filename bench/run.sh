@@ -37,6 +37,7 @@ for name in "${names[@]}"; do
     if cmake --build build-bench --target help | grep -qw bench_mpi; then targets+=(bench_mpi); fi
   fi
 done
+[ -z "$peers" ] || targets+=(bench_block) # which is run beside them
 cmake --build build-bench --parallel "$(nproc)" --target "${targets[@]}"
 
 chip=$(awk -F': ' '/model name/ {print $2; exit}' /proc/cpuinfo | tr -cs 'A-Za-z0-9' '-')
@@ -54,6 +55,7 @@ if [ -n "$peers" ]; then
   /usr/bin/python3 -c 'import torch' 2>/dev/null || {
     as_root=(env DEBIAN_FRONTEND=noninteractive)
     [ "$(id -u)" = 0 ] || as_root=(sudo "${as_root[@]}")
+    "${as_root[@]}" apt-get update -qq
     "${as_root[@]}" apt-get install -y -qq --no-install-recommends python3-torch python3-numpy
   }
   echo "== PyTorch, and ours again after it"

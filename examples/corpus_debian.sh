@@ -18,8 +18,10 @@ out=${1:?"usage: $0 OUT"}
 export LC_ALL=C  # awk and sed see bytes, whatever the caller's locale
 
 [ -e $reference/ch01.en.html ] && [ -e $reference/ch01.zh-cn.html ] && [ -e $handbook/zh-CN/index.html ] || {
-  apt-get update
-  apt-get install -y --no-install-recommends debian-reference-en debian-reference-zh-cn debian-handbook
+  as_root="env DEBIAN_FRONTEND=noninteractive"
+  [ "$(id -u)" = 0 ] || as_root="sudo $as_root"
+  $as_root apt-get update
+  $as_root apt-get install -y --no-install-recommends debian-reference-en debian-reference-zh-cn debian-handbook
 }
 
 # text LANGUAGE FILE...: the text of XHTML pages, without navigation, tables of contents, link lists and footnote marks.

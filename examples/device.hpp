@@ -29,6 +29,10 @@ inline int threads_of(Device&) { return 1; }
 inline bool prefers_bf16() { return true; }
 inline constexpr std::int64_t head_tokens = 2048;  // whose logits are held at once: fewer do not fill a GPU
 
+/// Its threads do nothing here that an option could change.
+template <class App>
+void add_threads_option(App&, int&, const char*) {}
+
 /// What a program is called here, of its name on the CPU.
 inline std::string program_name(std::string_view program) { return golem::sentence(program, "_cuda"); }
 
@@ -43,11 +47,12 @@ inline void require_device(std::string_view program) {
   golem::fail(trouble, "; the same program for the CPU is ", program);
 }
 
-/// This rank's GPU: that of its number on this machine, as the launcher counts, or among the threads of this process.
-inline Device make_device(golem::World& world, int) {
+/// A rank's GPU: that of its number on this machine, as the launcher counts, or among the threads of this process.
+inline int gpu_of(int rank) {
   const int local = golem::local_rank();
-  return Device({.index = local >= 0 ? local : world.rank()});
+  return local >= 0 ? local : rank;
 }
+inline Device make_device(golem::World& world, int) { return Device({.index = gpu_of(world.rank())}); }
 
 /// Lets ranks reach each other's GPUs. Before groups are counted or copied.
 inline void connect([[maybe_unused]] golem::World& world, [[maybe_unused]] Device& device) {
@@ -58,10 +63,10 @@ inline void connect([[maybe_unused]] golem::World& world, [[maybe_unused]] Devic
 #endif
 }
 
-/// Bytes that `ranks` ranks of this process have together: a GPU for each.
-inline std::int64_t memory_for(int ranks) {
-  golem::cuda::runtime::set_device(0);
-  return ranks * static_cast<std::int64_t>(golem::cuda::runtime::memory_info().total);
+/// Bytes that each rank has: a GPU's. Asked of this process's first, so that none opens a context on another's.
+inline std::int64_t memory_of_rank(int) {
+  golem::cuda::runtime::set_device(gpu_of(0));
+  return static_cast<std::int64_t>(golem::cuda::runtime::memory_info().total);
 }
 
 #else
@@ -72,11 +77,18 @@ inline std::string name_of(Device& device) { return golem::cpu::name_of(device.i
 inline int threads_of(Device& device) { return device.threads(); }
 inline bool prefers_bf16() { return golem::cpu::prefers_bf16(); }
 inline constexpr std::int64_t head_tokens = 0;
+
+/// --threads of a program's command line, a CLI::App.
+template <class App>
+void add_threads_option(App& app, int& threads, const char* what) {
+  app.add_option("--threads", threads, what)->capture_default_str();
+}
+
 inline std::string program_name(std::string_view program) { return std::string(program); }
 inline void require_device(std::string_view) {}
 inline Device make_device(golem::World&, int threads) { return Device({.threads = threads}); }
 inline void connect(golem::World&, Device&) {}
-inline std::int64_t memory_for(int) { return std::int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE); }
+inline std::int64_t memory_of_rank(int ranks) { return std::int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE) / ranks; }
 
 #endif
 

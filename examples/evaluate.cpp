@@ -141,7 +141,8 @@ void evaluate(const Options& options, const nlohmann::json& summary) {
   for (std::size_t i = 0; i < held_out.documents.size(); ++i) ngram_bits += trigram.bits(held_out.documents[i]), bytes += static_cast<double>(held_out.bytes[i]);
   const Answers by_trigram = fill_by_trigram(trigram, Candidates(training_texts, tokenizer), blanks, tokenizer);
 
-  double full_bits = summary.value("bpb", 0.0), int8_bits = 0, int4_bits = 0;
+  const bool is_measured = summary.value("held_out", std::string()) == held_out.digest();  // by pretrain, on this text
+  double full_bits = is_measured ? summary.value("bpb", 0.0) : 0, int8_bits = 0, int4_bits = 0;
   const Answers full = measure<M>("full", options.run, blanks, held_out, tokenizer, device, full_bits);
   const Answers int8 = measure<M>("int8", options.int8.empty() ? options.run : options.int8, blanks, held_out, tokenizer, device, int8_bits);
   const Answers int4 = measure<M>("int4", options.int4.empty() ? options.run : options.int4, blanks, held_out, tokenizer, device, int4_bits);
@@ -157,7 +158,8 @@ void evaluate(const Options& options, const nlohmann::json& summary) {
   std::fprintf(stderr, "blanks right    %6d  %6d  %6d  %6d   of %zu\n\n", full.right, int8.right, int4.right, by_trigram.right, blanks.size());
 
   nlohmann::ordered_json line{{"job", options.job}, {examples::device_key, examples::name_of(device)}, {"threads", examples::threads_of(device)}};
-  for (const char* field : {"params", "vocab", "tokens", "tokens_per_s", "bpb_start"}) line[field] = summary.value(field, nlohmann::json());
+  for (const char* field : {"params", "vocab", "tokens", "tokens_per_s"}) line[field] = summary.value(field, nlohmann::json());
+  line["bpb_start"] = is_measured ? summary.value("bpb_start", nlohmann::json()) : nlohmann::json();
   line["bpb"] = full_bits;
   line["bpb_ngram"] = ngram_bits / bytes;
   line["bpb_int8"] = int8_bits;
@@ -183,7 +185,7 @@ int main(int argc, char** argv) {
   app.add_option("--int4", options.int4, "one with 4 bits in groups of 32");
   app.add_option("--blanks", options.blanks, "of each language")->capture_default_str();
   app.add_option("--show", options.show, "blanks shown with text, answer and truth")->capture_default_str();
-  app.add_option("--threads", options.threads, "0: all")->capture_default_str();
+  examples::add_threads_option(app, options.threads, "0: all");
   app.add_option("--job", options.job, "the name in the JSON line")->capture_default_str();
   app.add_option("--started", options.started, "Unix time that the JSON line's seconds count from");
   CLI11_PARSE(app, argc, argv);

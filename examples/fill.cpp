@@ -32,6 +32,7 @@ struct Figures {
 
 template <class EngineType>
 void fill_text(EngineType& engine, const std::string& text, const Options& options, const golem::Tokenizer& tokenizer, Figures& figures) {
+  const auto answer = static_cast<std::uint64_t>(figures.blanks);  // no two answers of a run share their random numbers
   const auto begin = std::chrono::steady_clock::now();
   const auto show = [&](std::int32_t token) {
     std::fputs(tokenizer.decode({&token, 1}).c_str(), stderr);
@@ -43,12 +44,15 @@ void fill_text(EngineType& engine, const std::string& text, const Options& optio
   std::vector<golem::Filled> filled;  // one for each beam, best first
   if (options.search.beams > 1) {
     golem::BeamSearchOptions search = options.search;
+    search.answer = answer;
     search.min_tokens = options.sampling.min_tokens, search.max_tokens = options.sampling.max_tokens, search.seed = options.sampling.seed;
     search.choice = options.samples_beams ? golem::BeamSearchOptions::Choice::sampled : golem::BeamSearchOptions::Choice::best;
     filled = golem::fill_blanks(engine, tokenizer.encode_prompt(text), search, tokenizer.special());
     for (const auto& answer : filled.front().answers) figures.tokens += static_cast<std::int64_t>(answer.size());
   } else {
-    filled.push_back(golem::fill_blanks(engine, tokenizer.encode_prompt(text), options.sampling, tokenizer.special(), show));
+    golem::Sampling sampling = options.sampling;
+    sampling.answer = answer;
+    filled.push_back(golem::fill_blanks(engine, tokenizer.encode_prompt(text), sampling, tokenizer.special(), show));
   }
   figures.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   figures.blanks += static_cast<std::int64_t>(filled.front().answers.size());
@@ -108,17 +112,17 @@ int main(int argc, char** argv) {
   app.add_option("--precision", options.precision, "full, int8 or int4 (groups of 32)")->capture_default_str();
   app.add_option("--text", options.text, "the text; without it and --file, lines from the keyboard");
   app.add_option("--file", options.file, "a file of texts, a line each");
-  app.add_option("--temperature", options.sampling.temperature, "of sampling")->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--top-k", options.sampling.top_k, "tokens drawn from; 1: greedy, 0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
-  app.add_option("--top-p", options.sampling.top_p, "probability that the tokens drawn from have together; 0: all")->capture_default_str()->check(CLI::Range(0.0, 1.0));
-  app.add_option("--beams", options.search.beams, "of a beam search instead of sampling; 1: none")->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--length-penalty", options.search.length_penalty, "of the beam search: above 0 favours long answers")->capture_default_str();
-  app.add_option("--no-repeat-ngram", options.search.no_repeat_ngram, "tokens in a row that a beam may not generate twice; 0: any may come again")->capture_default_str();
-  app.add_flag("--sample-beams", options.samples_beams, "draw the candidates of the beam search, as the original's command line does");
+  CLI::Option* const beams = app.add_option("--beams", options.search.beams, "of a beam search instead of sampling; 1: none")->capture_default_str()->check(CLI::PositiveNumber);
+  CLI::Option* const top_k = app.add_option("--top-k", options.sampling.top_k, "tokens drawn from; 1: greedy, 0: all")->capture_default_str()->check(CLI::NonNegativeNumber)->excludes(beams);
+  app.add_option("--temperature", options.sampling.temperature, "of sampling")->capture_default_str()->check(CLI::PositiveNumber)->needs(top_k);  // whose default is greedy
+  app.add_option("--top-p", options.sampling.top_p, "probability that the tokens drawn from have together; 0: all")->capture_default_str()->check(CLI::Range(0.0, 1.0))->needs(top_k);
+  app.add_option("--length-penalty", options.search.length_penalty, "of the beam search: above 0 favours long answers")->capture_default_str()->needs(beams);
+  app.add_option("--no-repeat-ngram", options.search.no_repeat_ngram, "tokens in a row that a beam may not generate twice; 0: any may come again")->capture_default_str()->needs(beams);
+  app.add_flag("--sample-beams", options.samples_beams, "draw the candidates of the beam search, as the original's command line does")->needs(beams);
   app.add_option("--min-tokens", options.sampling.min_tokens, "of an answer")->capture_default_str()->check(CLI::NonNegativeNumber);
   app.add_option("--max-tokens", options.sampling.max_tokens, "of an answer")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--seed", options.sampling.seed, "of sampling")->capture_default_str();
-  app.add_option("--threads", options.threads, "0: all")->capture_default_str();
+  examples::add_threads_option(app, options.threads, "0: all");
   CLI11_PARSE(app, argc, argv);
   try {
     examples::require_device("fill");

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 
+#include "device.hpp"
 #include "golem/core/error.hpp"
 #include "golem/infer/beam_search.hpp"
 #include "golem/infer/sampling.hpp"
@@ -36,9 +37,9 @@ inline void add_options(CLI::App& app, GenerateOptions& o) {
   app.add_option("--tokenizer", o.tokenizer, "the SentencePiece model: icetk's ice_text.model, or one of golem's; by default tokenizer.model in the folder of the weights");
   app.add_option("--precision", o.precision, "fp16, int8 or int4; weights that are stored in fp16 are quantised as they are read")->capture_default_str();
   app.add_option("--tp", o.tp, "ranks that share each layer: 1, 2, 4 or 8; threads, or the processes that a launcher started; 0: those, or 1")->capture_default_str()->check(CLI::NonNegativeNumber);
-  app.add_option("--threads", o.threads, "of each rank; 0: its share of the machine, or OMP_NUM_THREADS")->capture_default_str();
+  add_threads_option(app, o.threads, "of each rank; 0: its share of the machine, or OMP_NUM_THREADS");
   app.add_option("--deadline", o.deadline, "seconds that a rank may do one thing before the run counts as stalled; 0: for ever")->capture_default_str();
-  app.add_option("--sampling-rules", o.rules, "original: logits and top-p in fp16, as GLM-130B's; golem: in full precision, and top-k 1 takes the first of equals")->capture_default_str();
+  app.add_option("--sampling-rules", o.rules, "original: logits and top-p in fp16, and any id may come, as GLM-130B's; golem: in full precision, top-k 1 takes the first of equals, and ids that no text has never come, nor from beams")->capture_default_str();
   app.add_option("--text", o.text, "one text, instead of --input-source");
   auto* original = app.add_option_group("the original's", "options of GLM-130B's generate.py, as its script sets them");
   original->add_option("--input-source", o.input, "a file of texts, a line each; or interactive")->capture_default_str();

@@ -39,7 +39,7 @@ struct Figures {
   double seconds = 0;
 };
 
-// The original's name for a file of answers: the id, or the text's first 20 characters and the time.
+// The original's name for a file of answers: the id, or the text's first 20 characters and the time; and a number, where there is such a file.
 std::string answers_file(const GenerateOptions& options, const examples::NamedText& text) {
   if (options.with_id) return options.output + "/" + text.id + ".txt";
   std::string name;
@@ -51,7 +51,10 @@ std::string answers_file(const GenerateOptions& options, const examples::NamedTe
   const std::time_t now = std::time(nullptr);
   char time[32];
   std::strftime(time, sizeof time, "%m-%d-%H-%M-%S", std::localtime(&now));
-  return options.output + "/" + name + "-" + time + ".txt";
+  const std::string path = options.output + "/" + name + "-" + time;
+  std::string number;
+  for (int next = 2; std::filesystem::exists(path + number + ".txt"); ++next) number = golem::sentence("-", next);
+  return path + number + ".txt";
 }
 
 // What rank 0 is asked next, as tokens on all ranks; no tokens where there is nothing more.
@@ -100,7 +103,8 @@ template <class EngineType>
 Figures answer_texts(EngineType& engine, int vocab, examples::TextSource source, const GenerateOptions& options, const golem::AnyTokenizer& tokenizer, golem::World& world) {
   Figures figures;
   const bool leads = world.rank() == 0;
-  const std::vector<std::int32_t> invalid = tokenizer.ids_without_text(vocab);
+  std::vector<std::int32_t> invalid;  // none by the original's rules (spec 3): decoding leaves out what no text has
+  if (options.sampling.rules == golem::SamplingRules::golem) invalid = tokenizer.ids_without_text(vocab);
   golem::Sampling sampling = options.sampling;
   golem::BeamSearchOptions search = options.search;
   sampling.invalid = search.invalid = invalid;
@@ -109,6 +113,7 @@ Figures answer_texts(EngineType& engine, int vocab, examples::TextSource source,
     examples::TokenStream stream(tokenizer);
     world.note(0, "generating");
     std::vector<golem::Filled> filled;
+    sampling.answer = search.answer = static_cast<std::uint64_t>(figures.blanks);  // no two answers of a run share their random numbers
     const auto show = [&](std::int32_t token) {
       if (leads) stream.show(token);
       return true;
@@ -174,7 +179,7 @@ void generate(const GenerateOptions& options, golem::World& world) {
   if (leads && !options.output.empty()) make_folder(options.output);
   examples::TextSource source = !leads || !options.text.empty() ? examples::TextSource::from_text(options.text)
                                 : options.interactive()          ? examples::TextSource::from_keyboard()
-                                                                 : examples::TextSource::from_file(options.input, options.with_id);
+                                                                 : examples::TextSource::from_file(options.input, options.with_id ? examples::TextLines::with_ids : examples::TextLines::plain);
   const golem::AnyTokenizer tokenizer = load_tokenizer(options);
   world.agree("the tokenizer", tokenizer.digest());
   golem::require(tokenizer.size() <= M::config.vocab, "the tokenizer has ", tokenizer.size(), " pieces, and the model a vocabulary of ", M::config.vocab, ": give the model's own tokenizer");
@@ -198,7 +203,7 @@ using Job = void (*)(const GenerateOptions&, golem::World&);
 template <class M, class P, int Tp>
 Job checked_job(const GenerateOptions& options) {
   const golem::InferenceMemory memory = golem::plan_inference<M, P>(options.sequences(), capacity_of<M>(options), Tp);
-  examples::check_memory(golem::sentence(options.model, " in ", options.precision), memory.total(), golem::read_environment().ranks > 1 ? 1 : Tp);
+  examples::check_memory(golem::sentence(options.model, " in ", options.precision), memory.total(), Tp);
   return generate<M, P, Tp>;
 }
 

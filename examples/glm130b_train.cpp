@@ -13,6 +13,7 @@
 #endif
 #include "glm130b_launch.hpp"
 #include "golem/report/timeline.hpp"
+#include "plan_options.hpp"
 #include "plan_training.hpp"
 #include "pretrain_run.hpp"
 #include "ranks.hpp"
@@ -33,7 +34,7 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--model", o.run.model, "glm_130b, or tiny: the same program on a small sibling, eight ranks of this machine")->capture_default_str();
   app.add_option("--dp", o.run.layout.dp, "data-parallel ranks; 0: as launched")->check(CLI::NonNegativeNumber);
   app.add_option("--pp", o.run.layout.pp, "pipeline stages; 0: as launched")->check(CLI::NonNegativeNumber);
-  app.add_option("--steps", o.run.steps, "optimizer steps in all; 0: until all rows are read");
+  app.add_option("--steps", o.run.steps, "optimizer steps in all; 0: until all rows are read")->check(CLI::NonNegativeNumber);
   examples::add_file_options(app, o.run);
   o.run.order = "original", o.run.instruction_part = examples::glm_130b_launch.instruction_part;
   examples::add_row_options(app, o.run);
@@ -41,7 +42,7 @@ void add_options(CLI::App& app, Options& o) {
   auto* paper = app.add_option_group("plan", "what it would take, without running anything");
   paper->add_flag("--plan", o.plan, "print it: bytes a rank, seconds a step, days");
   paper->add_option("--hardware", o.hardware, "A100-40G, A100-80G, H100, H200, V100-32G, RTX 3090 or RTX 2080 Ti")->capture_default_str();
-  paper->add_option("--products", o.products, "part of the machine's peak that products reach")->capture_default_str();
+  examples::add_products_option(*paper, o.products);
   paper->add_option("--timeline", o.timeline, "SVG file for a timeline of a step");
   paper->add_option("--memory", o.memory, "SVG file for a chart of the memory");
 }
@@ -93,9 +94,8 @@ void print_plan(const Options& o, const Launch& launch) {
 template <class M>
 examples::PretrainJob job_of(const Options& o, const Launch& launch) {
   examples::require_device("glm130b_train");
-  const int here = golem::read_environment().ranks > 1 ? 1 : launch.layout.ranks();
   const auto rank = golem::fullest_stage(M::config, golem::types_of<examples::LaunchPrecision>(), launch.layout, launch.training);
-  examples::check_memory(golem::sentence("training ", o.run.model), rank.memory.total() - rank.memory.workspace, here);
+  examples::check_memory(golem::sentence("training ", o.run.model), rank.memory.total() - rank.memory.workspace, launch.layout.ranks());
   return {launch.training, launch.recipe, examples::pretrain<M, examples::LaunchPrecision, examples::launch_of<M>.layout.tp>};
 }
 

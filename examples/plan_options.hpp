@@ -60,27 +60,41 @@ inline golem::PlannedRun planned_run(const PlanOptions& o) {
   return run;
 }
 
+/// A number from `least` to `most`; CLI::Range takes NaN for one.
+inline CLI::Validator between(double least, double most) {
+  return {[least, most](std::string& text) {
+            double value = 0;
+            const bool is_within = CLI::detail::lexical_cast(text, value) && value >= least && value <= most;
+            return is_within ? std::string() : golem::sentence(text, " is not a number from ", least, " to ", most);
+          },
+          golem::sentence("FLOAT in [", least, " - ", most, "]")};
+}
+
+inline void add_products_option(CLI::App& app, double& products) {
+  app.add_option("--products", products, "part of the machine's peak that products reach")->capture_default_str()->check(between(0.001, 1));
+}
+
 inline void add_options(CLI::App& app, PlanOptions& o) {
   app.add_option("model", o.model, "glm_130b, glm_10b, glm_1b, glm_base, glm_small or glm_tiny")->capture_default_str();
   app.add_option("--hardware", o.hardware, "A100-40G, A100-80G, H100, H200, V100-32G, RTX 3090 or RTX 2080 Ti")->capture_default_str();
-  app.add_option("--tp", o.layout.tp, "tensor-parallel ranks")->capture_default_str();
-  app.add_option("--pp", o.layout.pp, "pipeline stages")->capture_default_str();
-  app.add_option("--dp", o.layout.dp, "data-parallel ranks")->capture_default_str();
+  app.add_option("--tp", o.layout.tp, "tensor-parallel ranks")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--pp", o.layout.pp, "pipeline stages")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--dp", o.layout.dp, "data-parallel ranks")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_flag("--sequence-parallel", o.layout.sequence_parallel, "cut norms, residuals and dropout over the tokens");
   app.add_option("--schedule", o.schedule, "gpipe, 1f1b, interleaved or zero_bubble")->capture_default_str();
-  app.add_option("--chunks", o.chunks, "chunks of layers on each stage, for interleaved")->capture_default_str();
-  app.add_option("--batch", o.batch, "rows in a step (4224)");
-  app.add_option("--micro-batch", o.micro_batch, "rows computed at once")->capture_default_str();
+  app.add_option("--chunks", o.chunks, "chunks of layers on each stage, for interleaved")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--batch", o.batch, "rows in a step (4224)")->check(CLI::PositiveNumber);
+  app.add_option("--micro-batch", o.micro_batch, "rows computed at once")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--recompute", o.recompute, "none, attention, block or block_split")->capture_default_str();
-  app.add_option("--zero", o.zero, "1: ZeRO-1; 0: none")->capture_default_str();
+  app.add_option("--zero", o.zero, "1: ZeRO-1; 0: none")->capture_default_str()->check(CLI::Range(0, 1));
   app.add_option("--precision", o.precision, "of forward and backward: fp16, bf16 or fp32")->capture_default_str();
   app.add_option("--gradients", o.gradients, "what gradients are summed in: fp32, or fp16 as the original")->capture_default_str();
-  app.add_option("--products", o.efficiency.products, "part of the machine's peak that products reach")->capture_default_str();
-  app.add_option("--fit", o.fit, "seconds of a measured step: sets --products so that this plan takes them");
+  add_products_option(app, o.efficiency.products);
+  app.add_option("--fit", o.fit, "seconds of a measured step: sets --products so that this plan takes them")->check(between(1e-6, 1e9));
   app.add_flag("--wait-to-reduce", o.wait_to_reduce, "gradients are reduced after the backward passes, as in the original");
-  app.add_option("--slow-ranks", o.stragglers.slow_ranks, "part of the ranks that is slow")->capture_default_str();
-  app.add_option("--slowdown", o.stragglers.slowdown, "by how much, as a part of their time")->capture_default_str();
-  app.add_option("--jitter", o.stragglers.jitter, "mean of what each action takes longer, as a part of its time")->capture_default_str();
+  app.add_option("--slow-ranks", o.stragglers.slow_ranks, "part of the ranks that is slow")->capture_default_str()->check(between(0, 1));
+  app.add_option("--slowdown", o.stragglers.slowdown, "by how much, as a part of their time")->capture_default_str()->check(between(0, 1e6));
+  app.add_option("--jitter", o.stragglers.jitter, "mean of what each action takes longer, as a part of its time")->capture_default_str()->check(between(0, 1e6));
   app.add_option("--timeline", o.timeline, "SVG file for a timeline of the step");
   app.add_option("--trace", o.trace, "JSON file for chrome://tracing or Perfetto");
   app.add_option("--memory", o.memory, "SVG file for a chart of the memory");

@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "device.hpp"
@@ -36,6 +37,7 @@ struct PretrainOptions {
   std::int64_t head_tokens = examples::head_tokens;
   bool check_numbers = false;
   double deadline = 600;
+  std::set<std::string> said;  // options of the command line whose value a checkpoint may have another of
   // Levers of a resumed run; unset ones keep what the checkpoint says.
   std::optional<double> new_peak, new_min, new_shrink;
   std::optional<std::int64_t> new_shrink_ramp;
@@ -92,7 +94,7 @@ inline void add_file_options(CLI::App& app, PretrainOptions& o) {
   app.add_option("--held-out", o.held_out, "folder of text that is only measured: bits per byte before and after");
   app.add_option("--out", o.out, "the run's folder: tokenizer, rows, checkpoints, metrics.jsonl, loss.svg")->capture_default_str();
   app.add_option("--tokenizer", o.tokenizer, "a SentencePiece model, instead of training one: one of golem's, or icetk's ice_text.model");
-  app.add_option("--threads", o.threads, "of each rank; 0: its share of the machine, or OMP_NUM_THREADS")->capture_default_str();
+  add_threads_option(app, o.threads, "of each rank; 0: its share of the machine, or OMP_NUM_THREADS");
   app.add_option("--keep", o.keep, "checkpoints that stay; 0: all")->capture_default_str();
   app.add_option("--keep-every", o.keep_every, "checkpoints whose step is a multiple stay for good; 0: none")->capture_default_str();
   app.add_option("--sentinel", o.sentinel, "at a spike of the gradient: report, skip or roll-back")->capture_default_str();
@@ -114,13 +116,19 @@ inline void add_row_options(CLI::App& app, PretrainOptions& o) {
 /// Of a run that goes on.
 inline void add_lever_options(CLI::App& app, PretrainOptions& o) {
   auto* levers = app.add_option_group("levers", "changes to a resumed run, each written to its log");
-  levers->add_option("--new-peak-lr", o.new_peak, "highest learning rate from here on");
-  levers->add_option("--new-min-lr", o.new_min, "last learning rate from here on");
-  levers->add_option("--rewarm", o.rewarm, "steps over which the learning rate warms up again");
-  levers->add_option("--new-shrink", o.new_shrink, "embedding-gradient shrink from here on");
-  levers->add_option("--new-shrink-ramp", o.new_shrink_ramp, "steps over which it rises to 1");
-  levers->add_option("--reshuffle", o.reshuffle, "another seed of the order of rows");
-  levers->add_option("--skip-rows", o.skip_rows, "rows of data that are passed over");
+  CLI::Option* const resume = app.get_option("--resume");
+  levers->add_option("--new-peak-lr", o.new_peak, "highest learning rate from here on")->needs(resume);
+  levers->add_option("--new-min-lr", o.new_min, "last learning rate from here on")->needs(resume);
+  levers->add_option("--rewarm", o.rewarm, "steps over which the learning rate warms up again")->needs(resume)->check(CLI::NonNegativeNumber);
+  levers->add_option("--new-shrink", o.new_shrink, "embedding-gradient shrink from here on")->needs(resume);
+  levers->add_option("--new-shrink-ramp", o.new_shrink_ramp, "steps over which it rises to 1")->needs(resume);
+  levers->add_option("--reshuffle", o.reshuffle, "another seed of the order of rows")->needs(resume);
+  levers->add_option("--skip-rows", o.skip_rows, "rows of data that are passed over")->needs(resume)->check(CLI::NonNegativeNumber);
+}
+
+/// Notes whether the command line has an option.
+inline void note_said(CLI::Option* option, PretrainOptions& o) {
+  option->each([&o, name = option->get_name()](const std::string&) { o.said.insert(name); });
 }
 
 /// The options of pretrain.
@@ -132,14 +140,14 @@ inline void add_options(CLI::App& app, PretrainOptions& o) {
   app.add_option("--steps", o.steps, "optimizer steps in all")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--batch", o.batch, "rows of a step")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--micro-batch", o.micro_batch, "rows computed at once")->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--peak-lr", o.peak, "highest learning rate")->capture_default_str();
-  app.add_option("--min-lr", o.min, "learning rate at the end")->capture_default_str();
-  app.add_option("--warmup", o.warmup, "steps until the highest learning rate")->capture_default_str();
+  note_said(app.add_option("--peak-lr", o.peak, "highest learning rate")->capture_default_str(), o);
+  note_said(app.add_option("--min-lr", o.min, "learning rate at the end")->capture_default_str(), o);
+  note_said(app.add_option("--warmup", o.warmup, "steps until the highest learning rate")->capture_default_str(), o);
   app.add_option("--beta2", o.beta2, "decay of the second moment; nearer to 1 for small batches")->capture_default_str();
   app.add_option("--weight-decay", o.weight_decay, "of matrices")->capture_default_str();
   app.add_option("--clip", o.clip, "largest gradient norm")->capture_default_str();
-  app.add_option("--shrink", o.shrink, "embedding-gradient shrink; GLM-130B: 0.1")->capture_default_str();
-  app.add_option("--seed", o.seed, "of weights and data order")->capture_default_str();
+  note_said(app.add_option("--shrink", o.shrink, "embedding-gradient shrink; GLM-130B: 0.1")->capture_default_str(), o);
+  note_said(app.add_option("--seed", o.seed, "of weights and data order")->capture_default_str(), o);
   app.add_option("--save-every", o.save_every, "steps; 0: at the end")->capture_default_str();
   app.add_option("--validate-every", o.validate_every, "steps")->capture_default_str();
   app.add_option("--recompute", o.recompute, "what the backward pass computes again instead of keeping: none, attention, block, or block_split (block inputs cut over tensor ranks)")->capture_default_str();

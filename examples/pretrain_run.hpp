@@ -45,6 +45,20 @@ struct State {
   }
 };
 
+// Throws Error where the command line says what the run that was just resumed has otherwise: the checkpoint's is what counts.
+template <class TrainerType>
+void check_resumed(const PretrainOptions& options, TrainerType& trainer) {
+  const golem::Levers& levers = trainer.levers();
+  const auto check = [&](const char* option, const auto& wanted, const auto& kept, const char* remedy) {
+    golem::require(!options.said.contains(option) || wanted == kept, option, ' ', wanted, " was given for a run that is resumed with ", kept, ": leave it out", remedy);
+  };
+  check("--peak-lr", options.peak, levers.learning_rate.peak, ", or change it by --new-peak-lr");
+  check("--min-lr", options.min, levers.learning_rate.min, ", or change it by --new-min-lr");
+  check("--warmup", static_cast<double>(options.warmup), static_cast<double>(levers.learning_rate.warmup_samples) / static_cast<double>(options.batch), ", or warm up again by --rewarm");
+  check("--shrink", options.shrink, levers.shrink.alpha, ", or change it by --new-shrink");
+  check("--seed", options.seed, trainer.config().seed, ", or change the order of rows by --reshuffle");
+}
+
 // Applies the levers of the command line to a run that was just resumed, and says what changed.
 template <class TrainerType>
 std::vector<std::string> pull_levers(const PretrainOptions& options, TrainerType& trainer, golem::Loader& loader) {
@@ -115,6 +129,7 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
     world.note(0, "loading the checkpoint");
     golem::load(options.resume == "auto" ? options.out : options.resume, state, loading);
     golem::require(state.tokenizer == tokenizer.digest(), "the checkpoint in '", options.out, "' belongs to another tokenizer than '", run.tokenizer(), "'");
+    check_resumed(options, trainer);
   }
   std::optional<golem::MetricsLog> log;
   if (leads) log.emplace(run.metrics(), golem::MetricsOptions{.resumed_step = trainer.steps()});
@@ -137,6 +152,7 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
                                              {"schedule", options.schedule}, {"chunks", options.chunks}, {"zero", options.zero}}},
                                  {"params", trainer.parameter_elements()}, {"vocab", M::config.vocab}, {"corpus_tokens", training_rows.rows() * recipe.row}, {"order", options.order},
                                  {"instructions", data.instructions ? data.instructions->pairs() : 0}};
+  if (held_out) summary["held_out"] = held_out->digest();  // the text that bpb_start and bpb are of
   if (held_out && trainer.steps() == 0) summary["bpb_start"] = bits_per_byte();
 
   golem::Progress progress({.steps = options.steps});

@@ -6,21 +6,31 @@
 #   --out DIR      where everything is left                                     (default: quickstart)
 #   --minutes N    scales the fixed number of steps: N minutes in all on two cores with AVX-512 (default: 10)
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+refuse() {
+  echo "quickstart: $*" >&2
+  exit 2
+}
 
 corpus='' out=quickstart minutes=10 threads=0
 while [ $# -gt 0 ]; do
   case $1 in
-  --corpus) corpus=$2 ;;
-  --out) out=$2 ;;
-  --minutes) minutes=$2 ;;
-  --threads) threads=$2 ;;
+  --corpus | --out | --minutes | --threads) [ $# -gt 1 ] || refuse "$1 needs a value" ;;
   *) sed -n '4,7s/^# //p' "${BASH_SOURCE[0]}"; exit 2 ;;
   esac
-  shift 2 || { echo "quickstart: $1 needs a value" >&2; exit 2; }
+  case $1 in # folders are the caller's; what follows works in golem's
+  --corpus) [ -d "$2" ] || refuse "--corpus '$2' is no folder"; corpus=$(realpath -- "$2") ;;
+  --out) [ -n "$2" ] || refuse "--out needs the name of a folder"; out=$(realpath -m -- "$2") ;;
+  --minutes) minutes=$2 ;;
+  --threads) threads=$2 ;;
+  esac
+  shift 2
 done
-case $minutes in *[!0-9]* | '' | 0) echo "quickstart: --minutes takes a whole number of minutes, not '$minutes'" >&2; exit 2 ;; esac
-if [ -n "$corpus" ] && [ ! -d "$corpus" ]; then echo "quickstart: --corpus '$corpus' is no folder" >&2; exit 2; fi
+case $minutes in *[!0-9]* | '' | 0*) refuse "--minutes takes a whole number of minutes, not '$minutes'" ;; esac
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+within() { [[ $1/ == "$2"/* ]]; }
+if [ -n "$corpus" ] && { within "$corpus" "$(realpath -m -- "$out")" || within "$(realpath -m -- "$out")" "$corpus"; }; then
+  refuse "--corpus '$corpus' and --out '$out' lie one within the other, and what is made in --out would replace the text, or be taken for some: name another folder"
+fi
 
 say() { echo "== $*" >&2; }
 
@@ -50,7 +60,7 @@ else
     if [ $((n % 10)) = 5 ]; then set=held_out; else set=train; fi
     cp "$file" "$out/corpus/$set/$n.txt"
   done < <(find "$corpus" -type f ! -name '.*' | LC_ALL=C sort)
-  [ "$n" -ge 5 ] || { echo "quickstart: '$corpus' has $n files; give at least 5, since every tenth is held out" >&2; exit 2; }
+  [ "$n" -ge 5 ] || refuse "'$corpus' has $n files; give at least 5, since every tenth is held out"
 fi
 
 started=$(date +%s)

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <iostream>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -24,15 +25,19 @@ struct NamedText {
   std::string id, text;
 };
 
+/// What a line of a file of texts holds: a text, or "id<tab>text".
+enum class TextLines : std::uint8_t { plain, with_ids };
+
 /// Texts in turn: from one string, the lines of a file, or the keyboard, where "stop" or an empty line ends them.
 class TextSource {
  public:
-  static TextSource from_text(std::string text) { return TextSource({{.id = "", .text = std::move(text)}}); }
-  static TextSource from_keyboard() { return TextSource({}, true); }
-  /// Lines of a file; with ids, each is "id<tab>text". Throws Error for a line without a tab, or with an id that names no file
-  /// of a folder, naming it.
-  static TextSource from_file(const std::string& path, bool with_id) {
+  static TextSource from_text(std::string text) { return TextSource({{.id = "", .text = std::move(text)}}, Kind::given); }
+  static TextSource from_keyboard() { return TextSource({}, Kind::keyboard); }
+  /// Lines of a file. Throws Error for one without a tab, or with an id that names no file of a folder or is an earlier line's.
+  static TextSource from_file(const std::string& path, TextLines lines) {
+    const bool with_id = lines == TextLines::with_ids;
     std::vector<NamedText> texts;
+    std::set<std::string> ids;
     const golem::Document document = golem::read_document(path);
     std::size_t number = 0;
     for (std::size_t line = 0; line < document.text.size();) {
@@ -45,26 +50,28 @@ class TextSource {
       const std::string id = with_id ? text.substr(0, tab) : "";
       golem::require(!with_id || (!id.empty() && id.find('/') == id.npos && id.find("..") == id.npos), "line ", number, " of '", path, "' has the id '", id,
                      "', and ids name the files of answers: they must not be empty, nor have a / or ..");
+      golem::require(!with_id || ids.insert(id).second, "line ", number, " of '", path, "' has the id '", id, "' of an earlier line, and ids name the files of answers: give each its own");
       if (with_id) texts.push_back({id, text.substr(tab + 1)});
       else texts.push_back({"", text});
     }
-    return TextSource(std::move(texts));
+    return TextSource(std::move(texts), Kind::given);
   }
 
   std::optional<NamedText> next() {
-    if (!keyboard_) return next_ < texts_.size() ? std::optional(texts_[next_++]) : std::nullopt;
+    if (!is_keyboard()) return next_ < texts_.size() ? std::optional(texts_[next_++]) : std::nullopt;
     std::fprintf(stderr, "text with [MASK] or [gMASK], a line; stop ends\n> ");
     std::string line;
     if (!std::getline(std::cin, line) || line.empty() || line == "stop") return std::nullopt;
     return NamedText{"", line};
   }
-  bool is_keyboard() const { return keyboard_; }
+  bool is_keyboard() const { return kind_ == Kind::keyboard; }
 
  private:
-  explicit TextSource(std::vector<NamedText> texts, bool keyboard = false) : texts_(std::move(texts)), keyboard_(keyboard) {}
+  enum class Kind : std::uint8_t { given, keyboard };
+  TextSource(std::vector<NamedText> texts, Kind kind) : texts_(std::move(texts)), kind_(kind) {}
   std::vector<NamedText> texts_;
   std::size_t next_ = 0;
-  bool keyboard_ = false;
+  Kind kind_;
 };
 
 /// Rank 0's tokens, on all ranks; none where rank 0 has none.

@@ -174,7 +174,7 @@ TEST_CASE("beams, whose number changes, find on the GPU what they find on the CP
 TEST_CASE("tokens that are sampled on the GPU are the CPU's") {
   Pair<fp32> engines;
   const std::int32_t invalid[]{5, 9};
-  for (const Sampling& sampling : {Sampling{.temperature = 0.8f}, Sampling{.top_k = 5, .top_p = 0.9f, .invalid = invalid}, Sampling{.top_k = 3, .rules = SamplingRules::original}}) {
+  for (const Sampling& sampling : {Sampling{.temperature = 0.8f}, Sampling{.temperature = 0.8f, .answer = 3}, Sampling{.top_k = 5, .top_p = 0.9f, .invalid = invalid}, Sampling{.top_k = 3, .rules = SamplingRules::original}}) {
     const auto expected = engines.on_cpu.generate(prompt(), twenty(sampling), special);
     CHECK(expected.size() > 15);
     CHECK(engines.on_cuda.generate(prompt(), twenty(sampling), special) == expected);

@@ -17,7 +17,7 @@ std::int32_t choose(TestDevice& device, const Sampler& sampler, const std::vecto
   const Tensor<A> logits_(device, logits);
   const Tensor<std::int32_t> banned_(device, banned);
   const Buffer<ChosenToken, TestDevice> chosen_(device, 1, "test");
-  choose_token(device, chosen_.view(), logits_.vector(), View<const std::int32_t, 1>(banned_.vector()), sampler.choice(3, index));
+  choose_token(device, chosen_.view(), logits_.vector(), View<const std::int32_t, 1>(banned_.vector()), sampler.choice(index));
   ChosenToken chosen;
   device.copy_out(&chosen, chosen_.data(), sizeof chosen);
   CHECK(logits_.typed().size() == logits.size());
@@ -30,7 +30,7 @@ void check_draws(TestDevice& device, const Sampling& sampling, const std::vector
   Sampler sampler(sampling);
   INFO(logits.size() << " logits, temperature " << sampling.temperature << ", top_k " << sampling.top_k << ", top_p " << sampling.top_p);
   for (std::uint64_t index = 0; index < static_cast<std::uint64_t>(draws); ++index) {
-    const std::int32_t expected = sampler.draw(logits.data(), static_cast<std::int64_t>(logits.size()), banned, 3, index);
+    const std::int32_t expected = sampler.draw(logits.data(), static_cast<std::int64_t>(logits.size()), banned, index);
     REQUIRE(choose(device, sampler, logits, banned, index) == expected);
   }
 }
@@ -46,7 +46,7 @@ std::vector<A> drawn_logits(std::int64_t count, double scale) {
 constexpr Sampling all_kinds[]{{.top_k = 1},
                                {},
                                {.temperature = 0.6f, .top_k = 5},
-                               {.top_p = 0.8f},
+                               {.top_p = 0.8f, .answer = 3},
                                {.temperature = 1.7f, .top_k = 9, .top_p = 0.7f},
                                {.top_k = 1000000, .top_p = 1}};
 

@@ -224,7 +224,11 @@ TEST_CASE("sampled candidates are drawn without replacement, in proportion to th
     ++counts[beams.live()[0].tokens.back()];
   }
   for (const auto& [token, probability] : expected) CHECK(std::abs(counts[token] / static_cast<double>(n) - probability) < 5 * std::sqrt(probability * (1 - probability) / n) + 1e-9);
-  CHECK(search({.choice = BeamSearchOptions::Choice::sampled, .seed = 3}, context, 6).front().tokens == search({.choice = BeamSearchOptions::Choice::sampled, .seed = 3}, context, 6).front().tokens);
+  const auto drawn = [&](std::uint64_t answer) { return search({.beams = 1, .choice = BeamSearchOptions::Choice::sampled, .seed = 3, .answer = answer}, context, 6).front().tokens; };
+  CHECK(drawn(0) == drawn(0));
+  std::set<Tokens> others;
+  for (std::uint64_t answer = 0; answer < 20; ++answer) others.insert(drawn(answer));
+  CHECK(others.size() > 1);
 }
 
 TEST_CASE("what cannot be searched is told") {

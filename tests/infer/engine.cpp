@@ -159,6 +159,25 @@ TEST_CASE("the stream of tokens is the answer, and may be ended from outside") {
   CHECK(engine.generate(make_prompt({1, 2, 3}, special), sampling, special, [&](std::int32_t) { return false; }).size() == 1);
 }
 
+TEST_CASE("one prompt twice: the same answer by the same number of the seed, another by another; greedy takes no notice") {
+  using M = models::Small<Norm::deep>;
+  const RandomWeights<M> weights;
+  cpu::Device device({.threads = 1});
+  Engine<M, fp64> engine(device);
+  engine.load_weights(weights);
+  const Prompt prompt = make_prompt({1, 2, 3}, special);
+  const auto answer = [&](Sampling sampling, std::uint64_t number) {
+    sampling.answer = number, sampling.max_tokens = sampling.min_tokens = 12;
+    return engine.generate(prompt, sampling, special);
+  };
+  for (const SamplingRules rules : {SamplingRules::golem, SamplingRules::original}) {
+    const auto first = answer({.rules = rules}, 0);
+    CHECK(answer({.rules = rules}, 1) != first);
+    CHECK(answer({.rules = rules}, 0) == first);
+  }
+  CHECK(answer(greedy, 1) == answer(greedy, 0));
+}
+
 TEST_CASE("the cache's end, prompts too long and foreign tokens are sentences or ends, never overruns") {
   using M = models::Small<Norm::deep>;
   const RandomWeights<M> weights;

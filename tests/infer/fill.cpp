@@ -18,9 +18,11 @@ constexpr SpecialTokens special{.mask = 0, .gmask = 1, .smask = 2, .sop = 3, .eo
 struct ScriptedEngine {
   std::vector<Tokens> answers;
   std::vector<Prompt> asked = {};
+  std::vector<std::uint64_t> numbers = {};
 
-  Tokens generate(const Prompt& prompt, const Sampling&, const SpecialTokens&, function_ref<bool(std::int32_t)>) {
+  Tokens generate(const Prompt& prompt, const Sampling& sampling, const SpecialTokens&, function_ref<bool(std::int32_t)>) {
     require(asked.size() < 10, "a fill asks for an answer without end");
+    numbers.push_back(sampling.answer);
     asked.push_back(prompt);
     return answers[(asked.size() - 1) % answers.size()];
   }
@@ -69,4 +71,24 @@ TEST_CASE("the same holds for beams that hold masks") {
     whole.push_back(6);
     CHECK(one.text == whole);
   }
+}
+
+TEST_CASE("each blank is an answer of its own number, and draws its own tokens") {
+  ScriptedEngine engine{{{9}}};
+  fill_blanks(engine, {4, special.mask, 5, special.mask, special.mask}, Sampling{.answer = 7}, special);
+  CHECK(engine.numbers == std::vector<std::uint64_t>{7, 8, 9});
+
+  TableEngine beams(3, 80, 11);
+  const BeamSearchOptions options{.beams = 1, .min_tokens = 6, .max_tokens = 6, .choice = BeamSearchOptions::Choice::sampled};
+  const Tokens text{4, special.mask, 5, special.mask, 6};
+  const std::vector<Filled> filled = fill_blanks(beams, text, options, special);
+  BeamSearchOptions second = options;
+  second.answer = 1;
+  Tokens second_text = filled.front().answers[0];
+  second_text.insert(second_text.begin(), 4);
+  second_text.insert(second_text.end(), {5, special.mask, 6});
+  const std::vector<Beam> expected = generate_beams(beams, make_prompt(second_text, special), second, special);
+  REQUIRE(filled.size() == expected.size());
+  for (std::size_t b = 0; b < filled.size(); ++b) CHECK(filled[b].answers[1] == expected[b].tokens);
+  CHECK(generate_beams(beams, make_prompt(second_text, special), options, special).front().tokens != expected.front().tokens);  // of the first answer's numbers
 }

@@ -18,7 +18,7 @@ const std::vector<float> logits{1.0f, 3.0f, 2.0f, 2.0f, -1.0f, 0.0f};
 std::map<int, int> draw(const Sampling& sampling, int count, std::vector<std::int32_t> banned = {}) {
   Sampler sampler(sampling);
   std::map<int, int> counts;
-  for (int i = 0; i < count; ++i) ++counts[sampler.draw(logits.data(), 6, banned, 0, static_cast<std::uint64_t>(i))];
+  for (int i = 0; i < count; ++i) ++counts[sampler.draw(logits.data(), 6, banned, static_cast<std::uint64_t>(i))];
   return counts;
 }
 
@@ -57,15 +57,17 @@ TEST_CASE("top-k keeps ties with the k-th; top-p keeps the token that crosses th
   CHECK(seen(draw({.top_k = 4, .top_p = 0.95f}, 4000)) == std::set<int>{0, 1, 2, 3});
 }
 
-TEST_CASE("the same seed draws the same tokens, another seed others") {
-  Sampler a({.seed = 1}), b({.seed = 1}), c({.seed = 2});
-  int same = 0;
+TEST_CASE("the same seed draws the same tokens, another seed or another answer others") {
+  Sampler a({.seed = 1}), b({.seed = 1}), c({.seed = 2}), d({.seed = 1, .answer = 1});
+  int same = 0, same_seed = 0;
   for (std::uint64_t i = 0; i < 200; ++i) {
-    const auto x = a.draw(logits.data(), 6, {}, 0, i);
-    REQUIRE(x == b.draw(logits.data(), 6, {}, 0, i));
-    same += x == c.draw(logits.data(), 6, {}, 0, i);
+    const auto x = a.draw(logits.data(), 6, {}, i);
+    REQUIRE(x == b.draw(logits.data(), 6, {}, i));
+    same += x == c.draw(logits.data(), 6, {}, i);
+    same_seed += x == d.draw(logits.data(), 6, {}, i);
   }
   CHECK(same < 150);
+  CHECK(same_seed < 150);
 }
 
 TEST_CASE("invalid tokens are never drawn") {
@@ -134,7 +136,7 @@ TEST_CASE("by the original's rules frequencies are those of its steps, taken one
       Sampler sampler({.temperature = c.temperature, .top_k = c.top_k, .top_p = c.top_p, .rules = SamplingRules::original, .invalid = invalid});
       std::vector<int> counts(values.size());
       const int n = 20000;
-      for (int i = 0; i < n; ++i) ++counts[static_cast<std::size_t>(sampler.draw(values.data(), static_cast<std::int64_t>(values.size()), {}, 0, static_cast<std::uint64_t>(i)))];
+      for (int i = 0; i < n; ++i) ++counts[static_cast<std::size_t>(sampler.draw(values.data(), static_cast<std::int64_t>(values.size()), {}, static_cast<std::uint64_t>(i)))];
       INFO("temperature " << c.temperature << ", top-k " << c.top_k << ", top-p " << c.top_p << ", " << values.size() << " tokens");
       for (std::size_t v = 0; v < values.size(); ++v) CHECK(std::abs(counts[v] / static_cast<double>(n) - expected[v]) <= 5 * std::sqrt(expected[v] * (1 - expected[v]) / n));
     }
@@ -145,8 +147,8 @@ TEST_CASE("by the original's rules equal largest logits are all drawn, and logit
   Sampler original({.top_k = 1, .rules = SamplingRules::original}), own({.top_k = 1});
   std::set<int> seen;
   for (std::uint64_t i = 0; i < 200; ++i) {
-    seen.insert(original.draw(close.data(), 4, {}, 0, i));
-    REQUIRE(own.draw(close.data(), 4, {}, 0, i) == 2);
+    seen.insert(original.draw(close.data(), 4, {}, i));
+    REQUIRE(own.draw(close.data(), 4, {}, i) == 2);
   }
   CHECK(seen == std::set<int>{1, 2, 3});
 }
@@ -157,7 +159,7 @@ TEST_CASE("by the original's rules a tail of small probabilities stays: in fp16 
   const auto drawn = [&](SamplingRules rules) {
     Sampler sampler({.top_p = 0.99f, .rules = rules});
     std::int32_t last = 0;
-    for (std::uint64_t i = 0; i < 3000; ++i) last = std::max(last, sampler.draw(tail.data(), 5000, {}, 0, i));
+    for (std::uint64_t i = 0; i < 3000; ++i) last = std::max(last, sampler.draw(tail.data(), 5000, {}, i));
     return last;
   };
   CHECK(drawn(SamplingRules::original) > 2000);
@@ -172,13 +174,13 @@ TEST_CASE("logits that are no numbers are refused, wherever they lie and however
           std::vector<float> broken = logits;
           broken[at] = bad;
           Sampler sampler({.top_k = top_k, .top_p = top_k ? 0.0f : 0.9f, .rules = rules});
-          CHECK_THROWS_WITH(sampler.draw(broken.data(), 6, {}, 0, 0), Catch::Matchers::Contains("NaN or infinity"));
+          CHECK_THROWS_WITH(sampler.draw(broken.data(), 6, {}, 0), Catch::Matchers::Contains("NaN or infinity"));
         }
   const std::vector<float> wide{1.0f, 1e5f, 2.0f};  // infinite in fp16 alone
-  CHECK_THROWS_WITH(Sampler({.rules = SamplingRules::original}).draw(wide.data(), 3, {}, 0, 0), Catch::Matchers::Contains("too narrow"));
-  CHECK(Sampler(Sampling{}).draw(wide.data(), 3, {}, 0, 0) == 1);
+  CHECK_THROWS_WITH(Sampler({.rules = SamplingRules::original}).draw(wide.data(), 3, {}, 0), Catch::Matchers::Contains("too narrow"));
+  CHECK(Sampler(Sampling{}).draw(wide.data(), 3, {}, 0) == 1);
   const std::vector<float> never{1.0f, -std::numeric_limits<float>::infinity()};
-  CHECK(Sampler(Sampling{}).draw(never.data(), 2, {}, 0, 0) == 0);
+  CHECK(Sampler(Sampling{}).draw(never.data(), 2, {}, 0) == 0);
 }
 
 TEST_CASE("options that leave nothing to draw from are refused, and so is a temperature that no logit survives") {
@@ -189,9 +191,9 @@ TEST_CASE("options that leave nothing to draw from are refused, and so is a temp
   for (const float top_p : {-0.1f, 1.1f, std::numeric_limits<float>::quiet_NaN()}) CHECK_THROWS_WITH(Sampler({.top_p = top_p}), Contains("top_p"));
   CHECK_NOTHROW(Sampler({.top_p = 1}));
   Sampler original({.temperature = 1e-5f, .top_p = 0.9f, .rules = SamplingRules::original}), own({.temperature = 1e-5f, .top_p = 0.9f});
-  CHECK_THROWS_WITH(original.draw(logits.data(), 6, {}, 0, 0), Contains("too small for logits in fp16"));
-  CHECK(own.draw(logits.data(), 6, {}, 0, 0) == 1);
-  CHECK_THROWS_WITH(Sampler({.temperature = 1e-39f}).draw(logits.data(), 6, {}, 0, 0), Contains("too small for logits in fp32"));
+  CHECK_THROWS_WITH(original.draw(logits.data(), 6, {}, 0), Contains("too small for logits in fp16"));
+  CHECK(own.draw(logits.data(), 6, {}, 0) == 1);
+  CHECK_THROWS_WITH(Sampler({.temperature = 1e-39f}).draw(logits.data(), 6, {}, 0), Contains("too small for logits in fp32"));
 }
 
 TEST_CASE("tokens to ban must be of the vocabulary") {

@@ -28,6 +28,8 @@ tail -n 1 out >line
 grep -q '"job":"glm130b_train".*"parameters":128697794560' line && grep -q '"bubble_formula":0.0382' line || fail "the plan's last line: $(cat line)"
 for picture in step memory; do head -c 4 $picture.svg | grep -q '<svg' || fail "$picture.svg is no picture"; done
 refuse "name one of A100-40G" "$bin/glm130b_train" --plan --hardware A100
+if "$bin/glm130b_train" --plan --products 0 >out 2>err; then fail "a plan without products"; fi
+[ ! -s out ] && grep -q '^--products: 0 is not a number from' err || { cat err; fail "a plan without products should be refused"; }
 refuse "GiB on each rank" "$bin/glm130b_train" --corpus nowhere
 refuse "there is no model" "$bin/glm130b_train" --model huge
 
@@ -93,6 +95,12 @@ printf 'a\tthe first [MASK] text\nb\tthe second\n' >texts
 printf 'a \377 byte\nsome text\nstop\nmore text\n' | "${generate[@]}" --tp 2 >out 2>err || { cat err; fail "the keyboard"; }
 grep -q '"texts":1' out && grep -q "UTF-8" err || { cat out err; fail "the keyboard: a bad line should be told, and stop should end it"; }
 
+printf 'this is the first of two\nthis is the first of two, again\nthis is the first of two\n' >alike
+"${generate[@]}" --input-source alike --output-path alike_answers --top-p 0 --temperature 1.5 --min-gen-length 8 >out 2>log || { cat log; fail "texts that begin alike"; }
+[ "$(find alike_answers -name '*.txt' | wc -l)" = 3 ] || fail "three texts, of which a file is lost: $(ls alike_answers)"
+answer() { sed -E 's/.*"answers":\["(.*)"\].*/\1/' <<<"$1"; }
+[ "$(answer "$(sed -n 1p out)")" != "$(answer "$(sed -n 3p out)")" ] || fail "one text twice draws the same answer: $(cat out)"
+
 echo "-- what goes wrong is told"
 refuse "--bminf" "${generate[@]}" --bminf --text x
 refuse "takes 8 or 4" "${generate[@]}" --quantization-bit-width 5 --text x
@@ -106,7 +114,12 @@ for id in '' ../b a/b; do
   printf '%s\tthe first\n' "$id" >texts
   refuse "has the id '$id'" "${generate[@]}" --input-source texts --with-id --output-path new/answers
 done
+printf 'a\tthe first\na\tthe second\n' >texts
+refuse "line 2 of 'texts' has the id 'a' of an earlier line" "${generate[@]}" --input-source texts --with-id
 refuse "name another with --output-path" "${generate[@]}" --text x --output-path texts
 refuse "has no RANK" env WORLD_SIZE=2 MASTER_ADDR=localhost "${generate[@]}" --text x
 refuse "GiB on each rank" "$bin/glm130b_generate" --checkpoint run --tp 1 --text x
+if command -v mpirun >/dev/null && grep -q MPI_Init_thread "$bin/glm130b_generate"; then # processes share a machine as threads do
+  refuse "GiB for each of 2: start" bash "$source/examples/launch.sh" -n 2 "$bin/glm130b_generate" --checkpoint run --tp 2 --text x
+fi
 echo "all went as it should"

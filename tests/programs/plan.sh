@@ -35,6 +35,16 @@ says "it fits, and is borderline" glm_130b --tp 2 --pp 8 --dp 48 --gradients fp1
 says "it does not fit: stage 0" glm_130b --tp 2 --pp 8 --dp 48 --gradients fp32
 "$plan" glm_tiny --tp 1 --pp 2 --dp 2 --batch 16 --schedule zero_bubble --recompute none --precision fp32 --hardware H100 >/dev/null || fail "a tiny model on four devices"
 
+# outside OPTION VALUE: a number that means nothing, told with CLI11's line on --help behind it.
+outside() {
+  if "$plan" glm_tiny --tp 1 --pp 1 --dp 1 "$1" "$2" >"$folder/out" 2>"$folder/error"; then fail "$1 $2 should be refused"; fi
+  grep -q -- "^$1: .*$2" "$folder/error" && [ ! -s "$folder/out" ] || fail "$1 $2 says: $(cat "$folder/error")"
+}
+for value in 0 -1 1.5 nan inf; do outside --products $value; done
+for value in 7 -1; do outside --zero $value; done
+for option in --jitter --slowdown --slow-ranks --fit; do for value in nan -1; do outside $option $value; done; done
+for option in --batch --micro-batch --chunks --dp; do outside $option 0; done
+
 refuses() { # refuses SENTENCE OPTIONS...
   local sentence=$1
   shift

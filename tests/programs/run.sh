@@ -32,7 +32,7 @@ echo "-- resumed equals uninterrupted"
 cp -r straight resumed
 rm -r resumed/step-00000012
 echo -n step-00000006 >resumed/latest
-"${train[@]}" --out resumed --steps 12 --save-every 6 --keep 0 --resume auto >resumed.json 2>log || { cat log; fail "pretrain --resume"; }
+"${train[@]}" --out resumed --steps 12 --save-every 6 --keep 0 --resume auto --peak-lr 1.5e-3 --warmup 200 --seed 1234 >resumed.json 2>log || { cat log; fail "pretrain --resume"; }
 cmp straight/step-00000012/model.safetensors resumed/step-00000012/model.safetensors 2>/dev/null ||
   diff -r straight/step-00000012 resumed/step-00000012 >/dev/null || fail "the resumed run differs"
 
@@ -61,10 +61,39 @@ echo "-- quantised, and filled"
 "$bin/quantize" straight --out int4 --bits 4 --group 32 | grep -q '"job":"quantize"' || fail "quantize"
 "$bin/fill" --run straight --text 'golem is a [MASK] library' --max-tokens 4 2>/dev/null | grep -q '"job":"fill".*"blanks":1' || fail "fill"
 "$bin/fill" --run straight --text 'golem is a [MASK] library for [MASK]' --max-tokens 4 --beams 3 --no-repeat-ngram 2 2>/dev/null | tr '\n' ' ' | grep -q '"other_beams".*"blanks":2' || fail "fill with beams"
+printf 'golem is a [MASK] library\n%.0s' 1 2 >same
+sampled=("$bin/fill" --run straight --file same --top-k 0 --temperature 2 --min-tokens 8 --max-tokens 8)
+for run in first second; do "${sampled[@]}" >$run 2>log || { cat log; fail "fill that samples"; }; done
+cmp <(head -n 2 first) <(head -n 2 second) || fail "the same command draws other tokens: $(cat first second)"
+[ "$(head -n 2 first | sort -u | wc -l)" = 2 ] || fail "one text twice draws the same answer: $(cat first)"
 "$bin/fill" --run straight --checkpoint int4 --precision int4 --text 'golem is a' --max-tokens 4 2>/dev/null | grep -q '"precision":"int4"' || fail "fill with int4"
+
+echo "-- bits per byte are of the text that is held out now, whatever pretrain measured"
+mkdir held_out other_text
+cp text/README.md held_out/
+cp text/map.md other_text/
+"${train[@]}" --out measured --steps 2 --held-out held_out >measured.json 2>log || { cat log; fail "pretrain --held-out"; }
+for set in held_out other_text; do
+  "$bin/evaluate" --run measured --corpus other_text --held-out $set --blanks 1 --threads 1 >$set.json 2>log || { cat log; fail "evaluate --held-out $set"; }
+done
+bpb() { sed -E 's/.*"bpb":([0-9.]+).*/\1/' "$1.json"; }
+[ "$(bpb held_out)" = "$(bpb measured)" ] && grep -q '"bpb_start":[0-9]' held_out.json || fail "pretrain's own measure: $(cat measured.json held_out.json)"
+grep -q '"bpb_start":null' other_text.json || fail "another text's start: $(cat other_text.json)"
+sed -E 's/.*"bpb":([0-9.]+).*"bpb_int8":([0-9.]+).*/\1 \2/' other_text.json | awk '{ d = $1 / $2 - 1; exit !(d < 0.01 && d > -0.01) }' || fail "INT8 beside the bits per byte of another text: $(cat other_text.json)"
 
 echo "-- what goes wrong is told"
 refuse "give --corpus" "$bin/pretrain" --out none
+for lever in --new-peak-lr --new-min-lr --rewarm --new-shrink --new-shrink-ramp --reshuffle --skip-rows; do refuse "$lever requires --resume" "${train[@]}" --out none $lever 2; done
+# said OPTION VALUE WORDS: a resumed run's own is another.
+said() { refuse "$1 $2 was given for a run that is resumed with $3" "${train[@]}" --out straight --steps 13 --resume auto "$1" "$2"; }
+said --peak-lr 0.002 "0.0015: leave it out, or change it by --new-peak-lr"
+said --min-lr 0.002 1e-05
+said --warmup 3 "200: leave it out"
+said --shrink 0.5 1
+said --seed 5 "1234: leave it out"
+for option in --length-penalty=2 --no-repeat-ngram=2 --sample-beams; do refuse "${option%=*} requires --beams" "$bin/fill" --run straight --text 'a [MASK]' $option; done
+for option in --temperature=0.5 --top-p=0.5; do refuse "${option%=*} requires --top-k" "$bin/fill" --run straight --text 'a [MASK]' $option; done
+refuse "--beams excludes --top-k" "$bin/fill" --run straight --text 'a [MASK]' --top-k 0 --beams 2
 refuse "No such file" "$bin/pretrain" --corpus nowhere --out none
 refuse "in another order" "${train[@]}" --out straight --steps 13 --resume auto --order original
 refuse "goes with --order original" "${train[@]}" --out none --former-instructions none

@@ -26,6 +26,7 @@ struct BeamSearchOptions {
   enum class Choice : std::uint8_t { best, sampled } choice = Choice::best;  // of candidates: the best, or drawn without replacement
   bool consider_end = true;   // returned are the beams that ended, and the live ones where those are too few; else the live ones alone
   std::uint64_t seed = 1234;  // of sampled candidates
+  std::uint64_t answer = 0;   // its number among those of the seed: each answer draws its own candidates
   std::span<const std::int32_t> invalid = {};  // tokens that are never taken; must outlive the search
 };
 
@@ -155,7 +156,7 @@ class BeamSearch {
     weights_.resize(scores_.size());
     const double largest = *std::max_element(scores_.begin(), scores_.end());
     for (std::size_t c = 0; c < scores_.size(); ++c) weights_[c] = std::exp(scores_[c] - largest);
-    const Random random{options_.seed, stream_of("beam search") + static_cast<std::uint64_t>(steps_)};
+    const Random random{options_.seed, stream_of("beam search") + (options_.answer << 32) + static_cast<std::uint64_t>(steps_)};
     while (chosen_.size() < count) {
       const double total = std::accumulate(weights_.begin(), weights_.end(), 0.0);
       if (!(total > 0)) break;

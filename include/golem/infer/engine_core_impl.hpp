@@ -114,11 +114,11 @@ template <Model M, Precision P, int Tp, Device D>
 std::int32_t EngineCore<M, P, Tp, D>::draw(Sampler& sampler, View<A, 1> logits, std::size_t banned, std::uint64_t index) {
   const std::span<const std::int32_t> host{host_banned_.data(), banned};
   if constexpr (D::host_memory) {
-    return sampler.draw(logits.data, logits.size(), host, 0, index);
+    return sampler.draw(logits.data, logits.size(), host, index);
   } else {
     if (sampler.sampling().rules == SamplingRules::original)  // its sums in fp16 go one by one
-      return sampler.draw(collect_logits(host_logits_, logits, 1).data, logits.size(), host, 0, index);
-    choose_token(*device_, chosen_.view(), logits, View<const std::int32_t, 1>{banned_.data(), static_cast<std::int64_t>(banned)}, sampler.choice(0, index));
+      return sampler.draw(collect_logits(host_logits_, logits, 1).data, logits.size(), host, index);
+    choose_token(*device_, chosen_.view(), logits, View<const std::int32_t, 1>{banned_.data(), static_cast<std::int64_t>(banned)}, sampler.choice(index));
     ChosenToken chosen;
     device_->copy_out(&chosen, chosen_.data(), sizeof chosen);
     sampler.refuse(chosen.status);

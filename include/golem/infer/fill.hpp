@@ -28,9 +28,10 @@ inline std::int64_t next_blank(const std::vector<std::int32_t>& text, std::size_
 }
 
 /// Fills every mask of the kind that make_prompt() picks for `text`, left to right, each seeing the answers before it; a
-/// text without a mask is continued. `on_token(token)` sees each token as it is made; returning false ends its answer.
+/// text without a mask is continued. Answers count from sampling.answer on, so that the next text's begin behind them.
+/// `on_token(token)` sees each token as it is made; returning false ends its answer.
 template <class EngineType>
-Filled fill_blanks(EngineType& engine, std::vector<std::int32_t> text, const Sampling& sampling, const SpecialTokens& special, function_ref<bool(std::int32_t)> on_token = {}) {
+Filled fill_blanks(EngineType& engine, std::vector<std::int32_t> text, Sampling sampling, const SpecialTokens& special, function_ref<bool(std::int32_t)> on_token = {}) {
   Filled filled;
   std::int64_t mask = next_mask(text, special);
   if (mask < 0) {
@@ -41,6 +42,7 @@ Filled fill_blanks(EngineType& engine, std::vector<std::int32_t> text, const Sam
   const std::int32_t kind = text[static_cast<std::size_t>(mask)];
   while (mask >= 0) {
     filled.answers.push_back(engine.generate(make_prompt(text, mask, special), sampling, special, on_token));
+    ++sampling.answer;
     const std::vector<std::int32_t>& answer = filled.answers.back();
     text.insert(text.erase(text.begin() + mask), answer.begin(), answer.end());
     mask = next_blank(text, static_cast<std::size_t>(mask) + answer.size(), kind);
@@ -52,7 +54,7 @@ Filled fill_blanks(EngineType& engine, std::vector<std::int32_t> text, const Sam
 /// The same by beam search: a filled text for each beam, best first. As in the original, the first beam of a blank is what
 /// the next blank sees: before the last blank all are alike.
 template <class EngineType>
-std::vector<Filled> fill_blanks(EngineType& engine, std::vector<std::int32_t> text, const BeamSearchOptions& options, const SpecialTokens& special) {
+std::vector<Filled> fill_blanks(EngineType& engine, std::vector<std::int32_t> text, BeamSearchOptions options, const SpecialTokens& special) {
   if (next_mask(text, special) < 0 && !text.empty()) text.push_back(special.gmask);
   std::int64_t mask = next_mask(text, special);
   require(mask >= 0, "a prompt without a token has nothing to go on: give it some text, or a blank in some text");
@@ -68,6 +70,7 @@ std::vector<Filled> fill_blanks(EngineType& engine, std::vector<std::int32_t> te
       filled.push_back(std::move(one));
     }
     if (filled.empty()) break;
+    ++options.answer;
     text = filled.front().text, answers = filled.front().answers;
     mask = next_blank(text, static_cast<std::size_t>(mask) + answers.back().size(), kind);
   }

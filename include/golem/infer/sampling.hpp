@@ -29,6 +29,7 @@ struct Sampling {
   int max_tokens = 256;   // generated
   int min_tokens = 0;     // no end token before; the original's sampling knows no such thing
   std::uint64_t seed = 1234;
+  std::uint64_t answer = 0;  // its number among those of the seed: each answer has random numbers of its own
   SamplingRules rules = SamplingRules::golem;
   std::span<const std::int32_t> invalid = {};  // tokens that are never drawn; must outlive the sampler
 };
@@ -44,10 +45,10 @@ class Sampler {
     require(sampling.top_p >= 0 && sampling.top_p <= 1, "sampling of tokens with probability ", sampling.top_p, " was asked for: top_p is between 0, for all, and 1; for greedy, top_k 1");
   }
 
-  /// The token drawn from `logits` (V), never one of `banned`; number `index` of its sequence `stream`. Throws Error for
-  /// logits that hold NaN or infinity, and for a token to ban that they do not have.
+  /// The token drawn from `logits` (V), never one of `banned`; number `index` of its answer. Throws Error for logits that
+  /// hold NaN or infinity, and for a token to ban that they do not have.
   template <class A>
-  std::int32_t draw(const A* logits, std::int64_t count, std::span<const std::int32_t> banned, std::uint64_t stream, std::uint64_t index) {
+  std::int32_t draw(const A* logits, std::int64_t count, std::span<const std::int32_t> banned, std::uint64_t index) {
     const bool is_original = sampling_.rules == SamplingRules::original;
     for (const auto& tokens : {sampling_.invalid, banned}) check_banned(tokens, count);
     candidates_.clear();
@@ -79,7 +80,7 @@ class Sampler {
       total = 0;
       for (const Candidate& c : candidates_) total += c.probability;
     }
-    double target = Random{sampling_.seed, stream}.uniform(index) * total;
+    double target = uniform(index) * total;
     for (const Candidate& c : candidates_)
       if ((target -= c.probability) < 0) return c.token;
     return candidates_.back().token;
@@ -87,9 +88,9 @@ class Sampler {
 
   const Sampling& sampling() const { return sampling_; }
 
-  /// What a device is asked to do instead of `draw`, by golem's rules, for number `index` of sequence `stream`.
-  TokenChoice choice(std::uint64_t stream, std::uint64_t index) const {
-    return {.temperature = sampling_.temperature, .top_k = sampling_.top_k, .top_p = sampling_.top_p, .uniform = Random{sampling_.seed, stream}.uniform(index)};
+  /// What a device is asked to do instead of `draw`, by golem's rules, for number `index` of the answer.
+  TokenChoice choice(std::uint64_t index) const {
+    return {.temperature = sampling_.temperature, .top_k = sampling_.top_k, .top_p = sampling_.top_p, .uniform = uniform(index)};
   }
 
   /// Throws Error where a token to ban is none of `count`.
@@ -113,6 +114,7 @@ class Sampler {
   };
   static bool by_logit(const Candidate& a, const Candidate& b) { return a.logit < b.logit; }
   static bool after(const Candidate& a, const Candidate& b) { return a.logit > b.logit || (a.logit == b.logit && a.token < b.token); }
+  double uniform(std::uint64_t index) const { return Random{sampling_.seed, sampling_.answer}.uniform(index); }
   static float rounded(double value) { return static_cast<float>(float16(static_cast<float>(value))); }
 
   /// How many of the sorted candidates top-p keeps: those before which the sum has not passed it.
