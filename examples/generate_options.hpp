@@ -14,7 +14,7 @@
 namespace examples {
 
 struct GenerateOptions {
-  std::string model = "glm_130b", checkpoint, tokenizer, precision = "fp16", text, rules = "original";
+  std::string model = "glm_130b", checkpoint, tokenizer, precision = "fp16", products = "original", text, rules = "original";
   int tp = 0, threads = 0;
   double deadline = 600;
   // The original's; its own defaults, as its script sets them.
@@ -39,6 +39,7 @@ inline void add_options(CLI::App& app, GenerateOptions& o) {
   app.add_option("--tp", o.tp, "ranks that share each layer: 1, 2, 4 or 8; threads, or the processes that a launcher started; 0: those, or 1")->capture_default_str()->check(CLI::NonNegativeNumber);
   add_threads_option(app, o.threads, "of each rank; 0: its share of the machine, or OMP_NUM_THREADS");
   app.add_option("--deadline", o.deadline, "seconds that a rank may do one thing before the run counts as stalled; 0: for ever")->capture_default_str();
+  app.add_option("--products", o.products, "of int8 and int4 weights; original: each matrix becomes fp16 before its product, as GLM-130B's; golem: weights meet activations as they are stored, which moves a fraction of the memory and rounds less")->capture_default_str();
   app.add_option("--sampling-rules", o.rules, "original: logits and top-p in fp16, and any id may come, as GLM-130B's; golem: in full precision, top-k 1 takes the first of equals, and ids that no text has never come, nor from beams")->capture_default_str();
   app.add_option("--text", o.text, "one text, instead of --input-source");
   auto* original = app.add_option_group("the original's", "options of GLM-130B's generate.py, as its script sets them");
@@ -68,7 +69,7 @@ inline void add_options(CLI::App& app, GenerateOptions& o) {
 /// All that the ranks must have in common, but for paths.
 inline std::string describe(const GenerateOptions& o) {
   const golem::Sampling& s = o.sampling;
-  return golem::sentence(o.model, " in ", o.precision, " or ", o.bits, " bits, tp ", o.tp, ", at most ", o.out_length, " tokens, ", o.strategy, ", top k ", s.top_k, ", top p ", s.top_p, ", temperature ", s.temperature, ", rules ", o.rules,
+  return golem::sentence(o.model, " in ", o.precision, " with products ", o.products, " or ", o.bits, " bits, tp ", o.tp, ", at most ", o.out_length, " tokens, ", o.strategy, ", top k ", s.top_k, ", top p ", s.top_p, ", temperature ", s.temperature, ", rules ", o.rules,
                          ", at least ", o.min_length, ", seed ", o.seed, ", ", o.search.beams, " beams, length penalty ", o.search.length_penalty, ", runs of ", o.search.no_repeat_ngram,
                          o.deterministic ? ", the best" : ", drawn", o.interactive() ? ", interactive" : "", o.stored ? ", stored quantised" : "", o.sequential ? ", one after the other" : "");
 }
@@ -81,6 +82,7 @@ inline void check_options(GenerateOptions& o) {
   golem::require(o.search.no_repeat_ngram == 0 || o.search.no_repeat_ngram >= 2, "--no-repeat-ngram-size takes 0 or at least 2, not ", o.search.no_repeat_ngram);
   golem::require(o.bits == 0 || o.bits == 4 || o.bits == 8, "--quantization-bit-width takes 8 or 4, not ", o.bits);
   if (o.bits) o.precision = golem::sentence("int", o.bits);
+  golem::require(o.products == "original" || o.precision != "fp16", "--products ", o.products, " is for --precision int8 or int4: leave it out for fp16");
   golem::require(!o.stored || o.precision != "fp16", "--from-quantized-checkpoint needs --quantization-bit-width 8 or 4");
   golem::require(!o.with_id || (o.text.empty() && o.input != "interactive"), "--with-id is for a file of texts: name it with --input-source");
   golem::require(o.rules == "original" || o.rules == "golem", "--sampling-rules takes original or golem, not '", o.rules, "'");

@@ -207,14 +207,25 @@ Job checked_job(const GenerateOptions& options) {
   return generate<M, P, Tp>;
 }
 
-// The engine of that model, precision and degree, which rounds where the original does (spec 1.3).
+// The quantised engine of that model and degree: with the original's products, or with golem's, which read each weight once, as it is stored.
+template <class M, golem::Quant Q, int Tp>
+Job quantized_job(const GenerateOptions& options) {
+  Job job = nullptr;
+  const auto use = [&]<class P>() { job = checked_job<M, P, Tp>(options); };
+  if (options.products == "original") examples::with_products<golem::quantized<Q, golem::fp16_exact>>(use);
+  else if (options.products == "golem") examples::with_products<golem::quantized<Q, golem::fp16>>(use);
+  else golem::fail("--products takes original or golem, not '", options.products, "'");
+  return job;
+}
+
+// The engine of that model, precision and degree, which rounds where the original does (spec 1.3, 5.1).
 Job job_of(const GenerateOptions& options) {
   Job job = nullptr;
   examples::with_glm_130b(options.model, [&]<class M>() {
     examples::with_tensor_degree<M>(options.tp, [&]<int Tp>() {
       if (options.precision == "fp16") job = checked_job<M, golem::fp16_exact, Tp>(options);
-      else if (options.precision == "int8") examples::with_products<golem::quantized<golem::Quant{.bits = 8}, golem::fp16_exact>>([&]<class P>() { job = checked_job<M, P, Tp>(options); });
-      else if (options.precision == "int4") examples::with_products<golem::quantized<golem::Quant{.bits = 4}, golem::fp16_exact>>([&]<class P>() { job = checked_job<M, P, Tp>(options); });
+      else if (options.precision == "int8") job = quantized_job<M, golem::Quant{.bits = 8}, Tp>(options);
+      else if (options.precision == "int4") job = quantized_job<M, golem::Quant{.bits = 4}, Tp>(options);
       else golem::fail("--precision takes fp16, int8 or int4, not '", options.precision, "'");
     });
   });

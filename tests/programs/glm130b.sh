@@ -45,6 +45,8 @@ grep -qF '"layout":{"tp":2,"pp":2,"dp":2,"sequence_parallel":false,"schedule":"1
 echo "-- the sibling generates, in each format, and the same on one rank and many"
 sibling=("$bin/glm130b_generate" --model tiny --out-seq-length 60)
 generate=("${sibling[@]}" --checkpoint run)
+"${generate[@]}" --precision int4 --products golem --tp 1 --text 'golem is a [MASK] library' >int4_golem 2>log || { cat log; fail "glm130b_generate by golem's products"; }
+grep -q '"precision":"int4","tp":1.*"blanks":1' int4_golem || fail "its last line: $(cat int4_golem)"
 for precision in fp16 int8 int4; do
   "${generate[@]}" --precision $precision --tp 1 --text 'golem is a [MASK] library' >$precision 2>log || { cat log; fail "glm130b_generate in $precision"; }
   grep -q "\"job\":\"glm130b_generate\",\"model\":\"tiny\",\"precision\":\"$precision\",\"tp\":1.*\"blanks\":1" $precision || fail "its last line: $(cat $precision)"
