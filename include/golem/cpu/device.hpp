@@ -65,11 +65,15 @@ class Device {
     std::free(memory);
     memory_.add(label, -static_cast<std::int64_t>(bytes));
   }
-  void copy_in(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
-  void copy_out(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
-  void copy(void* to, const void* from, std::size_t bytes) { std::memmove(to, from, bytes); }
+  // Null is a place for nothing, though not to the C library.
+  void copy_in(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes); }
+  void copy_out(void* to, const void* from, std::size_t bytes) { copy(to, from, bytes); }
+  void copy(void* to, const void* from, std::size_t bytes) {
+    if (bytes > 0) std::memmove(to, from, bytes);
+  }
   void clear(void* memory, std::size_t bytes) {
     constexpr std::size_t piece = 1 << 20;
+    if (bytes == 0) return;
     if (bytes <= piece) return static_cast<void>(std::memset(memory, 0, bytes));
     parallel(ceil_div(static_cast<std::int64_t>(bytes), static_cast<std::int64_t>(piece)), [&](std::int64_t i) {
       const std::size_t at = static_cast<std::size_t>(i) * piece;

@@ -78,8 +78,9 @@ template <class V>
 template <class V>
 [[gnu::always_inline]] inline void narrow(HalfLanes<V>& to, const V& from, bfloat16) {
   using I = IntegerLanes<V>;
+  using Unsigned = Lanes<std::uint32_t, sizeof(V)>;
   const I bits = (I)from, nan = (bits & 0x7fffffff) > 0x7f800000;
-  const I rounded = bits + 0x7fff + ((bits >> 16) & 1);
+  const I rounded = (I)((Unsigned)bits + 0x7fff + (((Unsigned)bits >> 16) & 1));  // a NaN may overflow
   to = __builtin_convertvector((nan ? (bits | 0x400000) : rounded) >> 16, HalfLanes<V>);
 }
 
