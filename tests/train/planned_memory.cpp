@@ -1,4 +1,4 @@
-// Trainers of many ranks allocate what the plan says, item by item: every schedule, way of recomputing, ZeRO-1 and sequence parallelism.
+// Trainers of many ranks allocate what the plan says, item by item, and hold no more in a step: every schedule, way of recomputing, ZeRO-1 and sequence parallelism.
 // SPDX-License-Identifier: Apache-2.0
 #include <mutex>
 #include <string>
@@ -8,14 +8,16 @@
 #include "golem/comm/threads.hpp"
 #include "golem/config/plan.hpp"
 #include "golem/golem.hpp"
+#include "train/models.hpp"
 
 using namespace golem;
 
 namespace {
 
+/// Its context is odd: where tokens are cut, a row is longer by one.
 struct Planned {
   static constexpr auto config =
-      checked(glm_tiny::config.with([](auto& c) { c.layers = 4, c.hidden = 96, c.heads = 2, c.ffn = 160, c.dropout = 0.1; }));
+      checked(glm_tiny::config.with([](auto& c) { c.layers = 4, c.hidden = 96, c.heads = 2, c.ffn = 160, c.context = 63, c.dropout = 0.1; }));
 };
 
 /// What the buffers of each rank hold, by label; the ranks of a stage are alike.
@@ -31,6 +33,8 @@ std::vector<Held> held_by_ranks(const Layout& layout, const TrainingConfig& trai
     const World world(all, layout);
     cpu::Device device({.threads = 1});
     TrainerCore<Planned, P, 2, cpu::Device> trainer(device, training, world);
+    Batch batch;
+    trainer.step([&](int rows) -> const Batch& { return batch = models::random_batch(rows, Planned::config.context, Planned::config.vocab, 1); });
     const auto of = [&](const char* label) { return device.memory().of(label); };
     const std::lock_guard lock(mutex);
     held.push_back(

@@ -55,13 +55,10 @@ inline std::string problem_of(const PlannedRun& run) {
   const ModelConfig& c = run.model;
   const Layout& l = run.layout;
   const TrainingConfig& t = run.training;
-  const std::int64_t tokens = std::int64_t{t.micro_batch} * c.context;
   if (l.tp < 1 || l.pp < 1 || l.dp < 1 || t.micro_batch < 1)
     return sentence("tp ", l.tp, ", pp ", l.pp, ", dp ", l.dp, " and micro-batches of ", t.micro_batch, " rows: all must be at least 1");
   if (c.heads % l.tp || c.ffn % l.tp || c.vocab % l.tp)
     return sentence("tp ", l.tp, " does not divide the model's heads, ffn and vocabulary (", c.heads, ", ", c.ffn, ", ", c.vocab, "): lower it");
-  if (l.sequence_parallel && tokens % l.tp)
-    return sentence("tp ", l.tp, " does not divide the ", tokens, " tokens of a micro-batch: turn sequence parallelism off");
   if (std::int64_t{l.pp} * t.chunks > c.layers + 2)
     return sentence(l.pp, " stages of ", t.chunks, " chunks are more than the model's ", c.layers + 2,
                     " layers, embedding and head included: lower pp or chunks");

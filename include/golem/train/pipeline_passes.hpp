@@ -18,7 +18,7 @@ void TrainerCore<M, P, Tp, D>::check(const Batch& batch) const {
 
 template <Model M, TrainingPrecision P, int Tp, Device D>
 int TrainerCore<M, P, Tp, D>::cut() const {
-  return tp_.sequence_parallel() || memory_->keep() == Keep::split_inputs ? Tp : 1;
+  return tp_.sequence_parallel() || Chunk::keep(tp_, config_.recompute) == Keep::split_inputs ? Tp : 1;
 }
 
 template <Model M, TrainingPrecision P, int Tp, Device D>

@@ -139,6 +139,7 @@ class TrainerCore {
 
   void check(const Batch& batch) const;
   int cut() const;  // what the length of rows must be a multiple of
+  TokenCount largest_batch() const { return Chunk::tokens(tp_, config_.micro_batch, static_cast<int>(round_up(M::config.context, cut()))); }
   Step read_batches(BatchSource next, std::int64_t rows);
   void run(Step& step);
   void note(const PipelineAction& action);
