@@ -199,6 +199,7 @@ void TrainerCore<M, P, Tp, D>::accumulate(const Batch& batch, std::int64_t rows_
 
 template <Model M, TrainingPrecision P, int Tp, Device D>
 LossSummary TrainerCore<M, P, Tp, D>::evaluate(const Batch& batch) {
+  world_.note(step_, "evaluation");  // each batch is a sign of life, where ranks have nothing to send each other
   if (reads()) check(batch);
   std::vector<Batch> batches;
   if (reads()) batches.push_back(padded(batch, cut()));

@@ -1,0 +1,71 @@
+// What the ranks of a run do at each moment: what they note for whoever has to say why it ended, and what they communicate meanwhile.
+// SPDX-License-Identifier: Apache-2.0
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "catch.hpp"
+#include "train/layout_runs.hpp"
+
+using namespace layouts;
+
+namespace {
+
+const TrainingConfig base{.learning_rate = {.peak = 1e-2}, .batch = {.full = 8}, .micro_batch = 2};
+
+/// One transfer, and what the rank that made it had noted.
+struct Event {
+  std::string axis;
+  Transfer::Kind kind;
+  std::int64_t step;
+  std::string note;
+};
+
+/// The transfers of each rank, in its order.
+struct Events {
+  std::mutex mutex;
+  std::vector<std::vector<Event>> ranks;
+};
+
+class Listening final : public PassingBackend {
+ public:
+  Listening(const std::shared_ptr<Backend>& inner, int rank, Events& events) : PassingBackend(inner), rank_(rank), events_(&events) {}
+  void run(const Transfer& transfer) override { hear(transfer), inner().run(transfer); }
+  std::unique_ptr<PendingTransfer> start(const Transfer& transfer) override {
+    hear(transfer);
+    return inner().start(transfer);
+  }
+  std::shared_ptr<Backend> split(int color, int key, std::string_view axis) override {
+    return std::make_shared<Listening>(inner().split(color, key, axis), rank_, *events_);
+  }
+
+ private:
+  void hear(const Transfer& transfer) {
+    const Doing doing = watch()->now();
+    const std::lock_guard lock(events_->mutex);
+    events_->ranks[static_cast<std::size_t>(rank_)].push_back({std::string(axis()), transfer.kind, doing.step, std::string(doing.activity.view())});
+  }
+
+  int rank_;
+  Events* events_;
+};
+
+std::vector<std::vector<Event>> events_of(const Layout& layout, int steps) {
+  Events events;
+  events.ranks.resize(static_cast<std::size_t>(layout.ranks()));
+  const auto wrap = [&](Group all) { return Group(std::make_shared<Listening>(all.backend(), all.rank(), events)); };
+  run_fp64({.layout = layout, .training = base, .steps = steps, .wrap = wrap});
+  return std::move(events.ranks);
+}
+
+}  // namespace
+
+TEST_CASE("an evaluation is noted as one, on every rank") {
+  for (const Layout layout : {Layout{.tp = 2}, Layout{.pp = 2, .dp = 2}})
+    for (const auto& events : events_of(layout, 1)) {
+      CHECK(events.back().note == "evaluation");  // a run ends with one
+      CHECK(events.back().step == 1);
+    }
+}
