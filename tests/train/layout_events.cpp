@@ -62,6 +62,16 @@ std::vector<std::vector<Event>> events_of(const Layout& layout, int steps) {
 
 }  // namespace
 
+TEST_CASE("ranks that wait for the one that reads say so, and of which step") {
+  for (const auto& events : events_of({.pp = 3}, 2)) {
+    std::vector<std::pair<std::int64_t, std::string>> shared;  // the lists' length and the lists, each step; and in the evaluation
+    for (const Event& event : events)
+      if (event.axis == "model" && event.kind == Transfer::Kind::broadcast) shared.emplace_back(event.step, event.note);
+    REQUIRE(shared.size() == 6);
+    for (std::size_t i = 0; i < 4; ++i) CHECK(shared[i] == std::pair<std::int64_t, std::string>(1 + static_cast<std::int64_t>(i) / 2, "reading rows"));
+  }
+}
+
 TEST_CASE("an evaluation is noted as one, on every rank") {
   for (const Layout layout : {Layout{.tp = 2}, Layout{.pp = 2, .dp = 2}})
     for (const auto& events : events_of(layout, 1)) {

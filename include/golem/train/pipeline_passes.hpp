@@ -25,6 +25,7 @@ template <Model M, TrainingPrecision P, int Tp, Device D>
 typename TrainerCore<M, P, Tp, D>::Step TrainerCore<M, P, Tp, D>::read_batches(BatchSource next, std::int64_t rows) {
   const Layout& layout = world_.layout();
   Step step{.rows = rows};
+  world_.note(step_ + 1, "reading rows");  // or waiting for those that read
   const int count = checked_micro_batches(config_, layout, rows);
   std::int64_t done = 0;  // rows of each data rank
   for (int i = 0; i < count; ++i) {
@@ -32,7 +33,6 @@ typename TrainerCore<M, P, Tp, D>::Step TrainerCore<M, P, Tp, D>::read_batches(B
     step.samples.push_back(samples_ + done * layout.dp + world_.data_rank() * of_this);
     done += of_this;
     if (!reads()) continue;
-    if (i == 0) world_.note(step_ + 1, "reading rows");
     const Batch& batch = next(static_cast<int>(of_this));
     require(batch.rows == of_this, "the batch source returned ", batch.rows, " rows where ", of_this, " were asked for");
     check(batch);
