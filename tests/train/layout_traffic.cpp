@@ -191,6 +191,18 @@ TEST_CASE("ranks that were made for different runs are told apart before the fir
                     Catch::Matchers::Contains("the training configuration"));
 }
 
+TEST_CASE("a batch whose lists are not of its shape is not sent to the ranks that share it") {
+  CHECK_THROWS_WITH(run_ranks(2,
+                              [](Group all) {
+                                cpu::Device device({.threads = 1});
+                                BatchExchange<cpu::Device> exchange(device, all);
+                                std::vector<Batch> batches;
+                                if (exchange.reads()) batches.push_back(models::random_batch(2, 13, Model::config.vocab, 1)), batches[0].positions.pop_back();
+                                exchange.share(batches);
+                              }),
+                    Catch::Matchers::Contains("a batch of 2 x 13 tokens came with 26 tokens, 25 positions"));
+}
+
 TEST_CASE("layouts, schedules and batches that do not go together are refused with a sentence") {
   const auto refused = [](Layout layout, auto change, const char* words) {
     Run run{.layout = layout, .training = base, .steps = 1};
