@@ -45,7 +45,7 @@ inline void require_shape(const Batch& batch) {
 
 /// The batch with rows as long as the next multiple of `multiple` tokens: what is added is in no window and is not scored.
 /// Throws Error where one of its lists is not as long as its shape says.
-inline Batch padded(const Batch& batch, int multiple) {
+inline Batch padded(Batch batch, int multiple) {
   require_shape(batch);
   const int length = (batch.length + multiple - 1) / multiple * multiple;
   if (length == batch.length) return batch;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "golem/train/trainer_core.hpp"
@@ -36,9 +37,13 @@ typename TrainerCore<M, P, Tp, D>::Step TrainerCore<M, P, Tp, D>::read_batches(B
     const Batch& batch = next(static_cast<int>(of_this));
     require(batch.rows == of_this, "the batch source returned ", batch.rows, " rows where ", of_this, " were asked for");
     check(batch);
-    step.batches.push_back(padded(batch, cut()));
+    step.batches.push_back(batch);
   }
   exchange_.share(step.batches);
+  for (Batch& batch : step.batches) {
+    step.tokens += std::int64_t{batch.rows} * batch.length;
+    batch = padded(std::move(batch), cut());
+  }
   return step;
 }
 
@@ -202,8 +207,9 @@ LossSummary TrainerCore<M, P, Tp, D>::evaluate(const Batch& batch) {
   world_.note(step_, "evaluation");  // each batch is a sign of life, where ranks have nothing to send each other
   if (reads()) check(batch);
   std::vector<Batch> batches;
-  if (reads()) batches.push_back(padded(batch, cut()));
+  if (reads()) batches.push_back(batch);
   exchange_.share(batches);
+  batches[0] = padded(std::move(batches[0]), cut());
   if (rows_.empty()) rows_.resize(1);
   numbers_.begin(step_, "evaluation");
   rows_[0].upload(*device_, batches[0], M::config);

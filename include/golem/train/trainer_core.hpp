@@ -128,6 +128,7 @@ class TrainerCore {
   /// What one step carries from its batches to its report.
   struct Step {
     std::int64_t rows = 0;               // of all data ranks
+    std::int64_t tokens = 0;             // of this data rank, without what pads rows
     std::vector<Batch> batches = {};         // micro-batches of this data rank
     std::vector<std::int64_t> samples = {};  // number of the first row of each
     LossSummary losses = {};

@@ -213,7 +213,7 @@ StepReport TrainerCore<M, P, Tp, D>::step(BatchSource next) {
   const LossSummary losses = step.losses.finished();
   report.step = step_;
   report.samples = samples_;
-  for (const Batch& batch : step.batches) report.tokens += std::int64_t{batch.rows} * batch.length * world_.layout().dp;
+  report.tokens = step.tokens * world_.layout().dp;
   report.loss = losses.loss();
   report.tasks = losses.tasks;
   report.gradient_norm = norm;
