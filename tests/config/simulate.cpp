@@ -95,6 +95,13 @@ TEST_CASE("first and last stage add up the gradients of the tied embedding, whet
   CHECK(simulate(run).exposed_data == Approx(all_reduce_seconds(150'528.0 / 4 * 12'288 * 2, 2, wire)));
   run.layout = {.tp = 8, .pp = 1, .dp = 1};
   CHECK(simulate(run).exposed_data == Approx(0).margin(1e-9));
+
+  // With data ranks inside a node, whose links cost nothing here, each adds up what it owns, or all.
+  run.layout = {.tp = 2, .pp = 8, .dp = 4}, run.hardware.inside = {1e18, 0};
+  for (const int zero : {0, 1}) {
+    run.training.zero = zero;
+    CHECK(simulate(run).exposed_data == Approx(all_reduce_seconds(150'528.0 / 2 * 12'288 * 2 / (zero ? 4 : 1), 2, wire)));
+  }
 }
 
 TEST_CASE("a straggler holds up everyone, the same one each time") {

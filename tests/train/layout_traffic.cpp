@@ -148,6 +148,15 @@ TEST_CASE("stages send activations forward and gradients back, once for each mic
   }
 }
 
+TEST_CASE("with ZeRO-1 a rank adds up what it owns of the tied embedding") {
+  for (const int zero : {0, 1}) {
+    Run run{.layout = {.pp = 2, .dp = 2}, .training = base, .steps = 1};
+    run.training.zero = zero;
+    for (const auto& counts : run_fp64(run).counts)
+      CHECK(static_cast<double>(counted(counts, "tied", Transfer::Kind::all_reduce).bytes) == tied_bytes(Model::config, types_of<fp64>(), run.layout, run.training));
+  }
+}
+
 TEST_CASE("a tied gradient that is not reduced breaks the equality with one rank") {
   CHECK(difference_with({.pp = 2}, "tied", [](Backend&, const Transfer&) {}) > 1e-6);
 }

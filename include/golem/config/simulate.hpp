@@ -98,9 +98,7 @@ class StepSimulator {
     }
     const Link wire = links_of(run.hardware, l, run.efficiency.links).pipeline;
     travel_ = send_seconds(static_cast<double>(n.own * c.hidden * n.compute), wire);
-    // The first and the last stage add up their gradients of the tied embedding.
-    const double embedding = static_cast<double>(embedding_parameter(c).local_size(l.tp)) * size_of(run.types.gradient);
-    if (l.pp > 1) tied_ = all_reduce_seconds(embedding, 2, wire);
+    if (l.pp > 1) tied_ = all_reduce_seconds(tied_bytes(c, run.types, l, run.training), 2, wire);
   }
 
   StepOnPaper step() const {

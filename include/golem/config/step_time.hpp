@@ -83,6 +83,13 @@ constexpr ActionTimes action_times(const ModelConfig& c, const TrainingTypes& ty
   return t;
 }
 
+/// The gradient of the tied embedding, in bytes, that a rank of the first and one of the last stage add up: with ZeRO-1, what they
+/// own of it.
+constexpr double tied_bytes(const ModelConfig& c, const TrainingTypes& types, const Layout& layout, const TrainingConfig& training) {
+  if (layout.pp == 1) return 0;
+  return static_cast<double>(embedding_parameter(c).local_size(layout.tp)) * size_of(types.gradient) / (training.zero > 0 ? layout.dp : 1);
+}
+
 /// Bytes that one rank of a stage sends in a step, by axis; the stage and chunks being as large as any.
 struct StepTraffic {
   double tensor = 0, pipeline = 0, data = 0;
