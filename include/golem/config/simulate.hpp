@@ -62,6 +62,8 @@ inline std::string problem_of(const PlannedRun& run) {
   if (std::int64_t{l.pp} * t.chunks > c.layers + 2)
     return sentence(l.pp, " stages of ", t.chunks, " chunks are more than the model's ", c.layers + 2,
                     " layers, embedding and head included: lower pp or chunks");
+  if (t.chunks > 1 && l.pp == 1)
+    return sentence("chunks of layers, ", t.chunks, " on each rank, without a pipeline: set chunks to 1, or pp above 1");
   if (t.batch.full < 1 || t.batch.full % (std::int64_t{t.micro_batch} * l.dp))
     return sentence("a batch of ", t.batch.full, " rows is no multiple of dp ", l.dp, " x micro-batch ", t.micro_batch, ": change one of them");
   if (run.hardware.rate(run.types.compute) <= 0)
