@@ -188,6 +188,30 @@ TEST_CASE("a rank whose weights go astray is found, with the tensor's name") {
   }
 }
 
+TEST_CASE("a master weight or a moment that goes astray is found before the weights show it") {
+  using Core = TrainerCore<layouts::Model, bf16_mixed, 1, cpu::Device>;
+  const auto stray = [](const char* what, int zero) {
+    run_ranks(2, [&](Group all) {
+      World world(all, {.dp = 2});
+      cpu::Device device({.threads = 1});
+      TrainingConfig config = base;
+      config.check_every = 1, config.zero = zero;
+      Core trainer(device, config, world);
+      Samples samples{.rank = world.data_rank(), .ranks = 2};
+      trainer.step(samples);
+      const FlatTensor& tensor = trainer.state().layout().tensors()[3];
+      const bool master = what == std::string("master");
+      float* numbers = (master ? trainer.state().owned_master(tensor) : trainer.state().owned_moments(tensor)[1]).data;
+      for (int i = 0; i < 16 && world.rank() == 1; ++i) numbers[i] *= master ? 1 + 1e-6f : 1 + 1e-4f;
+      trainer.step(samples);
+    });
+  };
+  for (const char* what : {"master", "moment"}) {
+    CHECK_THROWS_WITH(stray(what, 0), Catch::Matchers::Contains("after step 2, 'transformer.layers.0.attention.query_key_value.weight' of data rank 1 differs"));
+    CHECK_NOTHROW(stray(what, 1));  // each rank has its own
+  }
+}
+
 TEST_CASE("ranks that were made for different runs are told apart before the first step") {
   CHECK_THROWS_WITH(run_ranks(2,
                               [](Group all) {
