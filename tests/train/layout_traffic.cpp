@@ -8,6 +8,7 @@
 #include "catch.hpp"
 #include "golem/config/stages.hpp"
 #include "train/layout_runs.hpp"
+#include "worse.hpp"
 
 using namespace layouts;
 
@@ -56,7 +57,7 @@ double largest_difference(const Outcome& a, const Outcome& b) {
   for (const auto& [name, x] : a.state.tensors) {
     double difference = 0, norm = 0;
     for (std::size_t i = 0; i < x.size(); ++i) difference += std::pow(x[i] - b.state.tensors.at(name)[i], 2), norm += x[i] * x[i];
-    largest = std::fmax(largest, std::sqrt(difference / norm));
+    largest = tests::worse(largest, std::sqrt(difference / norm));
   }
   return largest;
 }

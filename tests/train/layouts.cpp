@@ -9,6 +9,7 @@
 
 #include "catch.hpp"
 #include "train/layout_runs.hpp"
+#include "worse.hpp"
 
 using namespace layouts;
 
@@ -90,8 +91,8 @@ double largest_relative(const Tensors& a, const Tensors& b, double floor = 0) {
   double largest = 0;
   const double whole = norm(a);
   for (const auto& [name, d] : difference(a, b)) {
-    const double scale = norm(a.at(name)), relative = norm(d) / (scale > floor * whole ? scale : whole);
-    if (!(relative <= largest)) largest = relative;
+    const double scale = norm(a.at(name));
+    largest = tests::worse(largest, norm(d) / (scale > floor * whole ? scale : whole));
   }
   return largest;
 }
@@ -99,7 +100,7 @@ double largest_relative(const Tensors& a, const Tensors& b, double floor = 0) {
 double largest(const Tensors& tensors) {
   double most = 0;
   for (const auto& [name, x] : tensors)
-    for (const double v : x) most = std::fmax(most, std::abs(v));
+    for (const double v : x) most = tests::worse(most, std::abs(v));
   return most;
 }
 /// The bias of keys moves all scores of a query alike: its gradient is zero by algebra, what a run sees of it is rounding, and
@@ -113,6 +114,18 @@ std::vector<double> without_key_bias(const std::string& name, std::vector<double
 }
 
 }  // namespace
+
+TEST_CASE("a NaN fails every comparison of tensors, wherever it is") {
+  const Tensors good{{"a", {1, 2}}, {"b", {3, 4}}};
+  for (const char* name : {"a", "b"})
+    for (const std::size_t element : {0u, 1u}) {
+      Tensors bad = good;
+      bad[name][element] = std::numeric_limits<double>::quiet_NaN();
+      CHECK_FALSE(largest_relative(good, bad) < 1e9);
+      CHECK_FALSE(largest(bad) < 1e9);
+    }
+  CHECK(largest_relative(good, good) == 0);
+}
 
 TEST_CASE("in double precision every layout is the single rank, within 1e-9 after 20 steps") {
   const Outcome one = run_fp64({.training = base}), one_dropping = run_fp64_dropping({.training = base});
