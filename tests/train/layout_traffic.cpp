@@ -22,12 +22,6 @@ struct Expected {
   void add(std::int64_t times, std::int64_t elements) { calls += times, bytes += times * elements * element; }
 };
 
-const TransferCount& counted(const std::vector<AxisCount>& counts, const std::string& axis, Transfer::Kind kind) {
-  for (const AxisCount& count : counts)
-    if (count.axis == axis) return count.of(kind);
-  static const TransferCount none;
-  return none;
-}
 void check(const std::vector<AxisCount>& counts, const std::string& axis, Transfer::Kind kind, const Expected& expected) {
   INFO(axis << " " << golem::name_of(kind));
   CHECK(counted(counts, axis, kind).calls == expected.calls);
@@ -146,15 +140,6 @@ TEST_CASE("stages send activations forward and gradients back, once for each mic
       check(counts, "pipeline", Kind::receive, message);
       check(counts, "tied", Kind::all_reduce, tied);
     }
-  }
-}
-
-TEST_CASE("with ZeRO-1 a rank adds up what it owns of the tied embedding") {
-  for (const int zero : {0, 1}) {
-    Run run{.layout = {.pp = 2, .dp = 2}, .training = base, .steps = 1};
-    run.training.zero = zero;
-    for (const auto& counts : run_fp64(run).counts)
-      CHECK(static_cast<double>(counted(counts, "tied", Transfer::Kind::all_reduce).bytes) == tied_bytes(Model::config, types_of<fp64>(), run.layout, run.training));
   }
 }
 
