@@ -62,6 +62,23 @@ std::vector<std::vector<Event>> events_of(const Layout& layout, int steps) {
 
 }  // namespace
 
+TEST_CASE("each part's gradients are on their way while the backward goes on with the parts before it") {
+  for (const auto& events : events_of({.tp = 2, .dp = 2}, 1)) {
+    std::vector<std::int64_t> sums_behind;  // what tensor ranks have still to add up in this backward, at the start of each reduction
+    for (const Event& event : events) {
+      if (event.note.starts_with("backward") && event.axis == "tensor")
+        for (std::int64_t& sums : sums_behind) ++sums;
+      if (event.step != 1 || event.axis != "data" || event.note == "evaluation") continue;
+      CHECK(event.note == "backward of micro-batch 1");  // the last
+      sums_behind.push_back(0);
+    }
+    std::vector<std::int64_t> expected;  // two a block: behind the final norm come all blocks, behind the first block and the embedding none
+    for (std::int64_t blocks = Model::config.layers; blocks >= 0; --blocks) expected.push_back(2 * blocks);
+    expected.push_back(0);
+    CHECK(sums_behind == expected);
+  }
+}
+
 TEST_CASE("ranks that wait for the one that reads say so, and of which step") {
   for (const auto& events : events_of({.pp = 3}, 2)) {
     std::vector<std::pair<std::int64_t, std::string>> shared;  // the lists' length and the lists, each step; and in the evaluation
