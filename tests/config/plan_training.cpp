@@ -51,6 +51,17 @@ TEST_CASE("the layers lay out what the plan counts, for each way of recomputing 
         }
 }
 
+TEST_CASE("rows are planned as long as the trainer pads them, where tokens are cut among tensor ranks") {
+  ModelConfig c = uneven::config;
+  c.context = 15;
+  const auto tokens = [&](const Layout& layout, Recompute recompute) { return micro_batch_of(c, mixed, layout, {.micro_batch = 3, .recompute = recompute}).tokens; };
+  CHECK(tokens({.tp = 4}, Recompute::block) == 45);
+  CHECK(tokens({.tp = 4}, Recompute::block_split) == 48);
+  CHECK(tokens({.tp = 1}, Recompute::block_split) == 45);
+  CHECK(tokens({.tp = 4, .sequence_parallel = true}, Recompute::none) == 48);
+  CHECK(micro_batch_of(c, mixed, {.tp = 4, .sequence_parallel = true}, {.micro_batch = 3}).own == 12);
+}
+
 TEST_CASE("a stage holds as many micro-batches as its schedule has in flight") {
   const ModelConfig& c = uneven::config;
   TrainingConfig training{.batch = {.full = 16}, .micro_batch = 1, .recompute = Recompute::block};

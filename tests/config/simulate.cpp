@@ -95,6 +95,13 @@ TEST_CASE("first and last stage add up the gradients of the tied embedding, whet
   CHECK(simulate(run).exposed_data == Approx(all_reduce_seconds(150'528.0 / 4 * 12'288 * 2, 2, wire)));
   run.layout = {.tp = 8, .pp = 1, .dp = 1};
   CHECK(simulate(run).exposed_data == Approx(0).margin(1e-9));
+
+  // With data ranks inside a node, whose links cost nothing here, each adds up what it owns, or all.
+  run.layout = {.tp = 2, .pp = 8, .dp = 4}, run.hardware.inside = {1e18, 0};
+  for (const int zero : {0, 1}) {
+    run.training.zero = zero;
+    CHECK(simulate(run).exposed_data == Approx(all_reduce_seconds(150'528.0 / 2 * 12'288 * 2 / (zero ? 4 : 1), 2, wire)));
+  }
 }
 
 TEST_CASE("a straggler holds up everyone, the same one each time") {
@@ -145,6 +152,7 @@ TEST_CASE("a run that cannot be says what to change") {
   CHECK_THAT(broken([](PlannedRun& r) { r.training.chunks = 2; }), Contains("set chunks to 1"));
   CHECK_THAT(broken([](PlannedRun& r) { r = with_schedule(r, PipelineSchedule::interleaved, 2), r.training.batch.full = 24 * 9; }),
              Contains("a multiple of the stages"));
+  CHECK_THAT(broken([](PlannedRun& r) { r = with_schedule(r, PipelineSchedule::interleaved, 2), r.layout.pp = 1; }), Contains("without a pipeline"));
   CHECK_THAT(broken([](PlannedRun& r) { r.types.compute = DType::bf16, r.hardware = v100_32gb; }), Contains("cannot multiply bf16"));
   CHECK_THROWS_WITH(fitted(original(), 1), Contains("at the machine's peak"));
 }

@@ -9,6 +9,7 @@
 #include "golem/golem.hpp"
 #include "infer/random_weights.hpp"
 #include "train/models.hpp"
+#include "worse.hpp"
 
 using namespace golem;
 using tests::QuantizedWeights, tests::RandomWeights, tests::special, tests::whole_row;
@@ -79,7 +80,7 @@ void check_near(const Answers& found, const Answers& expected, double tolerance)
     double largest = 0, error = 0;
     for (std::size_t i = 0; i < expected.logits[pass].size(); ++i) {
       largest = std::max(largest, std::abs(expected.logits[pass][i]));
-      error = std::max(error, std::abs(found.logits[pass][i] - expected.logits[pass][i]));
+      error = tests::worse(error, std::abs(found.logits[pass][i] - expected.logits[pass][i]));
     }
     CHECK(error <= tolerance * largest);
   }

@@ -47,6 +47,7 @@ struct Run {
   int steps = 20;
   int length = 16;                                              // of rows
   bool gaps = false;                                            // rows without targets
+  bool all_scored = false;                                      // every token has a target
   const FullState* resumed = nullptr;                           // where it goes on from
   function_ref<Group(Group)> wrap = {};                         // changes how ranks communicate, to see a comparison fail
   function_ref<void(World&, View<double, 1>)> after_step = {};  // may change the weights of a double-precision run
@@ -57,6 +58,7 @@ struct Samples {
   int rank = 0, ranks = 1, length = 16;
   std::int64_t position = 0;
   bool gaps = false;  // every third row has nothing that is scored
+  bool all_scored = false;
   Batch batch = {};
 
   const Batch& operator()(int rows) {
@@ -65,6 +67,7 @@ struct Samples {
       const std::int64_t number = position + std::int64_t{rank} * rows + r;
       Batch row = models::random_batch(1, length, Model::config.vocab, static_cast<std::uint64_t>(number));
       if (gaps && number % 3 == 0) row.targets.assign(row.targets.size(), -1);
+      if (all_scored) row.targets = row.tokens;
       const auto append = [](auto& to, const auto& from) { to.insert(to.end(), from.begin(), from.end()); };
       append(batch.tokens, row.tokens), append(batch.positions, row.positions), append(batch.targets, row.targets), append(batch.windows, row.windows);
       batch.first_window.push_back(static_cast<std::int32_t>(batch.windows.size()));
@@ -130,6 +133,12 @@ void gather_gradients(Core& trainer, Tensors& gradients) {
   }
 }
 
+inline const TransferCount& counted(const std::vector<AxisCount>& counts, const std::string& axis, Transfer::Kind kind) {
+  for (const AxisCount& count : counts)
+    if (count.axis == axis) return count.of(kind);
+  static const TransferCount none;
+  return none;
+}
 inline std::vector<AxisCount> since(std::vector<AxisCount> now, const std::vector<AxisCount>& before) {
   for (std::size_t axis = 0; axis < now.size(); ++axis)
     for (std::size_t kind = 0; kind < now[axis].kinds.size(); ++kind) {
@@ -153,7 +162,7 @@ void train(const Group& all, const Run& run, Outcome& outcome, std::mutex& mutex
     trainer.visit_state(exchange);
   }
   const std::vector<AxisCount> before = world.counts();
-  Samples samples{.rank = world.data_rank(), .ranks = run.layout.dp, .length = run.length, .position = trainer.samples(), .gaps = run.gaps};
+  Samples samples{.rank = world.data_rank(), .ranks = run.layout.dp, .length = run.length, .position = trainer.samples(), .gaps = run.gaps, .all_scored = run.all_scored};
   for (int i = 0; i < run.steps; ++i) {
     const StepReport report = trainer.step(samples);
     const std::lock_guard lock(mutex);

@@ -8,6 +8,7 @@
 #include "catch.hpp"
 #include "golem/config/stages.hpp"
 #include "train/layout_runs.hpp"
+#include "worse.hpp"
 
 using namespace layouts;
 
@@ -21,12 +22,6 @@ struct Expected {
   void add(std::int64_t times, std::int64_t elements) { calls += times, bytes += times * elements * element; }
 };
 
-const TransferCount& counted(const std::vector<AxisCount>& counts, const std::string& axis, Transfer::Kind kind) {
-  for (const AxisCount& count : counts)
-    if (count.axis == axis) return count.of(kind);
-  static const TransferCount none;
-  return none;
-}
 void check(const std::vector<AxisCount>& counts, const std::string& axis, Transfer::Kind kind, const Expected& expected) {
   INFO(axis << " " << golem::name_of(kind));
   CHECK(counted(counts, axis, kind).calls == expected.calls);
@@ -56,7 +51,7 @@ double largest_difference(const Outcome& a, const Outcome& b) {
   for (const auto& [name, x] : a.state.tensors) {
     double difference = 0, norm = 0;
     for (std::size_t i = 0; i < x.size(); ++i) difference += std::pow(x[i] - b.state.tensors.at(name)[i], 2), norm += x[i] * x[i];
-    largest = std::fmax(largest, std::sqrt(difference / norm));
+    largest = tests::worse(largest, std::sqrt(difference / norm));
   }
   return largest;
 }
@@ -179,6 +174,30 @@ TEST_CASE("a rank whose weights go astray is found, with the tensor's name") {
   }
 }
 
+TEST_CASE("a master weight or a moment that goes astray is found before the weights show it") {
+  using Core = TrainerCore<layouts::Model, bf16_mixed, 1, cpu::Device>;
+  const auto stray = [](const char* what, int zero) {
+    run_ranks(2, [&](Group all) {
+      World world(all, {.dp = 2});
+      cpu::Device device({.threads = 1});
+      TrainingConfig config = base;
+      config.check_every = 1, config.zero = zero;
+      Core trainer(device, config, world);
+      Samples samples{.rank = world.data_rank(), .ranks = 2};
+      trainer.step(samples);
+      const FlatTensor& tensor = trainer.state().layout().tensors()[3];
+      const bool master = what == std::string("master");
+      float* numbers = (master ? trainer.state().owned_master(tensor) : trainer.state().owned_moments(tensor)[1]).data;
+      for (int i = 0; i < 16 && world.rank() == 1; ++i) numbers[i] *= master ? 1 + 1e-6f : 1 + 1e-4f;
+      trainer.step(samples);
+    });
+  };
+  for (const char* what : {"master", "moment"}) {
+    CHECK_THROWS_WITH(stray(what, 0), Catch::Matchers::Contains("after step 2, 'transformer.layers.0.attention.query_key_value.weight' of data rank 1 differs"));
+    CHECK_NOTHROW(stray(what, 1));  // each rank has its own
+  }
+}
+
 TEST_CASE("ranks that were made for different runs are told apart before the first step") {
   CHECK_THROWS_WITH(run_ranks(2,
                               [](Group all) {
@@ -189,6 +208,18 @@ TEST_CASE("ranks that were made for different runs are told apart before the fir
                                 TrainerCore<layouts::Model, fp64, 1, cpu::Device> trainer(device, config, world);
                               }),
                     Catch::Matchers::Contains("the training configuration"));
+}
+
+TEST_CASE("a batch whose lists are not of its shape is not sent to the ranks that share it") {
+  CHECK_THROWS_WITH(run_ranks(2,
+                              [](Group all) {
+                                cpu::Device device({.threads = 1});
+                                BatchExchange<cpu::Device> exchange(device, all);
+                                std::vector<Batch> batches;
+                                if (exchange.reads()) batches.push_back(models::random_batch(2, 13, Model::config.vocab, 1)), batches[0].positions.pop_back();
+                                exchange.share(batches);
+                              }),
+                    Catch::Matchers::Contains("a batch of 2 x 13 tokens came with 26 tokens, 25 positions"));
 }
 
 TEST_CASE("layouts, schedules and batches that do not go together are refused with a sentence") {

@@ -1,4 +1,4 @@
-// Trainers of many ranks allocate what the plan says, item by item: every schedule, way of recomputing, ZeRO-1 and sequence parallelism.
+// Trainers of many ranks allocate what the plan says, item by item, and hold no more in a step: every schedule, way of recomputing, ZeRO-1 and sequence parallelism.
 // SPDX-License-Identifier: Apache-2.0
 #include <mutex>
 #include <string>
@@ -8,19 +8,22 @@
 #include "golem/comm/threads.hpp"
 #include "golem/config/plan.hpp"
 #include "golem/golem.hpp"
+#include "train/models.hpp"
 
 using namespace golem;
 
 namespace {
 
+/// Its context is odd: where tokens are cut, a row is longer by one.
 struct Planned {
   static constexpr auto config =
-      checked(glm_tiny::config.with([](auto& c) { c.layers = 4, c.hidden = 96, c.heads = 2, c.ffn = 160, c.dropout = 0.1; }));
+      checked(glm_tiny::config.with([](auto& c) { c.layers = 4, c.hidden = 96, c.heads = 2, c.ffn = 160, c.context = 63, c.dropout = 0.1; }));
 };
 
 /// What the buffers of each rank hold, by label; the ranks of a stage are alike.
 struct Held {
-  std::int64_t stage = 0, activations = 0, moments = 0, master = 0, weights = 0, gradients = 0, head = 0, pipeline = 0;
+  std::int64_t stage = 0, activations = 0, moments = 0, master = 0, weights = 0, gradients = 0, head = 0, pipeline = 0, batch = 0, workspace = 0;
+  std::int64_t peak = 0;  // of all
 };
 
 template <class P>
@@ -31,10 +34,15 @@ std::vector<Held> held_by_ranks(const Layout& layout, const TrainingConfig& trai
     const World world(all, layout);
     cpu::Device device({.threads = 1});
     TrainerCore<Planned, P, 2, cpu::Device> trainer(device, training, world);
+    Batch batch;
+    const auto next = [&](int rows) -> const Batch& { return batch = models::random_batch(rows, Planned::config.context, Planned::config.vocab, 1); };
+    trainer.step(next);
+    trainer.evaluate(next(training.micro_batch));
     const auto of = [&](const char* label) { return device.memory().of(label); };
     const std::lock_guard lock(mutex);
     held.push_back(
-        {world.stage(), of("activations"), of("moments"), of("master weights"), of("weights"), of("gradients"), of("head"), of("pipeline")});
+        {world.stage(), of("activations"), of("moments"), of("master weights"), of("weights"), of("gradients"), of("head"), of("pipeline"), of("batch"), of("workspace"),
+         device.memory().peak()});
   });
   return held;
 }
@@ -57,6 +65,8 @@ void compare(const Layout& layout, TrainingConfig training) {
     CHECK(close(held.gradients, plan.gradients));
     CHECK(close(held.head, plan.head));
     CHECK(close(held.pipeline, plan.communication));
+    CHECK(held.workspace <= plan.workspace);  // which is what a GPU's ops may take; the CPU's need less
+    CHECK(close(held.peak, plan.total() - plan.workspace + held.workspace + held.batch));
   }
 }
 

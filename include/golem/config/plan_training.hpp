@@ -53,6 +53,11 @@ constexpr std::int64_t head_chunk(const ModelConfig& c, std::int64_t head_tokens
   return head_tokens > 0 ? head_tokens : larger<std::int64_t>(16, smaller<std::int64_t>(512, (std::int64_t{4} << 20) / c.vocab));
 }
 
+/// What is really computed again: inputs that sequence parallelism cuts already, or that one rank has alone, are not split.
+constexpr Recompute recompute_of(const Layout& layout, Recompute recompute) {
+  return recompute == Recompute::block_split && (layout.sequence_parallel || layout.tp == 1) ? Recompute::block : recompute;
+}
+
 /// A micro-batch on one tensor rank: all its tokens, those that the rank has between its linears, and bytes of its elements.
 struct MicroBatch {
   std::int64_t tokens = 0, own = 0;
@@ -60,8 +65,10 @@ struct MicroBatch {
   std::int64_t compute = 4, accumulate = 4;
 };
 
+/// Rows of the model's context, padded as the trainer pads them where tokens are cut among tensor ranks.
 constexpr MicroBatch micro_batch_of(const ModelConfig& c, const TrainingTypes& types, const Layout& layout, const TrainingConfig& training) {
-  const std::int64_t tokens = std::int64_t{training.micro_batch} * c.context;
+  const bool cut = layout.sequence_parallel || recompute_of(layout, training.recompute) == Recompute::block_split;
+  const std::int64_t tokens = training.micro_batch * round_up(c.context, cut ? layout.tp : 1);
   return {tokens, layout.sequence_parallel ? tokens / layout.tp : tokens, layout.tp, size_of(types.compute), size_of(types.master)};
 }
 
@@ -114,11 +121,6 @@ constexpr std::int64_t head_bytes(const ModelConfig& c, const MicroBatch& n, con
   const std::int64_t chunk = smaller(head_chunk(c, head_tokens), n.tokens), vocab = c.vocab / n.tp;
   return chunk * (c.hidden * n.compute + (vocab + 4) * n.accumulate + (types.has_master_copy() ? vocab * n.compute : 0)) +
          n.tokens * c.hidden * n.compute;
-}
-
-/// What is really computed again: inputs that sequence parallelism cuts already, or that one rank has alone, are not split.
-constexpr Recompute recompute_of(const Layout& layout, Recompute recompute) {
-  return recompute == Recompute::block_split && (layout.sequence_parallel || layout.tp == 1) ? Recompute::block : recompute;
 }
 
 /// What the ranks of stage `stage` hold. A step that has no whole micro-batch for each data rank counts as one with one.

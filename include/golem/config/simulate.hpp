@@ -55,16 +55,15 @@ inline std::string problem_of(const PlannedRun& run) {
   const ModelConfig& c = run.model;
   const Layout& l = run.layout;
   const TrainingConfig& t = run.training;
-  const std::int64_t tokens = std::int64_t{t.micro_batch} * c.context;
   if (l.tp < 1 || l.pp < 1 || l.dp < 1 || t.micro_batch < 1)
     return sentence("tp ", l.tp, ", pp ", l.pp, ", dp ", l.dp, " and micro-batches of ", t.micro_batch, " rows: all must be at least 1");
   if (c.heads % l.tp || c.ffn % l.tp || c.vocab % l.tp)
     return sentence("tp ", l.tp, " does not divide the model's heads, ffn and vocabulary (", c.heads, ", ", c.ffn, ", ", c.vocab, "): lower it");
-  if (l.sequence_parallel && tokens % l.tp)
-    return sentence("tp ", l.tp, " does not divide the ", tokens, " tokens of a micro-batch: turn sequence parallelism off");
   if (std::int64_t{l.pp} * t.chunks > c.layers + 2)
     return sentence(l.pp, " stages of ", t.chunks, " chunks are more than the model's ", c.layers + 2,
                     " layers, embedding and head included: lower pp or chunks");
+  if (t.chunks > 1 && l.pp == 1)
+    return sentence("chunks of layers, ", t.chunks, " on each rank, without a pipeline: set chunks to 1, or pp above 1");
   if (t.batch.full < 1 || t.batch.full % (std::int64_t{t.micro_batch} * l.dp))
     return sentence("a batch of ", t.batch.full, " rows is no multiple of dp ", l.dp, " x micro-batch ", t.micro_batch, ": change one of them");
   if (run.hardware.rate(run.types.compute) <= 0)
@@ -101,9 +100,7 @@ class StepSimulator {
     }
     const Link wire = links_of(run.hardware, l, run.efficiency.links).pipeline;
     travel_ = send_seconds(static_cast<double>(n.own * c.hidden * n.compute), wire);
-    // The first and the last stage add up their gradients of the tied embedding.
-    const double embedding = static_cast<double>(embedding_parameter(c).local_size(l.tp)) * size_of(run.types.gradient);
-    if (l.pp > 1) tied_ = all_reduce_seconds(embedding, 2, wire);
+    if (l.pp > 1) tied_ = all_reduce_seconds(tied_bytes(c, run.types, l, run.training), 2, wire);
   }
 
   StepOnPaper step() const {

@@ -38,16 +38,21 @@ constexpr double pointwise_bytes(const ModelConfig& c, const MicroBatch& n) {
 /// same bytes), and all-gathers beside them.
 struct TensorCollectives {
   int forward_sums = 2, backward_sums = 2, backward_gathers = 0;
+  int head_gathers = 0;  // of the last block's output, which ranks have a part of
 };
 
-/// Whole blocks are computed again with their sums, as spec 4.4 counts them; golem's own leaves out the last product and its sum.
+/// Blocks are computed again up to their last linear, whose sum nothing needs.
 constexpr TensorCollectives tensor_collectives(const Layout& layout, Recompute recompute) {
+  const Recompute really = recompute_of(layout, recompute);
   TensorCollectives n;
-  if (recompute == Recompute::block || recompute == Recompute::block_split) n.backward_sums += n.forward_sums;
-  if (layout.sequence_parallel)
-    n.backward_gathers += 2 + (recompute == Recompute::attention);  // inputs of linears that are not kept whole
-  else
-    n.backward_gathers += recompute == Recompute::block_split;
+  if (really == Recompute::block || really == Recompute::block_split) ++n.backward_sums;
+  if (layout.sequence_parallel) {
+    n.backward_gathers = 2 + (really != Recompute::none);  // inputs of linears that are not kept whole
+    n.head_gathers = 1;
+  } else if (really == Recompute::block_split) {
+    n.backward_gathers = 1;
+    n.head_gathers = 2;  // for the norm, and for its gradient
+  }
   return n;
 }
 
@@ -75,7 +80,7 @@ constexpr ActionTimes action_times(const ModelConfig& c, const TrainingTypes& ty
   if (stage.head) {
     const double head = tokens * head_flops(c) / peak;
     t.forward += head, t.backward_input += head, t.backward_weight += head;
-    t.tensor_backward += sum;
+    t.tensor_backward += sum + collectives.head_gathers * scatter_seconds(bytes, n.tp, link);
   }
   if (stage.embedding) t.tensor_forward += sum;
   t.forward += t.tensor_forward;
@@ -83,9 +88,16 @@ constexpr ActionTimes action_times(const ModelConfig& c, const TrainingTypes& ty
   return t;
 }
 
-/// Bytes that one rank of a stage sends in a step, by axis; the stage and chunks being as large as any.
+/// The gradient of the tied embedding, in bytes, that a rank of the first and one of the last stage add up: with ZeRO-1, what they
+/// own of it.
+constexpr double tied_bytes(const ModelConfig& c, const TrainingTypes& types, const Layout& layout, const TrainingConfig& training) {
+  if (layout.pp == 1) return 0;
+  return static_cast<double>(embedding_parameter(c).local_size(layout.tp)) * size_of(types.gradient) / (training.zero > 0 ? layout.dp : 1);
+}
+
+/// Bytes that one rank of a stage sends in a step, by axis, all tokens being scored; but numbers as few as a token, a norm or a tensor has.
 struct StepTraffic {
-  double tensor = 0, pipeline = 0, data = 0;
+  double tensor = 0, pipeline = 0, data = 0, tied = 0;
 };
 
 constexpr StepTraffic step_traffic(const ModelConfig& c, const TrainingTypes& types, const Layout& layout, const TrainingConfig& training,
@@ -98,11 +110,13 @@ constexpr StepTraffic step_traffic(const ModelConfig& c, const TrainingTypes& ty
     const Stage part = stage_of(c, layout.pp, training.chunks, stage, chunk);
     const double blocks = part.last - part.first, parameters = static_cast<double>(parameter_count(c, part, layout.tp));
     const double sums = blocks * (collectives.forward_sums + collectives.backward_sums) + part.embedding + part.head;
-    sent.tensor += micro_batches * (sums * all_reduce_bytes(bytes, n.tp) + blocks * collectives.backward_gathers * scatter_bytes(bytes, n.tp));
+    const double gathers = blocks * collectives.backward_gathers + part.head * collectives.head_gathers;
+    sent.tensor += micro_batches * (sums * all_reduce_bytes(bytes, n.tp) + gathers * scatter_bytes(bytes, n.tp));
     if (layout.pp > 1) sent.pipeline += micro_batches * (!part.head + !part.embedding) * static_cast<double>(n.own * c.hidden * n.compute);
     const double reduced = scatter_bytes(parameters * size_of(types.gradient), layout.dp);
     sent.data += reduced + (training.zero > 0 ? scatter_bytes(parameters * size_of(types.compute), layout.dp) : reduced);
   }
+  if (stage == 0 || stage == layout.pp - 1) sent.tied = all_reduce_bytes(tied_bytes(c, types, layout, training), 2);
   return sent;
 }
 

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "golem/core/error.hpp"
+
 namespace golem {
 
 /// A range of tokens of one row. Inside it token i sees token j where j <= i or j < begin + prefix (spec 2.3, 2.5), and before it
@@ -32,8 +34,19 @@ struct Batch {
   std::vector<Task> tasks = {};                 // (B)
 };
 
+/// Throws Error where a list of the batch is not as long as its shape says.
+inline void require_shape(const Batch& batch) {
+  const auto rows = static_cast<std::size_t>(batch.rows), tokens = rows * static_cast<std::size_t>(batch.length);
+  require(batch.rows > 0 && batch.length > 0, "a batch of ", batch.rows, " rows of ", batch.length, " tokens has nothing to compute");
+  require(batch.tokens.size() == tokens && batch.positions.size() == tokens && batch.targets.size() == tokens && batch.first_window.size() == rows + 1 && batch.tasks.size() == rows, "a batch of ",
+          batch.rows, " x ", batch.length, " tokens came with ", batch.tokens.size(), " tokens, ", batch.positions.size(), " positions, ", batch.targets.size(), " targets, ",
+          batch.first_window.size(), " window offsets and ", batch.tasks.size(), " tasks");
+}
+
 /// The batch with rows as long as the next multiple of `multiple` tokens: what is added is in no window and is not scored.
-inline Batch padded(const Batch& batch, int multiple) {
+/// Throws Error where one of its lists is not as long as its shape says.
+inline Batch padded(Batch batch, int multiple) {
+  require_shape(batch);
   const int length = (batch.length + multiple - 1) / multiple * multiple;
   if (length == batch.length) return batch;
   Batch out{.rows = batch.rows, .length = length, .windows = batch.windows, .first_window = batch.first_window, .tasks = batch.tasks};

@@ -39,20 +39,24 @@ class RowsOnDevice {
       if (buffer->size() < n) *buffer = Buffer<std::int32_t, D>(device, n, "batch");
   }
 
-  /// Copies `batch`, with each window's prefix as the model's mask wants it. Throws Error where a token is none of its vocabulary.
+  /// Copies `batch`, with each window's prefix as the model's mask wants it. Throws Error where a token is none of its vocabulary, a
+  /// position is beyond its context, or a window beyond its row: kernels would read what is not theirs.
   void upload(D& device, const Batch& batch, const ModelConfig& c) {
     require(batch.rows > 0 && batch.length > 0, "a batch of ", batch.rows, " rows of ", batch.length, " tokens has nothing to compute");
     const auto n = static_cast<std::size_t>(batch.rows) * static_cast<std::size_t>(batch.length);
     require(batch.tokens.size() == n && batch.positions.size() == n && batch.first_window.size() == static_cast<std::size_t>(batch.rows) + 1,
             "a batch of ", batch.rows, " x ", batch.length, " tokens came with ", batch.tokens.size(), " tokens, ", batch.positions.size(), " positions and ",
             batch.first_window.size(), " window offsets");
-    for (std::size_t i = 0; i < n; ++i)
-      require(batch.tokens[i] >= 0 && batch.tokens[i] < c.vocab, "row ", i / static_cast<std::size_t>(batch.length), " has token ", batch.tokens[i], ", and the model's vocabulary ends at ",
-              c.vocab - 1, ": the data were made with another tokenizer");
+    for (std::size_t i = 0; i < n; ++i) {
+      const std::size_t row = i / static_cast<std::size_t>(batch.length);
+      require(batch.tokens[i] >= 0 && batch.tokens[i] < c.vocab, "row ", row, " has token ", batch.tokens[i], ", and the model's vocabulary ends at ", c.vocab - 1,
+              ": the data were made with another tokenizer");
+      require(batch.positions[i] >= 0 && batch.positions[i] < c.context, "row ", row, " has position ", batch.positions[i], ", and the model's context ends at ", c.context - 1,
+              ": the data were made for a longer one");
+    }
+    check_windows(batch);
     windows_host_ = batch.windows;
     for (Window& window : windows_host_) {
-      require(window.context_begin >= 0 && window.context_begin <= window.context_end && window.context_end <= window.begin, "a window of tokens ", window.begin, " to ", window.end,
-              " was given tokens ", window.context_begin, " to ", window.context_end, " as its context: a context lies before its window");
       if (c.mask == Mask::causal) window.prefix = 0;
       if (c.mask == Mask::bidirectional) window.prefix = window.end - window.begin;
     }
@@ -76,6 +80,25 @@ class RowsOnDevice {
   }
 
  private:
+  static void check_windows(const Batch& batch) {
+    for (int row = 0; row < batch.rows; ++row) {
+      const std::int32_t first = batch.first_window[static_cast<std::size_t>(row)], last = batch.first_window[static_cast<std::size_t>(row) + 1];
+      require(first >= 0 && first <= last && static_cast<std::size_t>(last) <= batch.windows.size(), "row ", row, " was given windows ", first, " to ", last, " of ", batch.windows.size(),
+              ": Batch::first_window ascends, from 0 to as many as there are");
+      std::int32_t free = 0;  // the first token that a window may have
+      for (std::int32_t w = first; w < last; ++w) {
+        const Window& window = batch.windows[static_cast<std::size_t>(w)];
+        require(window.begin >= free && window.begin <= window.end && window.end <= batch.length, "row ", row, " of ", batch.length, " tokens has a window of tokens ", window.begin, " to ",
+                window.end, " behind one that ends at ", free, ": windows ascend, do not overlap, and end with their row");
+        require(window.prefix >= 0 && window.prefix <= window.end - window.begin, "row ", row, " has a prefix of ", window.prefix, " tokens in a window of tokens ", window.begin, " to ",
+                window.end, ": a prefix lies inside its window");
+        require(window.context_begin >= 0 && window.context_begin <= window.context_end && window.context_end <= window.begin, "a window of tokens ", window.begin, " to ", window.end,
+                " was given tokens ", window.context_begin, " to ", window.context_end, " as its context: a context lies before its window");
+        free = window.end;
+      }
+    }
+  }
+
   template <class E>
   static void put(D& device, Buffer<E, D>& buffer, const E* data, std::size_t count) {
     if (buffer.size() < static_cast<std::int64_t>(count)) buffer = Buffer<E, D>(device, static_cast<std::int64_t>(count), "batch");

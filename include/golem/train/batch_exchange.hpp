@@ -10,7 +10,6 @@
 #include "golem/core/batch.hpp"
 #include "golem/core/buffer.hpp"
 #include "golem/core/device.hpp"
-#include "golem/core/error.hpp"
 
 namespace golem {
 
@@ -47,10 +46,7 @@ class BatchExchange {
   void pack(const std::vector<Batch>& batches) {
     message_.push_back(static_cast<std::int32_t>(batches.size()));
     for (const Batch& b : batches) {
-      const auto rows = static_cast<std::size_t>(b.rows), tokens = rows * static_cast<std::size_t>(b.length);
-      require(b.tokens.size() == tokens && b.positions.size() == tokens && b.targets.size() == tokens && b.first_window.size() == rows + 1 && b.tasks.size() == rows, "a batch of ",
-              b.rows, " x ", b.length, " tokens came with ", b.tokens.size(), " tokens, ", b.positions.size(), " positions, ", b.targets.size(), " targets, ", b.first_window.size(),
-              " window offsets and ", b.tasks.size(), " tasks");
+      require_shape(b);
       message_.insert(message_.end(), {b.rows, b.length, static_cast<std::int32_t>(b.windows.size())});
       for (const auto* list : {&b.tokens, &b.positions, &b.targets, &b.first_window}) message_.insert(message_.end(), list->begin(), list->end());
       for (const Window& window : b.windows) message_.insert(message_.end(), {window.begin, window.end, window.prefix, window.context_begin, window.context_end});

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -63,6 +64,12 @@ class FlatState {
   View<A, 1> owned_master(const FlatTensor& tensor) const {
     const FlatLayout::Piece piece = layout_.piece(tensor, place_.data_rank);
     return {master_at(tensor, piece), piece.count};
+  }
+
+  /// The same elements of both moments.
+  std::array<View<A, 1>, 2> owned_moments(const FlatTensor& tensor) const {
+    const FlatLayout::Piece piece = layout_.piece(tensor, place_.data_rank);
+    return {{{moment1_.data() + piece.owned, piece.count}, {moment2_.data() + piece.owned, piece.count}}};
   }
 
   /// Makes this rank's shard of the model that `seed` stands for (spec 1.9).

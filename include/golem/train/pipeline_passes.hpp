@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "golem/train/trainer_core.hpp"
@@ -18,13 +19,14 @@ void TrainerCore<M, P, Tp, D>::check(const Batch& batch) const {
 
 template <Model M, TrainingPrecision P, int Tp, Device D>
 int TrainerCore<M, P, Tp, D>::cut() const {
-  return tp_.sequence_parallel() || memory_->keep() == Keep::split_inputs ? Tp : 1;
+  return tp_.sequence_parallel() || Chunk::keep(tp_, config_.recompute) == Keep::split_inputs ? Tp : 1;
 }
 
 template <Model M, TrainingPrecision P, int Tp, Device D>
 typename TrainerCore<M, P, Tp, D>::Step TrainerCore<M, P, Tp, D>::read_batches(BatchSource next, std::int64_t rows) {
   const Layout& layout = world_.layout();
   Step step{.rows = rows};
+  world_.note(step_ + 1, "reading rows");  // or waiting for those that read
   const int count = checked_micro_batches(config_, layout, rows);
   std::int64_t done = 0;  // rows of each data rank
   for (int i = 0; i < count; ++i) {
@@ -32,13 +34,16 @@ typename TrainerCore<M, P, Tp, D>::Step TrainerCore<M, P, Tp, D>::read_batches(B
     step.samples.push_back(samples_ + done * layout.dp + world_.data_rank() * of_this);
     done += of_this;
     if (!reads()) continue;
-    if (i == 0) world_.note(step_ + 1, "reading rows");
     const Batch& batch = next(static_cast<int>(of_this));
     require(batch.rows == of_this, "the batch source returned ", batch.rows, " rows where ", of_this, " were asked for");
     check(batch);
-    step.batches.push_back(padded(batch, cut()));
+    step.batches.push_back(batch);
   }
   exchange_.share(step.batches);
+  for (Batch& batch : step.batches) {
+    step.tokens += std::int64_t{batch.rows} * batch.length;
+    batch = padded(std::move(batch), cut());
+  }
   return step;
 }
 
@@ -199,10 +204,12 @@ void TrainerCore<M, P, Tp, D>::accumulate(const Batch& batch, std::int64_t rows_
 
 template <Model M, TrainingPrecision P, int Tp, Device D>
 LossSummary TrainerCore<M, P, Tp, D>::evaluate(const Batch& batch) {
+  world_.note(step_, "evaluation");  // each batch is a sign of life, where ranks have nothing to send each other
   if (reads()) check(batch);
   std::vector<Batch> batches;
-  if (reads()) batches.push_back(padded(batch, cut()));
+  if (reads()) batches.push_back(batch);
   exchange_.share(batches);
+  batches[0] = padded(std::move(batches[0]), cut());
   if (rows_.empty()) rows_.resize(1);
   numbers_.begin(step_, "evaluation");
   rows_[0].upload(*device_, batches[0], M::config);

@@ -128,6 +128,7 @@ class TrainerCore {
   /// What one step carries from its batches to its report.
   struct Step {
     std::int64_t rows = 0;               // of all data ranks
+    std::int64_t tokens = 0;             // of this data rank, without what pads rows
     std::vector<Batch> batches = {};         // micro-batches of this data rank
     std::vector<std::int64_t> samples = {};  // number of the first row of each
     LossSummary losses = {};
@@ -139,6 +140,7 @@ class TrainerCore {
 
   void check(const Batch& batch) const;
   int cut() const;  // what the length of rows must be a multiple of
+  TokenCount largest_batch() const { return Chunk::tokens(tp_, config_.micro_batch, static_cast<int>(round_up(M::config.context, cut()))); }
   Step read_batches(BatchSource next, std::int64_t rows);
   void run(Step& step);
   void note(const PipelineAction& action);

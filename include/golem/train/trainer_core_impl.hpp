@@ -70,7 +70,7 @@ TrainerCore<M, P, Tp, D>::TrainerCore(D& device, const TrainingConfig& config, c
       numbers_(device, state_, config.check_numbers),
       rotary_(device),
       accumulators_(device, M::config, stages_, Tp, state_.layout(), state_.gradients(), config.add_like),
-      links_(device, world_, config.chunks, tp_.own_tokens(std::int64_t{config.micro_batch} * M::config.context) * M::config.hidden),
+      links_(device, world_, config.chunks, largest_batch().own * M::config.hidden),
       exchange_(device, world_.model()),
       reduction_(state_.layout(), world_, state_.gradients()),
       levers_{config.learning_rate, config.shrink},
@@ -82,7 +82,7 @@ TrainerCore<M, P, Tp, D>::TrainerCore(D& device, const TrainingConfig& config, c
   agree(world_, terms_of<M, P>(layout, config));
   const int micro_batches = micro_batches_of(config, layout, config.batch.full);
 
-  const TokenCount tokens = Chunk::tokens(tp_, config.micro_batch, c.context);
+  const TokenCount tokens = largest_batch();
   memory_.emplace(device, Chunk::keep(tp_, config.recompute), largest_chunk(c, layout.pp, config.chunks, world_.stage()), tokens,
                   InFlight{activations_in_flight(config.schedule, layout.pp, config.chunks, micro_batches, world_.stage()),
                            weight_gradients_in_flight(config.schedule, layout.pp, config.chunks, micro_batches, world_.stage())});
@@ -214,7 +214,7 @@ StepReport TrainerCore<M, P, Tp, D>::step(BatchSource next) {
   const LossSummary losses = step.losses.finished();
   report.step = step_;
   report.samples = samples_;
-  for (const Batch& batch : step.batches) report.tokens += std::int64_t{batch.rows} * batch.length * world_.layout().dp;
+  report.tokens = step.tokens * world_.layout().dp;
   report.loss = losses.loss();
   report.tasks = losses.tasks;
   report.gradient_norm = norm;

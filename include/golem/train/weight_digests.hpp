@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -28,22 +29,33 @@ inline std::uint64_t digest_of(const void* data, std::size_t bytes) {
   return digest;
 }
 
-/// Throws Error, on every rank of the group where it is so, if a weight that two ranks should hold alike differs after step
-/// `step`: all weights over the data ranks, replicated ones over the tensor ranks, the embedding over first and last stage.
+/// Throws Error, on every rank of the group where it is so, if a tensor that two ranks should hold alike differs after step
+/// `step`: all weights over the data ranks, replicated ones over the tensor ranks, the embedding over first and last stage. Master
+/// weights and moments count with the weights; over the data ranks, unless these own parts of them.
 template <TrainingPrecision P, Device D>
 void compare_replicas(D& device, const FlatState<P, D>& state, World& world, std::int64_t step) {
   using T = typename P::compute;
+  using A = typename P::master;
   const std::vector<FlatTensor>& tensors = state.layout().tensors();
   const std::size_t count = tensors.size();
-  std::vector<std::int64_t> digests;
-  std::vector<T> host;
+  std::vector<std::int64_t> weights, everything;  // digests
+  std::vector<std::byte> host;
   for (const FlatTensor& tensor : tensors) {
-    host.resize(static_cast<std::size_t>(tensor.size));
-    device.copy_out(host.data(), state.weights().data + tensor.offset, host.size() * sizeof(T));
-    digests.push_back(static_cast<std::int64_t>(digest_of(host.data(), host.size() * sizeof(T))));
+    const auto digest = [&](const void* data, std::int64_t elements, std::size_t element) {
+      host.resize(static_cast<std::size_t>(elements) * element);
+      device.copy_out(host.data(), data, host.size());
+      return digest_of(host.data(), host.size());
+    };
+    const std::uint64_t whole = digest(state.weights().data + tensor.offset, tensor.size, sizeof(T));
+    const auto [moment1, moment2] = state.owned_moments(tensor);
+    std::uint64_t all[]{whole, 0, 0, 0};
+    int next = 1;
+    for (const View<A, 1>& owned : {moment1, moment2, has_master_copy<P> ? state.owned_master(tensor) : View<A, 1>{}})
+      if (owned.size()) all[next++] = digest(owned.data, owned.size(), sizeof(A));
+    weights.push_back(static_cast<std::int64_t>(whole)), everything.push_back(static_cast<std::int64_t>(digest_of(all, sizeof all)));
   }
 
-  const auto compare = [&](Group& group, const char* axis, auto alike) {
+  const auto compare = [&](Group& group, const char* axis, const std::vector<std::int64_t>& digests, auto alike) {
     if (group.size() == 1) return;
     const auto ranks = static_cast<std::size_t>(group.size());
     Buffer<std::int64_t, D> mine(device, static_cast<std::int64_t>(count), "batch"), all(device, static_cast<std::int64_t>(count * ranks), "batch");
@@ -56,13 +68,13 @@ void compare_replicas(D& device, const FlatState<P, D>& state, World& world, std
         require(!alike(tensors[i]) || everyone[rank * count + i] == everyone[i], "after step ", step, ", '", full_name(tensors[i].parameter, tensors[i].layer), "' of ", axis, " rank ",
                 rank, " differs from that of ", axis, " rank 0, of stage ", world.stage(), ": hardware, or a program that changes the weights of one rank; go on from the last checkpoint");
   };
-  compare(world.data(), "data", [](const FlatTensor&) { return true; });
-  compare(world.tensor(), "tensor", [](const FlatTensor& tensor) { return tensor.parameter.shard == Shard::replicated; });
+  compare(world.data(), "data", state.layout().shards() == 1 ? everything : weights, [](const FlatTensor&) { return true; });
+  compare(world.tensor(), "tensor", everything, [](const FlatTensor& tensor) { return tensor.parameter.shard == Shard::replicated; });
   if (world.tied().size() == 1) return;
 
-  std::int64_t embedding = digests.front();  // on the first stage; on the last it is in whatever chunk has the head
+  std::int64_t embedding = everything.front();  // on the first stage; on the last it is in whatever chunk has the head
   for (std::size_t i = 0; i < count; ++i)
-    if (tensors[i].number == 0) embedding = digests[i];
+    if (tensors[i].number == 0) embedding = everything[i];
   Buffer<std::int64_t, D> mine(device, 1, "batch"), both(device, 2, "batch");
   std::int64_t pair[2];
   device.copy_in(mine.data(), &embedding, sizeof embedding);
