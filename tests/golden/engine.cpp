@@ -7,13 +7,15 @@
 
 #include "catch.hpp"
 #include "golden/golden.hpp"
+#include "worse.hpp"
 
 using namespace golden;
+using tests::worse;
 
 namespace {
 
 /// Of a tensor, or of a layer's part of it: the largest difference, in units of the largest golden value, and the share of elements that are
-/// the golden ones to the bit. What was not computed (NaN) is left out.
+/// the golden ones to the bit. What was not computed is left out.
 struct Agreement {
   double difference = 0, equal = 0;
 };
@@ -22,8 +24,8 @@ Agreement compare(const std::vector<double>& got, const std::vector<double>& wan
   double top = 0, difference = 0, equal = 0, count = 0;
   for (std::size_t i = begin; i < end; ++i) {
     top = std::max(top, std::abs(want[i]));
-    if (std::isnan(got[i])) continue;
-    difference = std::max(difference, std::abs(got[i] - want[i]));
+    if (got[i] == not_computed) continue;
+    difference = worse(difference, std::abs(got[i] - want[i]));
     equal += got[i] == want[i], ++count;
   }
   REQUIRE(count > 0);
@@ -37,7 +39,7 @@ struct Verdict {
 
 Verdict judge(const File& file, const std::string& name, const Seen& seen) {
   Verdict verdict;
-  const auto include = [](Agreement& worst, const Agreement& one) { worst = {std::max(worst.difference, one.difference), std::min(worst.equal, one.equal)}; };
+  const auto include = [](Agreement& worst, const Agreement& one) { worst = {worse(worst.difference, one.difference), std::min(worst.equal, one.equal)}; };
   seen.visit([&](const std::string& field, const std::vector<double>& got) {
     const auto want = file.values<double>(name + "." + field);
     REQUIRE(got.size() == want.size());

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -91,6 +92,9 @@ class File : public TensorSource {
   SafetensorsFile file_;
 };
 
+/// Stands where nothing was computed; no engine gives it.
+inline constexpr double not_computed = -std::numeric_limits<double>::infinity();
+
 /// What a forward pass showed, laid out as in the files.
 struct Seen {
   std::vector<double> hidden, keys, values, logits;
@@ -153,7 +157,7 @@ Seen by_token(E& engine, const Batch& batch) {
                             .tokens = {batch.tokens.data() + first, static_cast<std::size_t>(count)},
                             .positions = {batch.positions.data() + first, static_cast<std::size_t>(count)}};
     const auto logits = engine.forward({&step, 1}, collect);
-    seen.logits.resize(static_cast<std::size_t>((first + count - 1) * logits.extent(1)), std::nan(""));
+    seen.logits.resize(static_cast<std::size_t>((first + count - 1) * logits.extent(1)), not_computed);
     seen.logits.insert(seen.logits.end(), logits.data, logits.data + logits.size());
   }
   return seen;
