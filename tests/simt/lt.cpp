@@ -16,7 +16,7 @@ struct Operation {
   cublasOperation_t a = CUBLAS_OP_N, b = CUBLAS_OP_N;
   cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
   void* bias = nullptr;
-  cudaDataType_t bias_type = static_cast<cudaDataType_t>(-1);  // that of the result
+  int bias_type = -1;  // a cudaDataType_t; -1: that of the result
 };
 
 struct Layout {
@@ -85,7 +85,7 @@ struct Product {
         }
         sum *= alpha;
         if (beta != 0) sum += beta * read(c_data, c.type, i + j * c.step);
-        if (operation.epilogue == CUBLASLT_EPILOGUE_BIAS) sum += read(operation.bias, operation.bias_type == static_cast<cudaDataType_t>(-1) ? c.type : operation.bias_type, i);
+        if (operation.epilogue == CUBLASLT_EPILOGUE_BIAS) sum += read(operation.bias, operation.bias_type == -1 ? c.type : static_cast<cudaDataType_t>(operation.bias_type), i);
         write(c_data, c.type, i + j * c.step, sum);
       }
   }

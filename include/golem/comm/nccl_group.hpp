@@ -38,11 +38,12 @@ class NcclGroup final : public PassingBackend, public std::enable_shared_from_th
     nccl::Communicator& communicator = communicator_for(transfer);
     session_->require_alive();
     const cudaEvent_t event = take_event();
+    auto started = std::make_unique<Started>(shared_from_this(), event);  // which keeps the event, also where a call fails
     cuda::runtime::record(event, session_->compute());
     cuda::runtime::wait(communicator.stream(), event);
     communicator.enqueue(transfer, is_message(transfer) ? (transfer.kind == Transfer::Kind::send ? 1 : 0) : transfer.peer);
     cuda::runtime::record(event, communicator.stream());
-    return std::make_unique<Started>(shared_from_this(), event);
+    return started;
   }
 
   std::shared_ptr<Backend> split(int color, int key, std::string_view axis) override { return std::make_shared<NcclGroup>(inner().split(color, key, axis), session_); }
