@@ -41,7 +41,12 @@ class NcclGroup final : public PassingBackend, public std::enable_shared_from_th
     auto started = std::make_unique<Started>(shared_from_this(), event);  // which keeps the event, also where a call fails
     cuda::runtime::record(event, session_->compute());
     cuda::runtime::wait(communicator.stream(), event);
-    communicator.enqueue(transfer, is_message(transfer) ? (transfer.kind == Transfer::Kind::send ? 1 : 0) : transfer.peer);
+    try {
+      communicator.enqueue(transfer, is_message(transfer) ? (transfer.kind == Transfer::Kind::send ? 1 : 0) : transfer.peer);
+    } catch (...) {
+      static_cast<void>(cudaEventRecord(event, communicator.stream()));  // what NCCL began may still read the transfer's memory: the compute stream waits for its end
+      throw;
+    }
     cuda::runtime::record(event, communicator.stream());
     return started;
   }
