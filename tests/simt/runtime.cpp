@@ -207,6 +207,15 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
   FAIL_IF_ASKED(cudaMemcpyAsync);
   return enqueue([=] { if (bytes) std::memcpy(to, from, bytes); }, stream);
 }
+cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch, std::size_t bytes, std::size_t count, cudaMemcpyKind, cudaStream_t stream) {
+  FAIL_IF_ASKED(cudaMemcpy2DAsync);
+  if (bytes > to_pitch || bytes > from_pitch) return cudaErrorInvalidPitchValue;
+  return enqueue(
+      [=] {
+        for (std::size_t i = 0; bytes > 0 && i < count; ++i) std::memcpy(static_cast<std::byte*>(to) + i * to_pitch, static_cast<const std::byte*>(from) + i * from_pitch, bytes);
+      },
+      stream);
+}
 cudaError_t cudaMemsetAsync(void* memory, int byte, std::size_t bytes, cudaStream_t stream) {
   return enqueue([=] { if (bytes) std::memset(memory, byte, bytes); }, stream);
 }

@@ -18,10 +18,11 @@ concept Device = requires(D& device, typename D::Recording& recording, function_
   { D::host_memory } -> std::convertible_to<bool>;  // whether the host may use its buffers directly
   { device.allocate(bytes, label) } -> std::same_as<void*>;
   device.release(memory, bytes, label);
-  device.copy_in(memory, source, bytes);   // host to device
-  device.copy_out(memory, source, bytes);  // device to host
-  device.copy(memory, source, bytes);      // within the device
-  device.clear(memory, bytes);             // to zero bytes
+  device.copy_in(memory, source, bytes);                    // host to device
+  device.copy_out(memory, source, bytes);                   // device to host
+  device.copy(memory, source, bytes);                       // within the device
+  device.copy_pieces(memory, source, bytes, bytes, bytes);  // within it: bytes of a piece, from one to the next, and how many pieces
+  device.clear(memory, bytes);                              // to zero bytes
   device.synchronize();
   device.replay(recording, 1, work);  // work(), which may be written down the first times and only repeated after that
   device.memory().current();

@@ -71,6 +71,10 @@ class Device {
   void copy(void* to, const void* from, std::size_t bytes) {
     if (bytes > 0) std::memmove(to, from, bytes);
   }
+  /// `count` pieces of `bytes`, which begin every `pitch` bytes there and here.
+  void copy_pieces(void* to, const void* from, std::size_t bytes, std::size_t pitch, std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i) copy(static_cast<std::byte*>(to) + i * pitch, static_cast<const std::byte*>(from) + i * pitch, bytes);
+  }
   void clear(void* memory, std::size_t bytes) {
     constexpr std::size_t piece = 1 << 20;
     if (bytes == 0) return;

@@ -135,6 +135,8 @@ class Device {
     }
   }
   void copy(void* to, const void* from, std::size_t bytes) { runtime::copy(to, from, bytes, cudaMemcpyDeviceToDevice, stream_); }
+  /// `count` pieces of `bytes`, which begin every `pitch` bytes there and here.
+  void copy_pieces(void* to, const void* from, std::size_t bytes, std::size_t pitch, std::size_t count) { runtime::copy_pieces(to, from, bytes, pitch, count, stream_); }
   void clear(void* memory, std::size_t bytes) { runtime::fill(memory, 0, bytes, stream_); }
   void synchronize() {
     refuse_in_capture("wait for the GPU");

@@ -155,6 +155,9 @@ inline void release_pinned(void* memory) { check(cudaFreeHost(memory), "release 
 inline void copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
   check(cudaMemcpyAsync(to, from, bytes, kind, stream), "copy ", bytes, " bytes");
 }
+inline void copy_pieces(void* to, const void* from, std::size_t bytes, std::size_t pitch, std::size_t count, cudaStream_t stream) {
+  check(cudaMemcpy2DAsync(to, pitch, from, pitch, bytes, count, cudaMemcpyDeviceToDevice, stream), "copy ", count, " pieces of ", bytes, " bytes, ", pitch, " apart");
+}
 inline void fill(void* memory, int byte, std::size_t bytes, cudaStream_t stream) { check(cudaMemsetAsync(memory, byte, bytes, stream), "fill ", bytes, " bytes"); }
 
 inline cudaStream_t create_stream() {
