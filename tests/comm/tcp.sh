@@ -4,7 +4,7 @@
 # tcp.sh PROGRAM
 set -uo pipefail
 program=$1 here=$(dirname "$0")
-bash "$here/processes.sh" "$here/torchrun.sh" "$program" "^rank 0 of 3, through which the others talk, was killed, crashed or left without a word \\(rank 1 waited in " || exit 1
+bash "$here/processes.sh" "$here/torchrun.sh" "$program" "^rank 0 of 3, through which the others talk, was killed, crashed or left without a word, or its machine is down \\(rank 1 waited in " || exit 1
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
 # says PATTERN VARIABLES...: rank 1 of 2 ends with it.

@@ -18,8 +18,9 @@
 #include <utility>
 #include <vector>
 
-#include "golem/comm/mpi_companion_page.hpp"
 #include "golem/comm/failure.hpp"
+#include "golem/comm/mpi_companion_page.hpp"
+#include "golem/comm/tcp_socket.hpp"
 
 namespace golem {
 
@@ -58,16 +59,6 @@ class CompanionProcess {
   };
 
   static bool settled(Fate fate) { return fate != Fate::running; }
-  static bool send_all(int socket, const void* data, std::size_t bytes) {
-    const char* from = static_cast<const char*>(data);
-    while (bytes > 0) {
-      const ssize_t sent = send(socket, from, bytes, MSG_NOSIGNAL);
-      if (sent < 0 && errno == EINTR) continue;
-      if (sent <= 0) return false;
-      from += sent, bytes -= static_cast<std::size_t>(sent);
-    }
-    return true;
-  }
 
   /// Waits up to some milliseconds for the rank to say something. False where it is gone.
   bool listen_to_rank(int timeout) {
@@ -129,11 +120,11 @@ class CompanionProcess {
       }
       if (ends[0].revents != 0 && !listen_to_rank(0)) {
         const CompanionReport last = last_report();
-        send_all(first, &last, sizeof last);
+        tcp::send_all(first, &last, sizeof last);
         _exit(0);
       }
       const CompanionReport now = report();
-      send_all(first, &now, sizeof now);
+      tcp::send_all(first, &now, sizeof now);
     }
   }
   /// The companion of rank 0 is gone without a word, as its machine may be. Every other learns of it; one tells, before any of them ends its rank.
@@ -155,6 +146,7 @@ class CompanionProcess {
     for (int attempt = 0; attempt < 100; ++attempt, usleep(100000)) {
       const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
       if (socket < 0) return -1;
+      tcp::notice_loss_after(socket, page_.meeting.deadline);
       if (connect(socket, reinterpret_cast<const sockaddr*>(&where), sizeof where) == 0) return socket;
       close(socket);
     }
@@ -203,7 +195,7 @@ class CompanionProcess {
     while (next < seats_.size() && seats_[next].last.fate == Fate::finished) ++next;
     if (next >= seats_.size() || next == speaker_) return;
     for (const Guest& guest : guests_)
-      if (guest.known && guest.rank == static_cast<int>(next) && send_all(guest.socket, &speaker, 1)) speaker_ = next;
+      if (guest.known && guest.rank == static_cast<int>(next) && tcp::send_all(guest.socket, &speaker, 1)) speaker_ = next;
   }
 
   void hear(Guest& guest, double now) {
@@ -274,7 +266,7 @@ class CompanionProcess {
 
   [[noreturn]] void end_all(const std::string& sentence) {
     if (!sentence.empty()) say(sentence);
-    for (const Guest& guest : guests_) send_all(guest.socket, &ended, 1);
+    for (const Guest& guest : guests_) tcp::send_all(guest.socket, &ended, 1);
     end_rank();
     // A socket that closes with something unread takes back what it sent: so all are read until they close.
     for (const double start = steady_seconds(); !guests_.empty() && steady_seconds() - start < 2; usleep(2000)) {

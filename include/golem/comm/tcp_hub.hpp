@@ -3,6 +3,7 @@
 #pragma once
 
 #include <fcntl.h>
+#include <poll.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -16,6 +17,7 @@
 
 #include "golem/comm/failure.hpp"
 #include "golem/comm/tcp_exchange.hpp"
+#include "golem/comm/tcp_socket.hpp"
 #include "golem/comm/tcp_wire.hpp"
 #include "golem/core/math.hpp"
 

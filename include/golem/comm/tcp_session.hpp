@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <poll.h>
+
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
@@ -31,6 +33,7 @@ class Session {
   Session(const Address& address, double deadline) : address_(address) {
     if (address.rank == 0) hub_ = std::make_unique<Hub>(listen_on(address.port), address.ranks, deadline);
     socket_ = connect_to(address.rank == 0 ? "localhost" : address.host, address.port, deadline > 0 ? deadline : 600);
+    notice_loss_after(socket_.file(), deadline);
     send(Frame{.word = Word::hello, .peer = address.rank, .count = address.ranks}, nullptr);
     listener_ = std::thread([this] { listen(); });
   }
@@ -128,7 +131,7 @@ class Session {
       if (finished_) return;
     }
     if (speaks_)
-      std::fprintf(stderr, "rank 0 of %d, through which the others talk, was killed, crashed or left without a word (rank %d %s)\n", address_.ranks, address_.rank, activity_of(watch_.now()).c_str());
+      std::fprintf(stderr, "rank 0 of %d, through which the others talk, was killed, crashed or left without a word, or its machine is down (rank %d %s)\n", address_.ranks, address_.rank, activity_of(watch_.now()).c_str());
     std::fflush(stderr);
     std::_Exit(1);
   }
