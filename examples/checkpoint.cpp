@@ -12,13 +12,13 @@
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <string>
 #include <vector>
 
 #include "checkpoint_source.hpp"
 #include "golem/core/random.hpp"
 #include "golem/io/archive_parts.hpp"
+#include "golem/io/checkpoint_doctor.hpp"
 #include "golem/io/checkpoint_target.hpp"
 #include "golem/io/sat_doctor.hpp"
 #include "golem/io/sat_target.hpp"
@@ -178,64 +178,6 @@ void inspect(const Options& o) {
            progress);
 }
 
-// Names and shapes of golem's own weights are those of the model. Scales of groups of columns have shapes that only their engine knows.
-void compare_with_model(const Options& o, const golem::CheckpointReader& reader, std::vector<std::string>& findings) {
-  const auto integer = [&](const char* name) {
-    const auto found = reader.state().integers.find(name);
-    return found == reader.state().integers.end() ? 0 : static_cast<int>(found->second);
-  };
-  const golem::ModelConfig model = o.model.empty() ? examples::model_of(reader, o.heads) : examples::preset_named(o.model);
-  const bool groups = integer("quantized.group") > 0;
-  std::set<std::string> known;
-  for (const golem::ReshardedTensor& tensor : golem::resharded_tensors({.config = model, .format = {.bits = integer("quantized.bits")}})) {
-    const std::string& name = tensor.local.name;
-    known.insert(name);
-    const golem::StoredTensor* const found = reader.find(name);
-    if (!found)
-      findings.push_back(golem::sentence("'", reader.folder(), "' has no tensor '", name, "'"));
-    else if (found->shape != tensor.local.shape && !(groups && tensor.scales))
-      findings.push_back(golem::sentence("'", reader.folder(), "': tensor '", name, "' is of shape ", golem::safetensors::shape_text(found->shape),
-                                         ", expected ", golem::safetensors::shape_text(tensor.local.shape)));
-  }
-  const golem::CheckpointReader weights(o.from, {.part = golem::CheckpointPart::model, .digests = false});  // not the optimizer's
-  for (const std::string& name : weights.names())
-    if (!known.contains(name))
-      findings.push_back(golem::sentence("'", reader.folder(), "' has a tensor '", golem::printable(name), "', which this model has not"));
-}
-
-// golem's own: digests, then every number, in slices.
-std::vector<std::string> examine_own(const Options& o, Progress& progress) {
-  std::vector<std::string> findings;
-  try {
-    const golem::CheckpointReader reader(o.from);
-    std::uint64_t total = 0, done = 0;
-    for (const std::string& name : reader.names()) total += reader.find(name)->bytes();
-    for (const std::string& name : reader.names()) {
-      const golem::StoredTensor& tensor = *reader.find(name);
-      const std::int64_t all = golem::matrix_extent(tensor.shape, name).size(), most = (std::int64_t{64} << 20) / golem::size_of(tensor.type);
-      for (std::int64_t at = 0; at < all; at += most) {
-        golem::TensorState part{
-            .name = name, .type = tensor.type, .shape = tensor.shape, .slice = golem::whole_slice(golem::matrix_extent(tensor.shape, name))};
-        part.slice->elements = {at, std::min(most, all - at)};
-        part.bytes = static_cast<std::size_t>(part.slice->size() * golem::size_of(tensor.type));
-        try {
-          reader.check(part);
-        } catch (const golem::Error& error) {
-          findings.push_back(error.what());
-          at = all;  // one finding a tensor
-        }
-        reader.release(part);
-        golem::require(progress(done += part.bytes, total), "stopped");
-      }
-    }
-    compare_with_model(o, reader, findings);
-  } catch (const golem::Error& error) {
-    if (stop != 0) throw;  // it is none of the checkpoint's faults
-    findings.push_back(error.what());
-  }
-  return findings;
-}
-
 // Whether there is anything of a golem checkpoint, so that a folder with parts of an archive is looked at for it too.
 bool holds_own(const std::string& path) {
   for (const std::string& name : golem::files::names_in(path))
@@ -258,9 +200,8 @@ int verify(const Options& o) {
   }
   const bool own = !sat && folder;
   if (parts.count == 0 || sat || holds_own(o.from)) {
-    const auto more =
-        own ? examine_own(o, progress)
-            : golem::examine_sat_checkpoint(o.from, {.model = o.model.empty() ? nullptr : &model, .heads = o.heads, .on_progress = progress});
+    const golem::DoctorOptions options{.model = o.model.empty() ? nullptr : &model, .heads = o.heads, .on_progress = progress};
+    const auto more = own ? golem::examine_checkpoint(o.from, options) : golem::examine_sat_checkpoint(o.from, options);
     findings.insert(findings.end(), more.begin(), more.end());
     line["layout"] = own ? "golem" : "sat";
   }

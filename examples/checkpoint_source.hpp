@@ -2,15 +2,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <charconv>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
-#include <system_error>
 
 #include "golem/config/describe.hpp"
 #include "golem/config/presets.hpp"
+#include "golem/io/checkpoint_doctor.hpp"
 #include "golem/io/checkpoint_weights.hpp"
 #include "golem/io/sat_weights.hpp"
 
@@ -27,36 +26,6 @@ inline golem::ModelConfig preset_named(std::string_view name) {
   golem::fail("there is no model '", name,
               "' in this program: it knows glm_130b, glm_10b, glm_1b, glm_base, glm_small and glm_tiny; leave --model out to go by the shapes of the "
               "tensors");
-}
-
-/// The sizes of a golem checkpoint's model, by its shapes, and its heads by what it says of itself. The rest is GLM-130B's.
-inline golem::ModelConfig model_of(const golem::CheckpointReader& reader, int heads) {
-  const auto shape = [&](std::string_view name) -> const std::vector<std::int64_t>& {
-    const golem::StoredTensor* const found = reader.find(name);
-    golem::require(found && found->shape.size() == 2, "'", reader.folder(), "' has no matrix '", name, "': it is no checkpoint of a GLM");
-    golem::require(found->shape[0] <= INT32_MAX / 4 && found->shape[1] <= INT32_MAX / 4, "'", reader.folder(), "': matrix '", name, "' is of shape ",
-                   golem::safetensors::shape_text(found->shape), ", larger than any model's");
-    return found->shape;
-  };
-  golem::ModelConfig c = golem::glm_130b::config;
-  const auto &embedding = shape("transformer.word_embeddings.weight"), &up = shape("transformer.layers.0.mlp.dense_h_to_4h.weight");
-  c.vocab = static_cast<int>(embedding[0]), c.hidden = static_cast<int>(embedding[1]);
-  const auto bits = reader.state().integers.find("quantized.bits");
-  const std::int64_t packed = bits != reader.state().integers.end() && bits->second == 4 ? 2 : 1;  // weights in a byte
-  c.ffn_kind = up[0] == shape("transformer.layers.0.mlp.dense_4h_to_h.weight")[1] * packed ? golem::Ffn::gelu : golem::Ffn::geglu;
-  c.ffn = static_cast<int>(up[0]) / (c.ffn_kind == golem::Ffn::geglu ? 2 : 1);
-  for (c.layers = 0; reader.find(golem::sentence("transformer.layers.", c.layers, ".input_layernorm.weight")); ++c.layers) {
-  }
-  const std::string& text = reader.state().model;
-  int said = 0;
-  if (const auto at = text.find("heads "); at != std::string::npos) std::from_chars(text.data() + at + 6, text.data() + text.size(), said);
-  golem::require(heads == 0 || said == 0 || heads == said, "'", reader.folder(), "' says that its model has ", said, " heads, and ", heads,
-                 " were given: leave --heads out, or name the --model that it is of");
-  if (said > 0) heads = said;
-  c.heads = heads > 0 ? heads : c.hidden / 128;
-  golem::require(c.heads > 0 && c.hidden % c.heads == 0, "'", reader.folder(), "': a hidden size of ", c.hidden, " cannot be cut into ", c.heads,
-                 " heads: say how many the model has, --heads");
-  return c;
 }
 
 /// An opened checkpoint.
@@ -90,11 +59,10 @@ inline CheckpointSource open_checkpoint(const std::string& path, const std::stri
         std::make_unique<golem::CheckpointWeights>(path, golem::LoadOptions{.digests = false});  // each byte is read once; `verify` compares digests
     const golem::CheckpointReader& reader = source.own->reader();
     source.folder = reader.folder(), source.step = golem::sentence(reader.state().step);
-    source.model = model_of(reader, heads);
+    source.model = golem::checkpoint_model(reader, heads);
     if (preset.empty()) source.described = reader.state().model;
     source.type = reader.find("transformer.word_embeddings.weight")->type;
-    if (const auto bits = reader.state().integers.find("quantized.bits"); bits != reader.state().integers.end())
-      source.bits = static_cast<int>(bits->second);
+    source.bits = static_cast<int>(golem::stored_integer(reader, "quantized.bits"));
     golem::Sha256 files;
     for (const auto& [name, file] : reader.state().files) files.update(file.sha256.data(), file.sha256.size());
     source.content = files.hex();

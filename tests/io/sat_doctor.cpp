@@ -147,6 +147,10 @@ TEST_CASE("names and shapes that do not fit are found") {
     std::erase_if(list, [](const auto& t) { return t.name == "transformer.layers.1.attention.dense.bias"; });
   };
   CHECK(one_says(findings_of(without, without), "has no tensor 'transformer.layers.1.attention.dense.bias'"));
+  const auto without_norm = [](std::vector<golem::PickleTensor>& list) {
+    std::erase_if(list, [](const auto& t) { return t.name == "transformer.layers.1.input_layernorm.weight"; });
+  };
+  CHECK(one_says(findings_of(without_norm, without_norm), "has no tensor 'transformer.layers.1.input_layernorm.weight'"));
   const auto reshaped = [](std::vector<golem::PickleTensor>& list) {
     for (auto& t : list)
       if (t.name == "transformer.layers.1.attention.dense.bias") t.shape = {17};

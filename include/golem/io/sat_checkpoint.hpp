@@ -20,6 +20,7 @@
 #include "golem/io/printable.hpp"
 #include "golem/io/safetensors.hpp"
 #include "golem/io/sat_shard.hpp"
+#include "golem/io/stored_layers.hpp"
 
 namespace golem {
 
@@ -145,8 +146,9 @@ inline SatModel sat_model(const SatCheckpoint& checkpoint, int heads = 0) {
   if (qkv.type == DType::i8) model.bits = qkv.extent.columns * 2 == c.hidden ? 4 : 8;
   c.ffn = whole(down.extent.columns * (model.bits == 4 ? 2 : 1));
   c.ffn_kind = whole(up.extent.rows) == c.ffn ? Ffn::gelu : Ffn::geglu;
-  for (c.layers = 0; shard.find(sentence("transformer.layers.", c.layers, ".input_layernorm.weight")); ++c.layers) {
-  }
+  StoredLayers layers;
+  for (const auto& [name, tensor] : shard.tensors()) layers.add(name);
+  c.layers = layers.count();
   require(whole(qkv.extent.rows) == 3 * c.hidden, where, ": tensor 'transformer.layers.0.attention.query_key_value.weight' has ", qkv.extent.rows,
           " rows, and ", tp, " shards of it do not make the ", 3 * std::int64_t{c.hidden}, " of a hidden size of ", c.hidden,
           ": parts of the checkpoint are missing");

@@ -18,19 +18,13 @@
 #include <vector>
 
 #include "golem/core/error.hpp"
-#include "golem/core/function_ref.hpp"
 #include "golem/io/crc32.hpp"
+#include "golem/io/doctor_options.hpp"
 #include "golem/io/element_conversion.hpp"
 #include "golem/io/finite.hpp"
 #include "golem/io/sat_checkpoint.hpp"
 
 namespace golem {
-
-struct SatDoctorOptions {
-  const ModelConfig* model = nullptr;                                         // that it should be; null: whatever its shapes say
-  int heads = 0;                                                              // as in sat_model()
-  function_ref<bool(std::uint64_t done, std::uint64_t total)> on_progress{};  // bytes read; false stops, with an Error
-};
 
 namespace sat {
 
@@ -49,7 +43,7 @@ inline bool same_values(const SatTensor& one, const SatTensor& other) {
 
 class Doctor {
  public:
-  Doctor(const std::string& path, const SatDoctorOptions& options) : path_(path), options_(options) {}
+  Doctor(const std::string& path, const DoctorOptions& options) : path_(path), options_(options) {}
 
   /// Empty where the checkpoint is sound. Each byte is read once; pages are let go behind it.
   std::vector<std::string> findings() {
@@ -216,7 +210,7 @@ class Doctor {
   }
 
   std::string path_, folder_;
-  SatDoctorOptions options_;
+  DoctorOptions options_;
   std::deque<Opened> shards_;
   std::vector<std::string> findings_;
   bool complete_ = false;  // every part is there and could be opened
@@ -227,7 +221,7 @@ class Doctor {
 
 /// Looks at every byte of a released checkpoint: parts that are missing, files that are cut, sizes, types and shapes, CRCs, NaN and infinity, shards
 /// that disagree, names that do not fit the model. One sentence for each finding; none where it is sound.
-inline std::vector<std::string> examine_sat_checkpoint(const std::string& path, const SatDoctorOptions& options = {}) {
+inline std::vector<std::string> examine_sat_checkpoint(const std::string& path, const DoctorOptions& options = {}) {
   return sat::Doctor(path, options).findings();
 }
 

@@ -1,0 +1,144 @@
+// The doctor tells each thing that can be wrong with a checkpoint of golem's own, and several at once.
+// SPDX-License-Identifier: Apache-2.0
+#include "golem/io/checkpoint_doctor.hpp"
+
+#include <cstdint>
+#include <filesystem>
+#include <limits>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "catch.hpp"
+#include "golem/config/parameters.hpp"
+#include "golem/core/digest.hpp"
+#include "golem/io/checkpoint.hpp"
+#include "io/files.hpp"
+
+using test::has;
+
+namespace {
+
+constexpr golem::ModelConfig config =
+    golem::glm_130b::config.with([](auto& c) { c.layers = 3, c.hidden = 12, c.heads = 2, c.ffn = 16, c.vocab = 20, c.context = 16; });
+
+/// The weights of a small model, and a moment of one of them.
+struct Weights {
+  struct Tensor {
+    std::vector<std::int64_t> shape;
+    std::vector<float> values;
+  };
+  Weights() {
+    golem::for_each_parameter(config, golem::whole(config),
+                              [&](const golem::Parameter& p, int layer) { put(golem::full_name(p, layer), p.rows, p.columns); });
+    put("optimizer.moment1.transformer.word_embeddings.weight", config.vocab, config.hidden);
+  }
+  void put(const std::string& name, std::int64_t rows, std::int64_t columns) {
+    std::vector<std::int64_t> shape{rows};
+    if (columns > 0) shape.push_back(columns);
+    tensors[name] = {shape, std::vector<float>(static_cast<std::size_t>(rows * (columns > 0 ? columns : 1)), 0.5f)};
+  }
+  void visit_state(golem::StateVisitor& visitor) {
+    for (auto& [name, tensor] : tensors) visitor.tensor({name, golem::DType::f32, tensor.shape, tensor.values.data(), tensor.values.size() * 4});
+  }
+  std::map<std::string, Tensor> tensors;
+};
+
+struct Saved : test::Folder {
+  Saved() = default;
+  template <class Change>
+  explicit Saved(Change change) {
+    Weights weights;
+    change(weights);
+    golem::save(path, 7, weights);
+  }
+  std::vector<std::string> findings(const golem::DoctorOptions& options = {.heads = 2}) const { return golem::examine_checkpoint(path, options); }
+};
+
+const auto nothing = [](Weights&) {};
+
+bool one_says(const std::vector<std::string>& findings, const std::string& words) {
+  for (const std::string& finding : findings)
+    if (has(finding, words)) return true;
+  for (const std::string& finding : findings) UNSCOPED_INFO(finding);
+  return false;
+}
+
+std::string first_file(const std::string& folder, const std::string& beginning) {
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder))
+    if (entry.path().filename().string().starts_with(beginning)) return entry.path();
+  return {};
+}
+
+/// Writes another number in a number's place, as another program may: the digests are right.
+void exchange(const std::string& folder, float before, float behind) {
+  const auto bytes_of = [](const float& number) { return std::string(reinterpret_cast<const char*>(&number), sizeof number); };
+  const std::string path = first_file(folder, "model-00001"), state_path = first_file(folder, "state.json");
+  std::string bytes = test::read(path);
+  bytes.replace(bytes.find(bytes_of(before)), sizeof behind, bytes_of(behind));
+  golem::Sha256 digest;
+  digest.update(bytes.data(), bytes.size());
+  golem::CheckpointState state = golem::parse_checkpoint_state(test::read(state_path), state_path);
+  state.files.at("model-00001-of-00001.safetensors").sha256 = digest.hex();
+  test::write(path, bytes), test::write(state_path, golem::format_checkpoint_state(state, state_path));
+}
+
+}  // namespace
+
+TEST_CASE("a sound checkpoint of golem's own has no findings, its model is known by its shapes, and every byte is looked at") {
+  const Saved saved(nothing);
+  const golem::ModelConfig found = golem::checkpoint_model(golem::CheckpointReader(saved.path), 2);
+  CHECK((found.layers == 3 && found.hidden == 12 && found.heads == 2 && found.ffn == 16 && found.vocab == 20));
+  std::uint64_t last = 0, all = 0;
+  const auto on_progress = [&](std::uint64_t done, std::uint64_t total) { return last = done, all = total, true; };
+  CHECK(saved.findings({.heads = 2, .on_progress = on_progress}).empty());
+  CHECK((last == all && all == static_cast<std::uint64_t>(golem::parameter_count(config) + config.vocab * config.hidden) * 4));
+  const auto stop = [](std::uint64_t, std::uint64_t) { return false; };
+  CHECK(test::error_of([&] { saved.findings({.heads = 2, .on_progress = stop}); }) == "stopped");
+}
+
+TEST_CASE("a block that lacks a tensor is a block still, whichever tensor it is") {
+  for (const char* name :
+       {"transformer.layers.1.input_layernorm.weight", "transformer.layers.2.input_layernorm.weight", "transformer.final_layernorm.bias"}) {
+    const Saved saved([&](Weights& weights) { weights.tensors.erase(name); });
+    const std::vector<std::string> findings = saved.findings();
+    CHECK(findings.size() == 1);
+    CHECK(one_says(findings, golem::sentence("has no tensor '", name, "'")));
+  }
+}
+
+TEST_CASE("tensors of no model, of other shapes and with numbers that are none are found together") {
+  const Saved saved([](Weights& weights) {
+    weights.put("transformer.layers.1000000000.input_layernorm.weight", 12, 0);
+    weights.put("transformer.layers.1.post_attention_layernorm.bias", 13, 0);
+    weights.put("transformer.sur\x1bprise", 2, 0);
+    weights.tensors.at("transformer.layers.0.attention.dense.bias").values[3] = 1234.5f;
+  });
+  exchange(saved.path, 1234.5f, std::numeric_limits<float>::quiet_NaN());
+  const std::vector<std::string> findings = saved.findings({.model = &config});
+  CHECK(findings.size() == 4);
+  CHECK(one_says(findings, "has a tensor 'transformer.layers.1000000000.input_layernorm.weight', which this model has not"));
+  CHECK(one_says(findings, "tensor 'transformer.layers.1.post_attention_layernorm.bias' is of shape (13), expected (12)"));
+  CHECK(one_says(findings, "has a tensor 'transformer.sur?prise', which this model has not"));
+  CHECK(one_says(findings, "element 3 of tensor 'transformer.layers.0.attention.dense.bias'"));
+}
+
+TEST_CASE("a file that is altered or gone is a finding, and so is what is no checkpoint, or of another model") {
+  {
+    const Saved saved(nothing);
+    const std::string file = first_file(saved.path, "optimizer-");
+    std::string bytes = test::read(file);
+    bytes.back() = static_cast<char>(bytes.back() ^ 1);
+    test::write(file, bytes);
+    CHECK(one_says(saved.findings(), "is not what was saved: expected SHA-256"));
+    std::filesystem::remove(file);
+    CHECK(one_says(saved.findings(), file));
+  }
+  CHECK(Saved().findings().size() == 1);
+  const Saved saved([](Weights& weights) { weights.tensors.erase("transformer.layers.0.mlp.dense_h_to_4h.weight"); });
+  CHECK(one_says(saved.findings(), "has no matrix 'transformer.layers.0.mlp.dense_h_to_4h.weight': it is no checkpoint of a GLM"));
+  const Saved sound(nothing);
+  CHECK(one_says(sound.findings({}), "say how many heads the model has"));
+  constexpr golem::ModelConfig other = golem::glm_tiny::config;
+  CHECK(one_says(sound.findings({.model = &other}), "tensor 'transformer.word_embeddings.weight' is of shape (20, 12), expected (512, 64)"));
+}
