@@ -38,6 +38,7 @@ const void* const element_ops[]{
     emitted(add<T, accumulate_t<T>>),
     emitted(convert<T, accumulate_t<T>>),
     emitted(project<T, T>),
+    emitted(project<T, const T>),
     emitted(project<accumulate_t<T>, T>),
     emitted(project<accumulate_t<T>, const T>),
     emitted(project_backward_input<T, T>),
