@@ -12,6 +12,7 @@
 #include "golem/comm/launch.hpp"
 #include "golem/comm/reduction.hpp"
 #include "golem/comm/rendezvous.hpp"
+#include "golem/comm/run_terms.hpp"
 #include "golem/comm/thread_group.hpp"
 #include "golem/comm/thread_run.hpp"
 #include "golem/comm/threads.hpp"

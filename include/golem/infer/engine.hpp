@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "golem/comm/run_terms.hpp"
 #include "golem/comm/world.hpp"
 #include "golem/config/describe.hpp"
 #include "golem/config/layout.hpp"
@@ -31,11 +32,20 @@ class Engine : private OwnDevice<D>, public EngineCore<M, P, layout.tp, D> {
  public:
   explicit Engine(const EngineOptions& options = {}) : OwnDevice<D>{std::make_unique<D>()}, Core(*this->own_device, options) { needs_no_world(); }
   explicit Engine(D& device, const EngineOptions& options = {}) : Core(device, options) { needs_no_world(); }
-  explicit Engine(D& device, World& world, const EngineOptions& options = {}) : Core(device, options, TensorParallel<layout.tp>(world)) {
-    require(world.layout() == layout, "an Engine for ", describe(layout), " was given a world of ", describe(world.layout()), ": make the World with the same Layout");
-  }
+  /// Throws Error where ranks of the world make other engines, or the same with other options.
+  explicit Engine(D& device, World& world, const EngineOptions& options = {}) : Core(device, options, TensorParallel<layout.tp>(proved(world, options))) {}
 
  private:
+  static World& proved(World& world, const EngineOptions& options) {
+    require(world.layout() == layout, "an Engine for ", describe(layout), " was given a world of ", describe(world.layout()), ": make the World with the same Layout");
+    RunTerms terms;
+    terms.model = terms_of(M::config), terms.layout = describe(layout);
+    terms.precision = sentence(P::name, " (", name_of(dtype_of<typename P::compute>()), rounding_of<P>() == Rounding::once ? "" : ", as the original", ")");
+    if constexpr (QuantizedPrecision<P>) terms.precision += sentence(", groups of ", P::quant.group, P::quant.activations == Activations::exact ? "" : ", int8 activations");
+    terms.options = sentence("sequences ", options.sequences, ", capacity ", options.capacity), terms.options_name = "the engine's options";
+    agree(world, terms);
+    return world;
+  }
   static void needs_no_world() { static_assert(layout.tp == 1, "golem: an Engine of several ranks needs a device and a World of Layout's ranks: Engine(device, world, options)"); }
 };
 
