@@ -51,12 +51,12 @@ inline void check_options(const PretrainOptions& options) {
   golem::require(!options.corpus.empty() || !options.resume.empty(), "give --corpus with a folder of text, or --resume");
 }
 
-// Calls and bytes along each axis, of this rank.
+// Calls, bytes, and seconds exposed and overlapped along each axis, of this rank.
 inline nlohmann::ordered_json traffic(golem::World& world) {
   nlohmann::ordered_json out = nlohmann::ordered_json::object();
   for (const golem::AxisCount& axis : world.counts()) {
     const golem::TransferCount total = axis.total();
-    out[axis.axis] = {{"calls", total.calls}, {"bytes", total.bytes}, {"seconds", total.seconds}};
+    out[axis.axis] = {{"calls", total.calls}, {"bytes", total.bytes}, {"seconds", total.seconds}, {"overlapped", total.overlapped}};
   }
   return out;
 }

@@ -46,16 +46,31 @@ golem::Batch batch_of(int count) {
   return batch;
 }
 
-/// Seconds that this rank has waited for others, along every axis.
-double waited(golem::World& world) {
-  double seconds = 0;
-  for (const golem::AxisCount& count : world.counts()) seconds += count.total().seconds;
-  return seconds;
+/// What a rank's transfers have cost it, in seconds, or in parts of a step.
+struct Waits {
+  double exposed = 0;     // waited for other ranks, but along the pipeline
+  double overlapped = 0;  // collectives that ran while it computed
+  double pipeline = 0;    // waited for another stage: the bubble, and transfers between stages
+
+  Waits& add(const Waits& other, double times) {
+    exposed += times * other.exposed, overlapped += times * other.overlapped, pipeline += times * other.pipeline;
+    return *this;
+  }
+};
+
+Waits waits_of(golem::World& world) {
+  Waits all;
+  for (const golem::AxisCount& count : world.counts()) {
+    const golem::TransferCount total = count.total();
+    (count.axis == "pipeline" ? all.pipeline : all.exposed) += total.seconds;
+    all.overlapped += total.overlapped;
+  }
+  return all;
 }
 
 struct Times {
   std::vector<double> alone, layout, reduction;  // seconds: a step of each; the data ranks' all-reduce of all gradients alone
-  double waits = 0;                              // share of the steps that ranks waited for each other, mean over ranks
+  Waits waits;                                   // shares of the steps, mean over ranks
 };
 
 template <int Tp>
@@ -72,27 +87,29 @@ void run(const Case& c, golem::Group all, Times& times, std::mutex& mutex) {
     return batch;
   };
   golem::Buffer<float, golem::cpu::Device> gradients(device, trainer.gradients().size(), "gradients");
-  double waits = 0, whole = 0;
+  Waits waits;
+  double whole = 0;
   for (int step = 0; step < steps + 1; ++step) {  // the first one warms up
     double start = limits::now();
     if (alone) alone->step(source);
     const double one = limits::now() - start;
     world.all().barrier();
-    const double before = waited(world);
+    const Waits before = waits_of(world);
     start = limits::now();
     trainer.step(source);
-    const double many = limits::now() - start, waiting = waited(world) - before;
+    const double many = limits::now() - start;
+    const Waits behind = waits_of(world);
     world.all().barrier();
     start = limits::now();
     world.data().all_reduce(gradients.view(), golem::Reduce::sum);
     const double reduction = limits::now() - start;
     if (step == 0) continue;
-    waits += waiting, whole += many;
+    waits.add(behind, 1).add(before, -1), whole += many;
     if (world.rank() > 0) continue;
     times.alone.push_back(one), times.layout.push_back(many), times.reduction.push_back(reduction);
   }
   const std::lock_guard lock(mutex);
-  times.waits += waits / whole / c.layout.ranks();
+  times.waits.add(waits, 1 / whole / c.layout.ranks());
 }
 
 void layout(benchmark::State& state, Case c) {
@@ -109,9 +126,10 @@ void layout(benchmark::State& state, Case c) {
   state.counters["ms_one_rank"] = 1e3 * alone;
   state.counters["ms"] = 1e3 * step;
   state.counters["efficiency"] = alone / step;
-  state.counters["waits"] = times.waits;  // exposed transfers, bubbles, and work that is dealt out unevenly
+  state.counters["exposed"] = times.waits.exposed;  // transfers, and work that is dealt out unevenly
+  state.counters["overlapped"] = times.waits.overlapped;
   if (c.layout.dp > 1) state.counters["reduction"] = limits::median(times.reduction) / step;  // what would be exposed if nothing overlapped
-  if (c.layout.pp > 1) state.counters["bubble_formula"] = golem::bubble(c.schedule, c.layout.pp, c.chunks, rows / micro_batch);
+  if (c.layout.pp > 1) state.counters["bubble"] = times.waits.pipeline, state.counters["bubble_formula"] = golem::bubble(c.schedule, c.layout.pp, c.chunks, rows / micro_batch);
 }
 
 void add(const char* name, Case c) { benchmark::RegisterBenchmark(name, layout, c)->UseManualTime()->Iterations(1)->Unit(benchmark::kMillisecond); }

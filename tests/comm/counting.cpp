@@ -95,3 +95,26 @@ TEST_CASE("a world counts each axis apart, and the seconds that a rank waited") 
   CHECK(waited > 0.01);
   CHECK(of_first["tensor"].total().seconds < waited);
 }
+
+TEST_CASE("what runs while a rank does something else is overlapped, and what it waits for is exposed") {
+  TransferCount early, late;
+  run_ranks(2, [&](Group plain) {
+    const auto counted = std::make_shared<CountedGroup>(plain.backend());
+    Group group(counted);
+    std::vector<float> x(10);
+    const auto sleep = [](int milliseconds) { std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds)); };
+    if (group.rank() == 1) sleep(40);
+    Pending pending = group.start_all_reduce(View<float, 1>(x.data(), 10), Reduce::sum);  // rank 0's runs until rank 1 comes
+    if (group.rank() == 0) sleep(80);
+    pending.wait();
+    if (group.rank() == 0) early = counted->count().of(Kind::all_reduce);
+    group.barrier();
+    if (group.rank() == 1) sleep(40);
+    group.start_all_reduce(View<float, 1>(x.data(), 10), Reduce::sum).wait();
+    if (group.rank() == 0) late = counted->count().of(Kind::all_reduce);
+  });
+  CHECK(early.overlapped > 0.03);
+  CHECK(early.seconds < early.overlapped);
+  CHECK(late.seconds > early.seconds + 0.03);
+  CHECK(late.overlapped < early.overlapped + 0.01);
+}

@@ -76,6 +76,8 @@ class PendingTransfer {
   virtual ~PendingTransfer() = default;
   /// Returns when the result is there for what the device does next. Throws Error where the group failed.
   virtual void wait() = 0;
+  /// Seconds that the transfer ran, whether it was waited for or not; known behind wait(). 0 where the way of communicating cannot tell.
+  virtual double seconds() const { return 0; }
 };
 
 class Watch;

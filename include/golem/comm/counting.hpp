@@ -11,13 +11,15 @@
 
 #include "golem/comm/group.hpp"
 #include "golem/comm/watch.hpp"
+#include "golem/core/math.hpp"
 
 namespace golem {
 
-/// What one rank asked for: bytes are elements at the interface (Transfer::count) times their size, seconds those that it waited.
+/// What one rank asked for: bytes are elements at the interface (Transfer::count) times their size.
 struct TransferCount {
   std::int64_t calls = 0, bytes = 0;
-  double seconds = 0;
+  double seconds = 0;     // that it waited: exposed
+  double overlapped = 0;  // seconds that collectives it had started ran while it did something else, where the way of communicating can tell
 };
 
 /// The transfers of one rank along one axis.
@@ -29,7 +31,7 @@ struct AxisCount {
   const TransferCount& of(Transfer::Kind kind) const { return kinds[static_cast<std::size_t>(kind)]; }
   TransferCount total() const {
     TransferCount sum;
-    for (const TransferCount& one : kinds) sum.calls += one.calls, sum.bytes += one.bytes, sum.seconds += one.seconds;
+    for (const TransferCount& one : kinds) sum.calls += one.calls, sum.bytes += one.bytes, sum.seconds += one.seconds, sum.overlapped += one.overlapped;
     return sum;
   }
 };
@@ -79,8 +81,10 @@ class CountedGroup final : public PassingBackend {
     CountedPending(std::unique_ptr<PendingTransfer> inner, std::shared_ptr<AxisCount> owner, TransferCount& count)
         : inner_(std::move(inner)), owner_(std::move(owner)), count_(count) {}
     void wait() override {
-      const Timed timed(count_);
+      const double start = steady_seconds();
       inner_->wait();
+      const double waited = steady_seconds() - start;
+      count_.seconds += waited, count_.overlapped += larger(0.0, inner_->seconds() - waited);
     }
 
    private:

@@ -162,12 +162,15 @@ class MpiGroup::PendingCollective final : public PendingTransfer {
     const auto queued = std::exchange(queued_, nullptr);
     const Waiting waiting = group_->wait_in(transfer_);
     queued->wait();
+    seconds_ = queued->seconds();
   }
+  double seconds() const override { return seconds_; }
 
  private:
   std::shared_ptr<MpiGroup> group_;
   std::shared_ptr<QueuedTransfer> queued_;
   const Transfer transfer_;
+  double seconds_ = 0;
   const int exceptions_ = std::uncaught_exceptions();
 };
 

@@ -137,15 +137,20 @@ class ThreadGroup::PendingCollective final : public PendingTransfer {
   }
   void wait() override {
     const auto queued = std::exchange(queued_, nullptr);
-    if (queued->done()) return queued->wait();
-    const Waiting waiting = group_->wait_in(transfer_);
+    if (!queued->done()) {
+      const Waiting waiting = group_->wait_in(transfer_);
+      queued->outcome();
+    }
+    seconds_ = queued->seconds();
     queued->wait();
   }
+  double seconds() const override { return seconds_; }
 
  private:
   std::shared_ptr<ThreadGroup> group_;
   std::shared_ptr<QueuedTransfer> queued_;
   const Transfer transfer_;
+  double seconds_ = 0;
   const int exceptions_ = std::uncaught_exceptions();
 };
 

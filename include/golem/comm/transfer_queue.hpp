@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "golem/comm/backend.hpp"
+#include "golem/comm/watch.hpp"
 #include "golem/core/function_ref.hpp"
 
 namespace golem {
@@ -30,14 +31,18 @@ class QueuedTransfer {
   /// Waits until it has run, or failed.
   void outcome() const { done_.wait(0, std::memory_order_acquire); }
   bool done() const { return done_.load(std::memory_order_acquire) != 0; }
+  /// How long it ran, once it has.
+  double seconds() const { return seconds_; }
 
   /// By the thread of the queue only.
   void run(function_ref<void(const Transfer&)> transfer) {
+    const double start = steady_seconds();
     try {
       transfer(transfer_);
     } catch (...) {
       error_ = std::current_exception();
     }
+    seconds_ = steady_seconds() - start;
     done_.store(1, std::memory_order_release);
     done_.notify_all();
   }
@@ -45,6 +50,7 @@ class QueuedTransfer {
  private:
   Transfer transfer_;
   std::exception_ptr error_;
+  double seconds_ = 0;
   std::atomic<std::uint32_t> done_{0};
 };
 
