@@ -62,7 +62,7 @@ inline CheckpointSource open_checkpoint(const std::string& path, const std::stri
     source.model = golem::checkpoint_model(reader, heads);
     if (preset.empty()) source.described = reader.state().model;
     source.type = reader.find("transformer.word_embeddings.weight")->type;
-    source.bits = static_cast<int>(golem::stored_integer(reader, "quantized.bits"));
+    source.bits = golem::stored_bits(reader);
     golem::Sha256 files;
     for (const auto& [name, file] : reader.state().files) files.update(file.sha256.data(), file.sha256.size());
     source.content = files.hex();

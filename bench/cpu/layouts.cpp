@@ -48,23 +48,18 @@ golem::Batch batch_of(int count) {
 
 /// What a rank's transfers have cost it, in seconds, or in parts of a step.
 struct Waits {
-  double exposed = 0;     // waited for other ranks, but along the pipeline
-  double overlapped = 0;  // collectives that ran while it computed
-  double pipeline = 0;    // waited for another stage: the bubble, and transfers between stages
+  double exposed = 0;     // waited for other ranks
+  double overlapped = 0;  // collectives that ran meanwhile
 
   Waits& add(const Waits& other, double times) {
-    exposed += times * other.exposed, overlapped += times * other.overlapped, pipeline += times * other.pipeline;
+    exposed += times * other.exposed, overlapped += times * other.overlapped;
     return *this;
   }
 };
 
 Waits waits_of(golem::World& world) {
   Waits all;
-  for (const golem::AxisCount& count : world.counts()) {
-    const golem::TransferCount total = count.total();
-    (count.axis == "pipeline" ? all.pipeline : all.exposed) += total.seconds;
-    all.overlapped += total.overlapped;
-  }
+  for (const golem::AxisCount& count : world.counts()) all.exposed += count.total().seconds, all.overlapped += count.total().overlapped;
   return all;
 }
 
@@ -126,10 +121,14 @@ void layout(benchmark::State& state, Case c) {
   state.counters["ms_one_rank"] = 1e3 * alone;
   state.counters["ms"] = 1e3 * step;
   state.counters["efficiency"] = alone / step;
+  if (c.layout.pp > 1) {  // stages wait for each other, and at the end for the tied gradient and the norm: bubble, transfers, and unlike work
+    state.counters["bubble"] = times.waits.exposed;
+    state.counters["bubble_formula"] = golem::bubble(c.schedule, c.layout.pp, c.chunks, rows / micro_batch);
+    return;
+  }
   state.counters["exposed"] = times.waits.exposed;  // transfers, and work that is dealt out unevenly
   state.counters["overlapped"] = times.waits.overlapped;
-  if (c.layout.dp > 1) state.counters["reduction"] = limits::median(times.reduction) / step;  // what would be exposed if nothing overlapped
-  if (c.layout.pp > 1) state.counters["bubble"] = times.waits.pipeline, state.counters["bubble_formula"] = golem::bubble(c.schedule, c.layout.pp, c.chunks, rows / micro_batch);
+  if (c.layout.dp > 1) state.counters["reduction"] = limits::median(times.reduction) / step;  // alone: what would be exposed if nothing overlapped
 }
 
 void add(const char* name, Case c) { benchmark::RegisterBenchmark(name, layout, c)->UseManualTime()->Iterations(1)->Unit(benchmark::kMillisecond); }

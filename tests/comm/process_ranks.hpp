@@ -198,7 +198,7 @@ inline void fail_as(const std::string& how, World& world) {
   if (last && how == "kill") raise(SIGKILL);
   if (last && how == "crash") raise(SIGSEGV);
   if (last && how == "leave") _exit(3);
-  if (last && how == "stall") sleep(60);
+  if (last && (how == "stall" || how == "be cut off")) sleep(60);
   if (last && how == "stop") std::thread([] { sleep(1), raise(SIGSTOP); }).detach();  // while the rank waits for rank 0
   if (world.rank() == 0 && how == "stop") sleep(60);
   if (world.rank() == 0 && how == "kill 0") sleep(1), raise(SIGKILL);  // while the others wait
@@ -224,7 +224,7 @@ inline int run_as_ranks(int count, char** words) {
                   fail_as(how, world);
                 if (world.rank() == 0) std::printf("all right on %d ranks\n", world.all().size());
               },
-              {.deadline = how == "work" ? 60.0 : 3.0, .grace = 1, .when_stuck = {}});
+              {.deadline = how == "work" ? 60.0 : how == "be cut off" ? 8.0 : 3.0, .grace = 1, .when_stuck = {}});
   } catch (const Error& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 1;

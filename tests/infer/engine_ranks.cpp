@@ -164,9 +164,9 @@ TEST_CASE("ranks that make different engines are told apart before they compute 
     }
     return std::string();
   };
-  CHECK(disagreement([](cpu::Device& device, World& world) { Engine<shared, fp32, Layout{.tp = 2}>(device, world, {.sequences = 2}); }) == "");
+  CHECK(disagreement([](cpu::Device& device, World& world) { Engine<shared, fp32, Layout{.tp = 2}>(device, world, {.sequences = 2, .capacity = shared::config.context}); }) == "");
   CHECK(disagreement([](cpu::Device& device, World& world) { Engine<shared, fp32, Layout{.tp = 2}>(device, world, {.sequences = 3}); }) ==
-        "rank 1 does not agree with rank 0 on the engine's options: 'sequences 2, capacity 0' on rank 0, 'sequences 3, capacity 0' on rank 1: start all ranks alike");
+        "rank 1 does not agree with rank 0 on the engine's options: 'sequences 2, capacity 24' on rank 0, 'sequences 3, capacity 24' on rank 1: start all ranks alike");
   CHECK_THAT(disagreement([](cpu::Device& device, World& world) { Engine<shared, quantized<Quant{.bits = 4, .group = 32}>, Layout{.tp = 2}>(device, world, {.sequences = 2}); }),
              Catch::Matchers::StartsWith("rank 1 does not agree with rank 0 on the precision: 'fp32 (f32)' on rank 0, 'int4 (f32), groups of 32' on rank 1"));
 }

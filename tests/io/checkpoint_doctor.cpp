@@ -27,6 +27,7 @@ struct Weights {
   struct Tensor {
     std::vector<std::int64_t> shape;
     std::vector<float> values;
+    golem::DType type = golem::DType::f32;
   };
   Weights() {
     golem::for_each_parameter(config, golem::whole(config),
@@ -36,21 +37,23 @@ struct Weights {
   void put(const std::string& name, std::int64_t rows, std::int64_t columns) {
     std::vector<std::int64_t> shape{rows};
     if (columns > 0) shape.push_back(columns);
-    tensors[name] = {shape, std::vector<float>(static_cast<std::size_t>(rows * (columns > 0 ? columns : 1)), 0.5f)};
+    tensors[name] = {shape, std::vector<float>(static_cast<std::size_t>(rows * (columns > 0 ? columns : 1)), 0.5f), golem::DType::f32};
   }
   void visit_state(golem::StateVisitor& visitor) {
-    for (auto& [name, tensor] : tensors) visitor.tensor({name, golem::DType::f32, tensor.shape, tensor.values.data(), tensor.values.size() * 4});
+    visitor.integer("quantized.bits", bits);
+    for (auto& [name, tensor] : tensors) visitor.tensor({name, tensor.type, tensor.shape, tensor.values.data(), tensor.values.size() * 4});
   }
   std::map<std::string, Tensor> tensors;
+  std::int64_t bits = 0;
 };
 
 struct Saved : test::Folder {
   Saved() = default;
   template <class Change>
-  explicit Saved(Change change) {
+  explicit Saved(Change change, const std::string& model = "") {
     Weights weights;
     change(weights);
-    golem::save(path, 7, weights);
+    golem::save(path, 7, weights, {.model = model});
   }
   std::vector<std::string> findings(const golem::DoctorOptions& options = {.heads = 2}) const { return golem::examine_checkpoint(path, options); }
 };
@@ -92,7 +95,10 @@ TEST_CASE("a sound checkpoint of golem's own has no findings, its model is known
   std::uint64_t last = 0, all = 0;
   const auto on_progress = [&](std::uint64_t done, std::uint64_t total) { return last = done, all = total, true; };
   CHECK(saved.findings({.heads = 2, .on_progress = on_progress}).empty());
-  CHECK((last == all && all == static_cast<std::uint64_t>(golem::parameter_count(config) + config.vocab * config.hidden) * 4));
+  std::uint64_t held = 0;  // in all files that state.json lists
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(saved.path))
+    if (entry.is_regular_file() && entry.path().extension() != "" && entry.path().filename() != "state.json") held += entry.file_size();
+  CHECK((last == all && all == held));
   const auto stop = [](std::uint64_t, std::uint64_t) { return false; };
   CHECK(test::error_of([&] { saved.findings({.heads = 2, .on_progress = stop}); }) == "stopped");
 }
@@ -107,6 +113,54 @@ TEST_CASE("a block that lacks a tensor is a block still, whichever tensor it is"
   }
 }
 
+TEST_CASE("how many blocks there are is what the tensors say, and must be what the checkpoint says") {
+  const auto stray = [](Weights& weights) {
+    weights.put("transformer.layers.7.input_layernorm.bias", 12, 0), weights.put("transformer.layers.3.junk", 2, 0);
+  };
+  const std::vector<std::string> findings = Saved(stray).findings();
+  CHECK(findings.size() == 2);
+  CHECK(one_says(findings, "has a tensor 'transformer.layers.7.input_layernorm.bias', which this model has not"));
+  CHECK(one_says(findings, "has a tensor 'transformer.layers.3.junk', which this model has not"));
+  const auto without = [](const char* block) {
+    return [=](Weights& weights) { std::erase_if(weights.tensors, [&](const auto& tensor) { return tensor.first.starts_with(block); }); };
+  };
+  CHECK(Saved(without("transformer.layers.1.")).findings().size() == 12);
+  const Saved last(without("transformer.layers.2."), "layers 3, hidden 12, heads 2");
+  CHECK(last.findings({}).size() == 1);
+  CHECK(one_says(last.findings({}), "says that its model has 3 layers, and it has tensors of 2"));
+}
+
+TEST_CASE("types are looked at, and bits that golem does not know") {
+  const Saved integers([](Weights& weights) {
+    for (auto& [name, tensor] : weights.tensors) tensor.type = golem::DType::i32;
+  });
+  CHECK(one_says(integers.findings(), "tensor 'transformer.final_layernorm.weight' is i32 (12), expected a floating type (12)"));
+  const Saved floating([](Weights& weights) { weights.bits = 8; });
+  CHECK(one_says(floating.findings(), "tensor 'transformer.layers.0.attention.dense.weight' is f32 (12, 12), expected i8 (12, 12)"));
+  for (const std::int64_t bits : {std::int64_t{5}, std::int64_t{-7}, (std::int64_t{1} << 32) + 4})
+    CHECK(one_says(Saved([=](Weights& weights) { weights.bits = bits; }).findings(), golem::sentence("says that its weights have ", bits, " bits")));
+}
+
+TEST_CASE("a slice of a tensor larger than any memory is a finding like another") {
+  const test::Folder folder;
+  float number = 1;
+  const golem::TensorState part{"w@00001", golem::DType::f32, {1}, &number, 4};
+  golem::AtomicFolder made(folder / "step-00000006");
+  golem::CheckpointState state;
+  const golem::SliceOf slice{"w", {INT64_MAX / 8}, {.rows = {{0, 1}, {}}, .columns = {0, 1}, .elements = {0, 1}}};
+  golem::SafetensorsWriter writer(made.path() + "/model-00001-of-00001.safetensors", {part}, {{"slice:w@00001", golem::format_slice_of(slice, "x")}});
+  writer.write(part);
+  auto& file = state.files["model-00001-of-00001.safetensors"];
+  file.sha256 = writer.finish(), file.bytes = writer.size();
+  golem::OutputFile text(made.path() + "/state.json");
+  text.write(golem::format_checkpoint_state(state, "x"));
+  text.finish();
+  made.commit();
+  const std::vector<std::string> findings = golem::examine_checkpoint(folder / "step-00000006");
+  CHECK(findings.size() == 2);
+  CHECK(one_says(findings, "elements of tensor 'w' that are wanted here: no rank saved them"));
+}
+
 TEST_CASE("tensors of no model, of other shapes and with numbers that are none are found together") {
   const Saved saved([](Weights& weights) {
     weights.put("transformer.layers.1000000000.input_layernorm.weight", 12, 0);
@@ -118,21 +172,25 @@ TEST_CASE("tensors of no model, of other shapes and with numbers that are none a
   const std::vector<std::string> findings = saved.findings({.model = &config});
   CHECK(findings.size() == 4);
   CHECK(one_says(findings, "has a tensor 'transformer.layers.1000000000.input_layernorm.weight', which this model has not"));
-  CHECK(one_says(findings, "tensor 'transformer.layers.1.post_attention_layernorm.bias' is of shape (13), expected (12)"));
+  CHECK(one_says(findings, "tensor 'transformer.layers.1.post_attention_layernorm.bias' is f32 (13), expected a floating type (12)"));
   CHECK(one_says(findings, "has a tensor 'transformer.sur?prise', which this model has not"));
-  CHECK(one_says(findings, "element 3 of tensor 'transformer.layers.0.attention.dense.bias'"));
+  CHECK(one_says(findings, "element 3 of tensor 'transformer.layers.0.attention.dense.bias' is NaN or infinite"));
 }
 
 TEST_CASE("a file that is altered or gone is a finding, and so is what is no checkpoint, or of another model") {
-  {
+  for (const char* beginning : {"optimizer-", "model-", "model.safetensors.index.json"}) {
     const Saved saved(nothing);
-    const std::string file = first_file(saved.path, "optimizer-");
+    const std::string file = first_file(saved.path, beginning);
     std::string bytes = test::read(file);
-    bytes.back() = static_cast<char>(bytes.back() ^ 1);
+    bytes[bytes.size() - 2] = static_cast<char>(bytes[bytes.size() - 2] ^ 1);
     test::write(file, bytes);
+    CHECK(saved.findings().size() == 1);
     CHECK(one_says(saved.findings(), "is not what was saved: expected SHA-256"));
     std::filesystem::remove(file);
+    CHECK(saved.findings().size() == 1);
     CHECK(one_says(saved.findings(), file));
+    std::filesystem::remove(first_file(saved.path, "optimizer.safetensors.index.json"));
+    CHECK(saved.findings().size() == 2);
   }
   CHECK(Saved().findings().size() == 1);
   const Saved saved([](Weights& weights) { weights.tensors.erase("transformer.layers.0.mlp.dense_h_to_4h.weight"); });
@@ -140,5 +198,6 @@ TEST_CASE("a file that is altered or gone is a finding, and so is what is no che
   const Saved sound(nothing);
   CHECK(one_says(sound.findings({}), "say how many heads the model has"));
   constexpr golem::ModelConfig other = golem::glm_tiny::config;
-  CHECK(one_says(sound.findings({.model = &other}), "tensor 'transformer.word_embeddings.weight' is of shape (20, 12), expected (512, 64)"));
+  CHECK(
+      one_says(sound.findings({.model = &other}), "tensor 'transformer.word_embeddings.weight' is f32 (20, 12), expected a floating type (512, 64)"));
 }

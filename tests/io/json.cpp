@@ -2,6 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "golem/io/json.hpp"
 
+#include <chrono>
+#include <string>
+
 #include "catch.hpp"
 #include "io/files.hpp"
 
@@ -16,6 +19,14 @@ TEST_CASE("JSON is parsed strictly") {
   CHECK(has(error(""), "no valid JSON"));
   CHECK(error("\"" + std::string(1000000, 'a')).size() < 300);
   CHECK(has(error_of([] { golem::json_text("\xff", "'x.json'"); }), "'x.json': a text in it is no valid UTF-8"));
+}
+
+TEST_CASE("a long list of objects takes a time in proportion to its length") {
+  std::string text = "{";
+  for (int i = 0; i < 100000; ++i) text += golem::sentence(i ? ", " : "", "\"w", i, "\": {\"shape\": [", i, "]}");
+  const auto start = std::chrono::steady_clock::now();
+  CHECK(golem::parse_json(text + "}", "x", 3).size() == 100000);
+  CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(30));  // where it grows with the square, minutes
 }
 
 TEST_CASE("a field has a name and a kind") {

@@ -19,7 +19,8 @@ namespace golem {
 struct TransferCount {
   std::int64_t calls = 0, bytes = 0;
   double seconds = 0;     // that it waited: exposed
-  double overlapped = 0;  // seconds that collectives it had started ran while it did something else, where the way of communicating can tell
+  double overlapped = 0;  // seconds that collectives which it had started ran, the wait for later ranks too, before it waited for them: it computed, or
+                          // waited for something else, which is counted there. Where the way of communicating can tell
 };
 
 /// The transfers of one rank along one axis.

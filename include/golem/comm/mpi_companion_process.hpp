@@ -146,8 +146,7 @@ class CompanionProcess {
     for (int attempt = 0; attempt < 100; ++attempt, usleep(100000)) {
       const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
       if (socket < 0) return -1;
-      tcp::notice_loss_after(socket, page_.meeting.deadline);
-      if (connect(socket, reinterpret_cast<const sockaddr*>(&where), sizeof where) == 0) return socket;
+      if (tcp::notice_loss_after(socket, page_.meeting.deadline) && connect(socket, reinterpret_cast<const sockaddr*>(&where), sizeof where) == 0) return socket;
       close(socket);
     }
     return -1;

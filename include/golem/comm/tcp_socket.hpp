@@ -74,10 +74,10 @@ inline void send_promptly(int file) {
   ::setsockopt(file, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 /// Whoever sends now and then on this socket learns of the loss of the other's machine, or of the way to it, after so many seconds; the system's
-/// own patience is a quarter of an hour. 0: that.
-inline void notice_loss_after(int file, double seconds) {
+/// own patience is a quarter of an hour. 0: that. False where the system does not take it.
+[[nodiscard]] inline bool notice_loss_after(int file, double seconds) {
   const unsigned milliseconds = seconds > 0 ? static_cast<unsigned>(smaller(seconds, 1e6) * 1000) : 0;
-  ::setsockopt(file, IPPROTO_TCP, TCP_USER_TIMEOUT, &milliseconds, sizeof milliseconds);
+  return ::setsockopt(file, IPPROTO_TCP, TCP_USER_TIMEOUT, &milliseconds, sizeof milliseconds) == 0;
 }
 
 /// A socket that listens on `port` of every address of this machine. Throws Error where the port is taken.

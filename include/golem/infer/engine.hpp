@@ -42,7 +42,7 @@ class Engine : private OwnDevice<D>, public EngineCore<M, P, layout.tp, D> {
     terms.model = terms_of(M::config), terms.layout = describe(layout);
     terms.precision = sentence(P::name, " (", name_of(dtype_of<typename P::compute>()), rounding_of<P>() == Rounding::once ? "" : ", as the original", ")");
     if constexpr (QuantizedPrecision<P>) terms.precision += sentence(", groups of ", P::quant.group, P::quant.activations == Activations::exact ? "" : ", int8 activations");
-    terms.options = sentence("sequences ", options.sequences, ", capacity ", options.capacity), terms.options_name = "the engine's options";
+    terms.options = sentence("sequences ", options.sequences, ", capacity ", options.capacity == 0 ? M::config.context : options.capacity), terms.options_name = "the engine's options";
     agree(world, terms);
     return world;
   }

@@ -6,129 +6,194 @@
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "golem/config/presets.hpp"
+#include "golem/core/digest.hpp"
 #include "golem/core/error.hpp"
+#include "golem/core/mapped_file.hpp"
 #include "golem/core/number.hpp"
 #include "golem/core/slice.hpp"
 #include "golem/core/stateful.hpp"
 #include "golem/io/checkpoint_reader.hpp"
 #include "golem/io/doctor_options.hpp"
+#include "golem/io/element_conversion.hpp"
+#include "golem/io/finite.hpp"
 #include "golem/io/printable.hpp"
 #include "golem/io/reshard.hpp"
 #include "golem/io/safetensors.hpp"
-#include "golem/io/stored_layers.hpp"
+#include "golem/io/stored_model.hpp"
 
 namespace golem {
 
-/// An integer of a checkpoint's state; 0 where it has none of that name.
-inline std::int64_t stored_integer(const CheckpointReader& reader, std::string_view name) {
-  const auto found = reader.state().integers.find(std::string(name));
-  return found == reader.state().integers.end() ? 0 : found->second;
+/// Bits of a checkpoint's linear weights: 8 or 4, or 0 where they are not quantised. Throws Error for any other number.
+inline int stored_bits(const CheckpointReader& reader) {
+  const auto found = reader.state().integers.find("quantized.bits");
+  const std::int64_t bits = found == reader.state().integers.end() ? 0 : found->second;
+  require(bits == 0 || bits == 4 || bits == 8, "'", reader.folder(), "' says that its weights have ", bits, " bits: golem knows 8 and 4");
+  return static_cast<int>(bits);
 }
 
+namespace checkpoint {
+
+/// The number behind a word of the line in which a checkpoint says what its model is: see describe(); 0 where there is none.
+inline int number_behind(std::string_view word, std::string_view line) {
+  int number = 0;
+  if (const auto at = line.find(word); at != std::string_view::npos)
+    std::from_chars(line.data() + at + word.size(), line.data() + line.size(), number);
+  return number;
+}
+
+}  // namespace checkpoint
+
 /// The sizes of a checkpoint's model, by its shapes, and its heads by what it says of itself; where it says nothing, `heads`, or 0 for GLM-130B's
-/// 128 dims each. The rest is GLM-130B's. Throws Error where the shapes are those of no model, or its heads are others than `heads`.
+/// 128 dims each. The rest is GLM-130B's. Throws Error where the shapes are those of no model, or are at odds with `heads` or what it says.
 inline ModelConfig checkpoint_model(const CheckpointReader& reader, int heads = 0) {
+  const std::string where = sentence("'", reader.folder(), "'");
   const auto shape = [&](std::string_view name) -> const std::vector<std::int64_t>& {
     const StoredTensor* const found = reader.find(name);
-    require(found && found->shape.size() == 2, "'", reader.folder(), "' has no matrix '", name, "': it is no checkpoint of a GLM");
-    require(found->shape[0] <= INT32_MAX / 4 && found->shape[1] <= INT32_MAX / 4, "'", reader.folder(), "': matrix '", name, "' is of shape ",
+    require(found && found->shape.size() == 2, where, " has no matrix '", name, "': it is no checkpoint of a GLM");
+    require(found->shape[0] <= INT32_MAX / 4 && found->shape[1] <= INT32_MAX / 4, where, ": matrix '", name, "' is of shape ",
             safetensors::shape_text(found->shape), ", larger than any model's");
     return found->shape;
   };
   ModelConfig c = glm_130b::config;
   const auto &embedding = shape("transformer.word_embeddings.weight"), &up = shape("transformer.layers.0.mlp.dense_h_to_4h.weight");
   c.vocab = static_cast<int>(embedding[0]), c.hidden = static_cast<int>(embedding[1]);
-  const std::int64_t packed = stored_integer(reader, "quantized.bits") == 4 ? 2 : 1;  // weights in a byte
+  const std::int64_t packed = stored_bits(reader) == 4 ? 2 : 1;  // weights in a byte
   c.ffn_kind = up[0] == shape("transformer.layers.0.mlp.dense_4h_to_h.weight")[1] * packed ? Ffn::gelu : Ffn::geglu;
   c.ffn = static_cast<int>(up[0]) / (c.ffn_kind == Ffn::geglu ? 2 : 1);
   StoredLayers layers;
   for (const std::string& name : reader.names("transformer.layers.")) layers.add(name);
   c.layers = layers.count();
-  const std::string& text = reader.state().model;
-  int said = 0;
-  if (const auto at = text.find("heads "); at != std::string::npos) std::from_chars(text.data() + at + 6, text.data() + text.size(), said);
-  require(heads == 0 || said == 0 || heads == said, "'", reader.folder(), "' says that its model has ", said, " heads, and ", heads,
+  const std::string& line = reader.state().model;
+  const int said_layers = checkpoint::number_behind("layers ", line), said_heads = checkpoint::number_behind("heads ", line);
+  require(said_layers <= 0 || said_layers == c.layers, where, " says that its model has ", said_layers, " layers, and it has tensors of ", c.layers);
+  require(heads == 0 || said_heads <= 0 || heads == said_heads, where, " says that its model has ", said_heads, " heads, and ", heads,
           " were given: leave them out, or name the model that it is of");
-  if (said > 0) heads = said;
-  c.heads = heads > 0 ? heads : c.hidden / 128;
-  require(c.heads > 0 && c.hidden % c.heads == 0, "'", reader.folder(), "': a hidden size of ", c.hidden, " cannot be cut into ", c.heads,
-          " heads: say how many heads the model has");
+  c.heads = heads_of(c.hidden, said_heads > 0 ? said_heads : heads, where);
   return c;
 }
 
 namespace checkpoint {
 
-/// Digests and every number, in slices: one finding a tensor. Pages are let go behind it.
-inline void look_at_numbers(const CheckpointReader& reader, const DoctorOptions& options, std::vector<std::string>& findings) {
-  std::uint64_t total = 0, done = 0;
-  for (const std::string& name : reader.names()) total += reader.find(name)->bytes();
-  for (const std::string& name : reader.names()) {
-    const StoredTensor& tensor = *reader.find(name);
-    const Slice whole = whole_slice(matrix_extent(tensor.shape, name));
-    const std::int64_t all = whole.size(), most = (std::int64_t{64} << 20) / size_of(tensor.type);
-    for (std::int64_t at = 0; at < all; at += most) {
-      TensorState part{.name = name, .type = tensor.type, .shape = tensor.shape, .slice = whole};
-      part.slice->elements = {at, std::min(most, all - at)};
-      part.bytes = static_cast<std::size_t>(part.slice->size() * size_of(tensor.type));
-      try {
-        reader.check(part);
-      } catch (const Error& error) {
-        findings.push_back(error.what());
-        at = all;
-      }
-      reader.release(part);
-      require(!options.on_progress || options.on_progress(done += part.bytes, total), "stopped");
+class Doctor {
+ public:
+  Doctor(const std::string& path, const DoctorOptions& options) : path_(path), options_(options) {}
+
+  /// Empty where the checkpoint is sound. Each byte is read once; pages are let go behind it.
+  std::vector<std::string> findings() {
+    const auto open = [&] {
+      folder_ = find_checkpoint(path_);
+      files_ = read_state(folder_).files;
+    };
+    if (!note(open)) return findings_;
+    for (const auto& [name, file] : files_) total_ += file.bytes;
+    bool sound = true;
+    for (const auto& [name, file] : files_) {
+      const std::string path = folder_ + "/" + name;
+      sound &= note([&] { name.ends_with(".safetensors") ? look_at_tensors(path, file) : look_at_bytes(path, file); });
+    }
+    if (sound) note([&] { look_at_whole(); });  // what files that are not those that were saved say means nothing
+    return findings_;
+  }
+
+ private:
+  void find(std::string sentence) { findings_.push_back(std::move(sentence)); }
+  template <class Action>
+  bool note(Action action) {
+    try {
+      action();
+      return true;
+    } catch (const Error& error) {
+      if (stopped_) throw;  // it is none of the checkpoint's faults
+      find(error.what());
+      return false;
     }
   }
-}
 
-/// Names and shapes of the weights are those of the model. Scales of groups of columns have shapes that only their engine knows.
-inline void look_at_model(const CheckpointReader& reader, const DoctorOptions& options, std::vector<std::string>& findings) {
-  const ModelConfig model = options.model ? *options.model : checkpoint_model(reader, options.heads);
-  const bool groups = stored_integer(reader, "quantized.group") > 0;
-  std::set<std::string> known;
-  for (const ReshardedTensor& tensor :
-       resharded_tensors({.config = model, .format = {.bits = static_cast<int>(stored_integer(reader, "quantized.bits"))}})) {
-    const std::string& name = tensor.local.name;
-    known.insert(name);
-    const StoredTensor* const found = reader.find(name);
-    if (!found)
-      findings.push_back(sentence("'", reader.folder(), "' has no tensor '", name, "'"));
-    else if (found->shape != tensor.local.shape && !(groups && tensor.scales))
-      findings.push_back(sentence("'", reader.folder(), "': tensor '", name, "' is of shape ", safetensors::shape_text(found->shape), ", expected ",
-                                  safetensors::shape_text(tensor.local.shape)));
+  void read(Sha256& digest, const std::byte* data, std::size_t bytes) {
+    digest.update(data, bytes);
+    stopped_ = options_.on_progress && !options_.on_progress(done_ += bytes, total_);
+    require(!stopped_, "stopped");
   }
-  const CheckpointReader weights(reader.folder(), {.part = CheckpointPart::model, .digests = false});  // not the optimizer's
-  for (const std::string& name : weights.names())
-    if (!known.contains(name)) findings.push_back(sentence("'", reader.folder(), "' has a tensor '", printable(name), "', which this model has not"));
-}
+
+  void look_at_bytes(const std::string& path, const CheckpointFile& expected) {
+    prove_size(path, expected);
+    const MappedFile file(path);
+    Sha256 digest;
+    read(digest, file.data(), file.size());
+    prove_digest(path, digest.hex(), expected);
+  }
+
+  /// The digest, and numbers that are none: one finding a tensor.
+  void look_at_tensors(const std::string& path, const CheckpointFile& expected) {
+    prove_size(path, expected);
+    const SafetensorsFile file(path);
+    Sha256 digest;
+    read(digest, file.head().data(), file.head().size());
+    for (const StoredTensor& tensor : file.tensors()) {
+      const auto bytes = file.bytes(tensor);
+      bool told = false;
+      constexpr std::size_t most = 64 << 20;
+      for (std::size_t at = 0, piece = 0; at < bytes.size(); at += piece) {
+        piece = std::min(most, bytes.size() - at);
+        read(digest, bytes.data() + at, piece);
+        const std::int64_t index = told ? -1 : first_not_finite(tensor.type, bytes.data() + at, piece);
+        if (index >= 0)
+          find(sentence("'", path, "': element ", static_cast<std::int64_t>(at) / size_of(tensor.type) + index, " of tensor '",
+                        printable(tensor.name), "' is NaN or infinite"));
+        told = told || index >= 0;
+        file.release(bytes.subspan(at, piece));
+      }
+    }
+    prove_digest(path, digest.hex(), expected);
+  }
+
+  /// Slices make whole tensors, of the names, types and shapes that the model has. Scales of groups of columns have shapes that only their engine
+  /// knows.
+  void look_at_whole() {
+    const CheckpointReader reader(folder_, {.digests = false}), weights(folder_, {.part = CheckpointPart::model, .digests = false});
+    for (const std::string& name : reader.names()) note([&] { reader.check_whole(name); });
+    const ModelConfig model = options_.model ? *options_.model : checkpoint_model(reader, options_.heads);
+    const auto group = reader.state().integers.find("quantized.group");
+    const bool groups = group != reader.state().integers.end() && group->second > 0;
+    std::set<std::string> known;
+    for (const ReshardedTensor& tensor : resharded_tensors({.config = model, .format = {.bits = stored_bits(reader)}})) {
+      const TensorState& wanted = tensor.local;
+      known.insert(wanted.name);
+      const StoredTensor* const found = reader.find(wanted.name);
+      if (!found)
+        find(sentence("'", folder_, "' has no tensor '", wanted.name, "'"));
+      else if ((found->shape != wanted.shape && !(groups && tensor.scales)) ||
+               (wanted.type == DType::i8 ? found->type != DType::i8 : !is_floating(found->type)))
+        find(sentence("'", folder_, "': tensor '", wanted.name, "' is ", name_of(found->type), " ", safetensors::shape_text(found->shape),
+                      ", expected ", wanted.type == DType::i8 ? "i8" : "a floating type", " ", safetensors::shape_text(wanted.shape)));
+    }
+    for (const std::string& name : weights.names())
+      if (!known.contains(name)) find(sentence("'", folder_, "' has a tensor '", printable(name), "', which this model has not"));
+  }
+
+  std::string path_, folder_;
+  DoctorOptions options_;
+  std::map<std::string, CheckpointFile> files_;
+  std::vector<std::string> findings_;
+  bool stopped_ = false;
+  std::uint64_t done_ = 0, total_ = 0;
+};
 
 }  // namespace checkpoint
 
 /// Looks at every byte of a checkpoint of golem's own (or the latest of a run's folder): files that are missing, cut or not those that were saved,
-/// slices that no rank saved, NaN and infinity, names and shapes that do not fit the model. One sentence for each finding; none where it is sound.
-/// Throws Error only where it is stopped.
+/// NaN and infinity; and where there are none of these, slices that no rank saved, and names, types and shapes that do not fit the model. One
+/// sentence for each finding; none where it is sound. Throws Error only where it is stopped.
 inline std::vector<std::string> examine_checkpoint(const std::string& path, const DoctorOptions& options = {}) {
-  std::vector<std::string> findings;
-  bool stopped = false;
-  auto on_progress = [&](std::uint64_t done, std::uint64_t total) { return !(stopped = options.on_progress && !options.on_progress(done, total)); };
-  DoctorOptions watched = options;
-  watched.on_progress = on_progress;
-  try {
-    const CheckpointReader reader(path);
-    checkpoint::look_at_numbers(reader, watched, findings);
-    checkpoint::look_at_model(reader, watched, findings);
-  } catch (const Error& error) {
-    if (stopped) throw;  // it is none of the checkpoint's faults
-    findings.push_back(error.what());
-  }
-  return findings;
+  return checkpoint::Doctor(path, options).findings();
 }
 
 }  // namespace golem

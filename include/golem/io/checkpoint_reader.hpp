@@ -49,6 +49,9 @@ inline void prove_size(const std::string& path, const CheckpointFile& expected) 
   const std::uint64_t found = MappedFile(path).size();
   require(found == expected.bytes, "'", path, "' is not what was saved: expected ", expected.bytes, " bytes, found ", found);
 }
+inline void prove_digest(const std::string& path, const std::string& found, const CheckpointFile& expected) {
+  require(found == expected.sha256, "'", path, "' is not what was saved: expected SHA-256 ", printable(expected.sha256), ", found ", found);
+}
 inline void prove_digest(const std::string& path, const CheckpointFile& expected) {
   const MappedFile file(path);
   Sha256 digest;
@@ -57,8 +60,7 @@ inline void prove_digest(const std::string& path, const CheckpointFile& expected
     digest.update(file.data() + at, piece);
     file.release(file.data() + at, piece);  // so that its pages do not count among this process's for longer
   }
-  const std::string found = digest.hex();
-  require(found == expected.sha256, "'", path, "' is not what was saved: expected SHA-256 ", printable(expected.sha256), ", found ", found);
+  prove_digest(path, digest.hex(), expected);
 }
 
 }  // namespace checkpoint
@@ -122,6 +124,11 @@ class CheckpointReader {
       require(index < 0, "element ", at + index, " of tensor '", printable(wanted.name), wanted.slice ? "', of its slice here," : "'", " in the checkpoint '",
               folder_, "' is NaN or infinite: go on from an earlier one");
     });
+  }
+  /// Throws Error unless each element of this tensor, of which there must be one, lies in one file and no other.
+  void check_whole(const std::string& name) const {
+    const Tensor& tensor = known(name);
+    check_cover(name, tensor, whole_slice(tensor.extent));
   }
   /// Copies a tensor that was checked.
   void copy(const TensorState& to) const {

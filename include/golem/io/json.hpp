@@ -14,24 +14,51 @@
 
 namespace golem {
 
+namespace json {
+
+/// Reads a text for its names and its depth alone. (The library's own callbacks take a time that grows with the square of an object's size.)
+class StrictReader final : public nlohmann::json_sax<nlohmann::json> {
+ public:
+  StrictReader(std::string_view where, int deepest) : where_(where), deepest_(deepest) {}
+
+  bool start_object(std::size_t) override { return names_.emplace_back(), deeper(); }
+  bool key(string_t& name) override {
+    if (!names_.back().insert(name).second) fail(where_, ": the name '", printable(name), "' is given twice in one object");
+    return true;
+  }
+  bool end_object() override { return names_.pop_back(), --depth_, true; }
+  bool start_array(std::size_t) override { return deeper(); }
+  bool end_array() override { return --depth_, true; }
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(number_integer_t) override { return true; }
+  bool number_unsigned(number_unsigned_t) override { return true; }
+  bool number_float(number_float_t, const string_t&) override { return true; }
+  bool string(string_t&) override { return true; }
+  bool binary(binary_t&) override { return true; }
+  bool parse_error(std::size_t, const std::string&, const nlohmann::json::exception&) override { return false; }  // told by who parses it then
+
+ private:
+  bool deeper() {
+    require(++depth_ <= deepest_, where_, ": values lie in one another more than ", deepest_, " deep");
+    return true;
+  }
+
+  std::string_view where_;
+  int deepest_, depth_ = 0;
+  std::vector<std::set<std::string>> names_;  // of the objects that are open
+};
+
+}  // namespace json
+
 /// Parses one JSON value. Throws Error that begins with `where` for text that is no JSON, a name given twice in one object, or more than
 /// `deepest` containers in one another.
 inline nlohmann::json parse_json(std::string_view text, std::string_view where, int deepest) {
   using Json = nlohmann::json;
-  std::vector<std::set<std::string>> names;  // of the objects that are open
-  int depth = 0;
-  const auto check = [&](int, Json::parse_event_t event, Json& parsed) {
-    if (event == Json::parse_event_t::object_start) names.emplace_back();
-    if (event == Json::parse_event_t::object_end) names.pop_back();
-    if (event == Json::parse_event_t::object_start || event == Json::parse_event_t::array_start) ++depth;
-    if (event == Json::parse_event_t::object_end || event == Json::parse_event_t::array_end) --depth;
-    require(depth <= deepest, where, ": values lie in one another more than ", deepest, " deep");
-    if (event == Json::parse_event_t::key && !names.back().insert(parsed.get<std::string>()).second)
-      fail(where, ": the name '", printable(parsed.get<std::string>()), "' is given twice in one object");
-    return true;
-  };
+  json::StrictReader reader(where, deepest);
+  static_cast<void>(Json::sax_parse(text.begin(), text.end(), &reader));
   try {
-    return Json::parse(text.begin(), text.end(), check);
+    return Json::parse(text.begin(), text.end());
   } catch (const Json::exception& problem) {
     const std::string_view all = problem.what();  // "[json.exception.parse_error.101] parse error at line 1, column 5: ..."
     const auto end_of_tag = all.find("] ");

@@ -159,6 +159,8 @@ class SafetensorsFile {
   const std::vector<StoredTensor>& tensors() const { return header_.tensors; }
   const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
   std::span<const std::byte> content() const { return {file_.data(), file_.size()}; }
+  /// The length of the header and what stands before it; the tensors lie behind, one after the other.
+  std::span<const std::byte> head() const { return content().first(header_.data_start); }
 
   /// Null where there is no tensor of that name.
   const StoredTensor* find(std::string_view name) const {

@@ -20,7 +20,7 @@
 #include "golem/io/printable.hpp"
 #include "golem/io/safetensors.hpp"
 #include "golem/io/sat_shard.hpp"
-#include "golem/io/stored_layers.hpp"
+#include "golem/io/stored_model.hpp"
 
 namespace golem {
 
@@ -154,9 +154,7 @@ inline SatModel sat_model(const SatCheckpoint& checkpoint, int heads = 0) {
           ": parts of the checkpoint are missing");
   require(whole(up.extent.rows) == c.ffn_rows(), where, ": tensor 'transformer.layers.0.mlp.dense_h_to_4h.weight' has ", up.extent.rows,
           " rows, and ", tp, " shards of it do not make the ", c.ffn_rows(), " of a feed-forward of ", c.ffn);
-  c.heads = heads > 0 ? heads : c.hidden / 128;
-  require(c.heads > 0 && c.hidden % c.heads == 0 && (heads > 0 || c.hidden % 128 == 0), where, ": a hidden size of ", c.hidden,
-          " cannot be cut into ", heads > 0 ? sentence(heads, " heads") : std::string("heads of 128"), ": say how many heads the model has");
+  c.heads = heads_of(c.hidden, heads, where);
   return model;
 }
 
