@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
 # Fuzzes each parser with libFuzzer under the sanitizers, for so many seconds each, beginning with sound files.
 # SPDX-License-Identifier: Apache-2.0
-# run.sh SOURCE BUILD SECONDS [TARGET...]
+# run.sh SOURCE BUILD SECONDS [TARGET...]     SECONDS "seeds": makes the sound files, and no more; else they are made where there are none
 set -euo pipefail
 source=$1 build=$2 seconds=$3
 shift 3
 targets=("$@")
 [ ${#targets[@]} -gt 0 ] || for file in "$source"/tests/fuzz/*.cpp; do [[ $file = */seeds.cpp ]] || targets+=("$(basename "$file" .cpp)"); done
 mkdir -p "$build"
-clang++ -std=c++20 -O1 -DGOLEM_TEST_SOURCE="\"$source\"" -I"$source/include" -I"$source/tests" "$source/tests/fuzz/seeds.cpp" -o "$build/seeds" -lsentencepiece -lsentencepiece_train
-"$build/seeds" "$build/sound"
+if [ "$seconds" = seeds ] || [ ! -e "$build/sound" ]; then
+  clang++ -std=c++20 -O1 -DGOLEM_TEST_SOURCE="\"$source\"" -I"$source/include" -I"$source/tests" "$source/tests/fuzz/seeds.cpp" -o "$build/seeds" -lsentencepiece -lsentencepiece_train
+  "$build/seeds" "$build/sound"
+fi
+[ "$seconds" != seeds ] || exit 0
 for target in "${targets[@]}"; do
   libraries=()
   [ "$target" != tokenizer ] || libraries=(-lsentencepiece)
