@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "catch.hpp"
+#include "golem/comm/run_terms.hpp"
 #include "golem/golem.hpp"
 #include "train/models.hpp"
 

@@ -190,8 +190,8 @@ class Doctor {
 }  // namespace checkpoint
 
 /// Looks at every byte of a checkpoint of golem's own (or the latest of a run's folder): files that are missing, cut or not those that were saved,
-/// NaN and infinity; and where there are none of these, slices that no rank saved, and names, types and shapes that do not fit the model. One
-/// sentence for each finding; none where it is sound. Throws Error only where it is stopped.
+/// NaN and infinity; and where all files are those that were saved, slices that no rank saved, and names, types and shapes that do not fit the
+/// model. One sentence for each finding; none where it is sound. Throws Error only where it is stopped.
 inline std::vector<std::string> examine_checkpoint(const std::string& path, const DoctorOptions& options = {}) {
   return checkpoint::Doctor(path, options).findings();
 }
