@@ -11,15 +11,16 @@ using namespace golem;
 
 namespace {
 
-// A trainer that only counts; its gradient spikes at one step, once.
+// A trainer that only counts; its gradient spikes at one step, some times.
 struct Counting {
   TrainingConfig configuration;
   std::int64_t step_ = 0, spike = -1;
+  int spikes = 1;
   StepReport step(BatchSource) {
     StepReport report;
     report.step = ++step_;
-    report.alarm = report.step == spike;
-    if (report.alarm) spike = -1;
+    report.alarm = report.step == spike && spikes-- > 0;
+    if (report.alarm) report.note = "a spike";
     return report;
   }
   std::int64_t steps() const { return step_; }
@@ -76,6 +77,23 @@ TEST_CASE("an alarm rolls back only where the sentinel was told to") {
   reports.trainer.spike = 4;
   reports.run({.last_step = 5});
   CHECK(reports.events == "1 2 3 4 5 s ");
+}
+
+TEST_CASE("a stop is heard while it rolls back, and a run that rolling back does not help ends") {
+  Trace trace;
+  trace.trainer.spike = 4, trace.trainer.spikes = 100;
+  trace.trainer.configuration.sentinel.action = SentinelConfig::Action::roll_back;
+  CHECK_THROWS_WITH(trace.run({.last_step = 5, .roll_backs = 2}), Catch::Matchers::Contains("step 4 raised an alarm again, after 2 roll-backs since step 3: a spike"));
+  CHECK(trace.events == "1 2 3 4 r 3 4 r 3 4 ");
+  Trace twice;  // no more than it may
+  twice.trainer.spike = 4, twice.trainer.spikes = 2;
+  twice.trainer.configuration.sentinel.action = SentinelConfig::Action::roll_back;
+  CHECK(twice.run({.last_step = 5, .roll_backs = 2}) == LoopEnd::finished);
+  Trace stopped;
+  stopped.trainer.spike = 4, stopped.trainer.spikes = 100, stopped.stop_at = 4;
+  stopped.trainer.configuration.sentinel.action = SentinelConfig::Action::roll_back;
+  CHECK(stopped.run({.last_step = 5}) == LoopEnd::stopped);
+  CHECK(stopped.events == "1 2 3 4 r ");
 }
 
 TEST_CASE("a run that is at its end already saves nothing") {

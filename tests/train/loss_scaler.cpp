@@ -9,8 +9,18 @@ TEST_CASE("an overflow first uses up the hysteresis, then every one halves the s
   scaler.update(true);
   CHECK(scaler.scale() == 8);
   for (const double expected : {4.0, 2.0, 1.0, 1.0}) {
+    CHECK(scaler.can_fall() == (scaler.scale() > 1));
     scaler.update(true);
     CHECK(scaler.scale() == expected);
+  }
+}
+
+TEST_CASE("a scale without a window is fixed") {
+  golem::LossScaler scaler({.initial = 1024, .window = 0, .hysteresis = 1});
+  CHECK_FALSE(scaler.can_fall());
+  for (const bool overflow : {true, false, true, true, false}) {
+    scaler.update(overflow);
+    CHECK(scaler.scale() == 1024);
   }
 }
 

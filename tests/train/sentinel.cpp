@@ -30,5 +30,13 @@ TEST_CASE("a gradient that is not finite is an alarm, but for fp16, whose loss s
   Sentinel sentinel(golem::SentinelConfig{});
   CHECK(sentinel.judge(nan, 1, false).alarm);
   CHECK_FALSE(sentinel.judge(nan, 65536, true).alarm);
-  CHECK(sentinel.judge(1, 64, true).alarm);
+  CHECK_FALSE(sentinel.judge(nan, 128, true).alarm);
+  CHECK_THAT(sentinel.judge(nan, 64, true).why, Catch::Matchers::Contains("the loss scale fell to 64"));
+  CHECK_FALSE(sentinel.judge(1, 64, true).alarm);  // what it has fallen to is enough
+}
+
+TEST_CASE("without a history norms are not compared") {
+  Sentinel sentinel({.history = 0});
+  for (const double norm : {1.0, 1.0, 1e6}) CHECK_FALSE(sentinel.judge(norm, 1, false).alarm);
+  CHECK(sentinel.judge(std::numeric_limits<double>::infinity(), 1, false).alarm);
 }

@@ -140,6 +140,34 @@ TEST_CASE("an overflow skips the update, tells so, and lowers the scale") {
   CHECK(std::memcmp(before.data(), trainer.parameters().data, before.size() * sizeof(float)) == 0);
   CHECK(trainer.samples() == 1);            // the data move on
   CHECK(trainer.next_learning_rate() == 1e-2);
+  CHECK(trainer.step(series).loss_scale == 0.5 * report.loss_scale);
+}
+
+TEST_CASE("weights that are no numbers raise an alarm under a loss scale too, once it has fallen far") {
+  cpu::Device device({.threads = 1});
+  Trainer<M, fp16_mixed> trainer(device, {.batch = {.full = 1}, .micro_batch = 1, .loss_scale = {.initial = 512, .hysteresis = 1}});
+  trainer.state().weights().data[0] = float16(std::numeric_limits<float>::quiet_NaN());
+  Batch batch = models::random_batch(1, 12, M::config.vocab, 1);
+  batch.tokens[0] = 0;
+  const auto source = [&](int) -> const Batch& { return batch; };
+  for (const bool expected : {false, false, true, true}) CHECK(trainer.step(source).alarm == expected);  // 256, 128, 64, 32
+}
+
+TEST_CASE("configurations that no run can have are refused with a sentence") {
+  cpu::Device device({.threads = 1});
+  const auto refusal = [&](TrainingConfig config) {
+    config.batch.full = config.micro_batch = 1;
+    CHECK_THROWS_WITH((Trainer<M, fp16_mixed>(device, config)), Catch::Matchers::Contains("TrainingConfig::"));
+  };
+  refusal({.loss_scale = {.initial = 1, .min = 2}});
+  refusal({.loss_scale = {.min = 0}});
+  refusal({.loss_scale = {.window = -1}});
+  refusal({.loss_scale = {.hysteresis = 0}});
+  refusal({.sentinel = {.history = -1}});
+  refusal({.sentinel = {.factor = 0}});
+  Trainer<M> grouped(device, {.batch = {.full = 1}, .micro_batch = 1, .add_like = {.stages = true}});
+  LossSummary losses;
+  CHECK_THROWS_WITH(grouped.accumulate(models::random_batch(1, 12, M::config.vocab, 1), 1, losses), Catch::Matchers::Contains("TrainingConfig::add_like"));
 }
 
 TEST_CASE("a gradient that is not finite is never applied, whatever the precision") {
@@ -217,13 +245,23 @@ TEST_CASE("levers: the rate is warmed up again, and changes are part of the stat
   Series series;
   for (int i = 0; i < 3; ++i) trainer.step(series);
   trainer.levers().learning_rate.peak = 4e-3;
-  trainer.levers().rewarm_from = trainer.steps(), trainer.levers().rewarm_steps = 4;
+  trainer.levers().shrink = {.alpha = 0.2, .ramp_from = 90, .ramp_steps = 10, .where = EmbeddingShrink::Where::input_and_head};
+  trainer.levers().rewarm_from = trainer.steps() + 2, trainer.levers().rewarm_steps = 4;
+  for (int i = 0; i < 2; ++i) CHECK(trainer.step(series).learning_rate == Approx(4e-3));  // not yet
   for (const double expected : {1e-3, 2e-3, 3e-3, 4e-3, 4e-3}) CHECK(trainer.step(series).learning_rate == Approx(expected));
   tests::MemoryState state;
   state.save(trainer);
   Trainer<M> other(device, {.learning_rate = {.peak = 1e-2, .min = 1e-3}, .batch = {.full = 1}, .micro_batch = 1});
   state.load(other);
-  CHECK(other.levers().learning_rate.peak == 4e-3);
+  const Levers &saved = trainer.levers(), &kept = other.levers();
+  CHECK(kept.learning_rate.peak == 4e-3);
+  CHECK(kept.learning_rate.min == saved.learning_rate.min);
+  CHECK(kept.rewarm_from == saved.rewarm_from);
+  CHECK(kept.rewarm_steps == saved.rewarm_steps);
+  CHECK(kept.shrink.alpha == saved.shrink.alpha);
+  CHECK(kept.shrink.ramp_from == saved.shrink.ramp_from);
+  CHECK(kept.shrink.ramp_steps == saved.shrink.ramp_steps);
+  CHECK(kept.shrink.where == saved.shrink.where);
 }
 
 TEMPLATE_TEST_CASE("buffers hold what the plan says, within 5%", "", fp32, bf16_mixed) {

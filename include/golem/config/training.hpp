@@ -34,7 +34,7 @@ struct EmbeddingShrink {
 /// Dynamic loss scale of fp16 (spec 4.2, section 9 item 9).
 struct LossScale {
   double initial = 65536, min = 1;
-  int window = 200;    // steps without overflow until it doubles
+  int window = 200;    // steps without overflow until it doubles; 0: the scale stays at `initial`
   int hysteresis = 2;  // overflows until it halves
 };
 
@@ -43,8 +43,8 @@ struct SentinelConfig {
   enum class Action : std::uint8_t { report, skip, roll_back };
   Action action = Action::report;
   double factor = 8;             // a spike: gradient norm above factor x its running median
-  int history = 64;              // steps that the median is taken over
-  double smallest_scale = 128;   // a loss scale below it is an alarm too
+  int history = 64;              // steps that the median is taken over; 0: norms are not compared
+  double smallest_scale = 128;   // an overflow that leaves a smaller loss scale is an alarm too
 };
 
 /// What the backward pass computes again instead of keeping.

@@ -5,6 +5,7 @@
 #include <csignal>
 #include <cstdint>
 
+#include "golem/core/error.hpp"
 #include "golem/core/function_ref.hpp"
 #include "golem/core/step_report.hpp"
 #include "golem/train/trainer_core.hpp"
@@ -25,24 +26,34 @@ struct LoopOptions {
   std::int64_t validate_every = 0;  // steps; 0: never
   std::int64_t save_every = 0;      // steps; 0: at the end only
   const volatile std::sig_atomic_t* stop = nullptr;  // set by a signal handler: the loop saves and leaves after the step
+  int roll_backs = 8;               // in a row without getting further; one more ends the run
 };
 
 enum class LoopEnd : std::uint8_t { finished, stopped };
 
-/// Runs steps until options.last_step or a stop. Saves at the end, whatever ended it.
+/// Runs steps until options.last_step or a stop. Saves at the end, whichever of them it was; but not behind a roll-back, whose
+/// state is a checkpoint already. Throws Error where rolling back does not help.
 template <class TrainerType>
 LoopEnd run_loop(TrainerType& trainer, BatchSource next, const LoopOptions& options, const LoopHooks& hooks) {
   const auto due = [&](std::int64_t every) { return every > 0 && trainer.steps() % every == 0; };
+  const auto stopped = [&] { return options.stop && trainer.any(*options.stop != 0); };  // a signal reaches ranks at different steps: all stop at one
   bool saved = true;
+  std::int64_t furthest = trainer.steps();  // step without an alarm
+  int in_vain = 0;                          // roll-backs since it was reached
   while (trainer.steps() < options.last_step) {
     const StepReport report = trainer.step(next);
     saved = false;
     if (hooks.on_step) hooks.on_step(report);
     if (report.alarm && trainer.config().sentinel.action == SentinelConfig::Action::roll_back && hooks.roll_back) {
+      require(in_vain++ < options.roll_backs, "step ", report.step, " raised an alarm again, after ", options.roll_backs, " roll-backs since step ", furthest, ": ", report.note,
+              ". Go on from an earlier checkpoint, or with a lower learning rate");
       hooks.roll_back(report);
+      saved = true;
+      if (stopped()) return LoopEnd::stopped;
       continue;
     }
-    if (options.stop && trainer.any(*options.stop != 0)) {  // a signal reaches ranks at different steps: all stop at one
+    if (report.step > furthest) furthest = report.step, in_vain = 0;
+    if (stopped()) {
       if (hooks.save) hooks.save();
       return LoopEnd::stopped;
     }

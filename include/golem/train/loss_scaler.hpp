@@ -16,10 +16,13 @@ class LossScaler {
   explicit LossScaler(const LossScale& config) : config_(config), scale_(config.initial), hysteresis_(config.hysteresis) {}
 
   double scale() const { return scale_; }
+  /// Whether overflows can still lower it.
+  bool can_fall() const { return config_.window > 0 && scale_ > config_.min; }
 
   /// Tells what a step's gradients were. An overflow first uses up the hysteresis, then each one halves the scale; it
   /// doubles when a whole number of windows has passed since the last overflow.
   void update(bool overflow) {
+    if (config_.window == 0) return;
     if (overflow) {
       if (hysteresis_ <= 1) scale_ = larger(scale_ / 2, config_.min);
       else --hysteresis_;

@@ -34,9 +34,10 @@ class NumberCheck {
                      full_name(tensor.parameter, tensor.layer), "'");
   }
 
-  /// Something that block `layer` has computed.
-  void tensor(View<const T, 2> values, std::string_view what, int layer) const {
-    require_finite(*device_, View<const T, 1>{values.data, values.size()}, remedy, "in step ", step_, ", in ", std::string_view(pass_), ": ", what, " of block ", layer);
+  /// Something that was computed, by its name in parts.
+  template <class... What>
+  void tensor(View<const T, 2> values, const What&... what) const {
+    require_finite(*device_, View<const T, 1>{values.data, values.size()}, remedy, "in step ", step_, ", in ", std::string_view(pass_), ": ", what...);
   }
 
   /// The gradients of a part of the model: of block `layer`, of the embedding (-1), or of the final norm (the number of layers).

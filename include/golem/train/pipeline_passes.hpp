@@ -93,7 +93,7 @@ void TrainerCore<M, P, Tp, D>::note(const PipelineAction& action) {
 
 template <Model M, TrainingPrecision P, int Tp, Device D>
 bool TrainerCore<M, P, Tp, D>::checks_gradients() const {
-  return numbers_.on() && (!needs_loss_scale<P> || scaler_.scale() <= config_.loss_scale.min);
+  return numbers_.on() && (!needs_loss_scale<P> || !scaler_.can_fall());
 }
 
 namespace train {
@@ -125,8 +125,8 @@ View<typename TrainerCore<M, P, Tp, D>::T, 2> TrainerCore<M, P, Tp, D>::forward_
   if (!links_.first(chunk)) links_.forward.receive(x);
   const View<T, 2> space = links_.last(chunk) ? View<T, 2>{} : links_.forward.space(x.extent(0), x.extent(1));
   const auto look = [&](const LayerOutput<T>& block) {
-    numbers_.tensor(block.qkv, "[q k v]", block.layer);
-    numbers_.tensor(block.hidden, "the output", block.layer);
+    numbers_.tensor(block.qkv, "[q k v] of block ", block.layer);
+    numbers_.tensor(block.hidden, "the output of block ", block.layer);
   };
   const View<T, 2> y = transformer.forward(tp_, weights_[static_cast<std::size_t>(chunk)], rows, slot, space, numbers_.on() ? LayerObserver<T>(look) : LayerObserver<T>{});
   if (!links_.last(chunk)) links_.forward.send(y);
@@ -146,7 +146,7 @@ View<typename TrainerCore<M, P, Tp, D>::T, 2> TrainerCore<M, P, Tp, D>::loss_bac
   const View<T, 2> d_output = d_output_.view_at(0, rows.count(), M::config.hidden);
   head_->forward_backward(tp_, scoring_.losses(), d_output, accumulators_.head(m), output, w.embedding, scoring_.scored(), head_shrink, own_loss_);
   scoring_.collect(*device_, step.losses);
-  if (checks_gradients()) numbers_.tensor(d_output, "the gradient of the output", M::config.layers - 1);
+  if (checks_gradients()) numbers_.tensor(d_output, "the gradient of the final norm's output");
   return chunks_[static_cast<std::size_t>(chunk)].normalize_output_backward(tp_, w, accumulators_.tensors(m, chunk), rows, slot, d_output, done);
 }
 
@@ -165,7 +165,7 @@ void TrainerCore<M, P, Tp, D>::backward(Step& step, const PipelineAction& action
   const bool apart = action.work == PipelineAction::Work::backward_input;
   const auto done = [&](int layer) { gradients_done(layer, action, step); };
   const auto partly = [&](int layer) { accumulators_.fold(layer, action.chunk); };
-  const auto look = [&](int layer, View<const T, 2> gradient) { numbers_.tensor(gradient, "the gradient of the input", layer); };
+  const auto look = [&](int layer, View<const T, 2> gradient) { numbers_.tensor(gradient, "the gradient of the input of block ", layer); };
 
   const Rows<A> rows = rows_of(step, m, M::config.dropout);
   const std::int64_t own = tp_.own_tokens(rows.count());
@@ -194,8 +194,8 @@ void TrainerCore<M, P, Tp, D>::backward_weight(Step& step, const PipelineAction&
 
 template <Model M, TrainingPrecision P, int Tp, Device D>
 void TrainerCore<M, P, Tp, D>::accumulate(const Batch& batch, std::int64_t rows_in_step, LossSummary& losses) {
-  require(world_.layout().ranks() == 1 && config_.add_like.data_ranks == 1, "accumulate adds the gradients of one batch on one rank, and this layout has ", world_.layout().ranks(),
-          ": use step");
+  require(world_.layout().ranks() == 1, "accumulate adds the gradients of one batch on one rank, and this layout has ", world_.layout().ranks(), ": use step");
+  require(config_.add_like.data_ranks == 1 && !config_.add_like.stages, "accumulate adds the gradients of one batch, and TrainingConfig::add_like those of a whole step: leave it at its default, or use step");
   check(batch);
   Step step{.rows = rows_in_step, .batches = {batch}, .samples = {samples_ + losses.rows}, .losses = losses};
   run(step);

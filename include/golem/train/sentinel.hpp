@@ -26,12 +26,16 @@ class Sentinel {
 
   SentinelConfig::Action action() const { return config_.action; }
 
-  /// Judges a step by its gradient norm (before clipping) and, where it is used, its loss scale. A norm that raises an
-  /// alarm does not join the history, so that a run of spikes cannot make itself look normal. Silent until the history
-  /// is half full.
+  /// Judges a step by its gradient norm, before clipping. One that is not finite is an alarm, unless a loss scale answers it
+  /// (`scaled`), which it has lowered to `loss_scale`: then it is one where that is too small. A norm that raises an alarm does
+  /// not join the history, so that a run of spikes cannot make itself look normal. Silent until the history is half full.
   Verdict judge(double norm, double loss_scale, bool scaled) {
-    if (!std::isfinite(norm)) return {scaled ? Verdict{} : Verdict{true, "the gradient is not finite"}};  // fp16: the loss scaler's business
-    if (scaled && loss_scale < config_.smallest_scale) return {true, sentence("the loss scale fell to ", loss_scale)};
+    if (!std::isfinite(norm)) {
+      if (!scaled) return {true, "the gradient is not finite"};
+      if (loss_scale < config_.smallest_scale) return {true, sentence("the loss scale fell to ", loss_scale)};
+      return {};
+    }
+    if (norms_.empty()) return {};
     const std::int64_t known = std::min<std::int64_t>(seen_, static_cast<std::int64_t>(norms_.size()));
     if (known * 2 >= static_cast<std::int64_t>(norms_.size()) && known > 0) {
       std::vector<double> sorted(norms_.begin(), norms_.begin() + known);

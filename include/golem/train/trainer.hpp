@@ -29,8 +29,12 @@ class Trainer : private OwnDevice<D>, public TrainerCore<M, P, layout.tp, D> {
   explicit Trainer(const TrainingConfig& config = {}) : OwnDevice<D>{std::make_unique<D>()}, TrainerCore<M, P, layout.tp, D>(*this->own_device, config, {}) {
     static_assert(layout.ranks() == 1, "golem: a Trainer of several ranks needs a device and a World of Layout's ranks: Trainer(device, config, world)");
   }
-  explicit Trainer(D& device, const TrainingConfig& config = {}, const World& world = {}) : TrainerCore<M, P, layout.tp, D>(device, config, world) {
+  explicit Trainer(D& device, const TrainingConfig& config = {}, const World& world = {}) : TrainerCore<M, P, layout.tp, D>(device, config, proved(world)) {}
+
+ private:
+  static const World& proved(const World& world) {
     require(world.layout() == layout, "a Trainer for ", describe(layout), " was given a world of ", describe(world.layout()), ": make the World with the same Layout");
+    return world;
   }
 };
 

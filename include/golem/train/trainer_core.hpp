@@ -67,6 +67,8 @@ class TrainerCore {
   /// Makes and initialises this rank's share of the model (spec 1.9); `device` must outlive the trainer. Throws Error where
   /// layout, schedule and batch do not go together.
   TrainerCore(D& device, const TrainingConfig& config, const World& world = {});
+  TrainerCore(const TrainerCore&) = delete;  // its parts point at each other
+  TrainerCore& operator=(const TrainerCore&) = delete;
 
   /// Saves or restores everything that the next step depends on, but the data. The tensors it shows stay valid until the
   /// next step.

@@ -24,6 +24,10 @@ inline void Levers::visit_state(StateVisitor& visitor) {
   visitor.real("shrink.alpha", shrink.alpha);
   visitor.integer("shrink.ramp_from", shrink.ramp_from);
   visitor.integer("shrink.ramp_steps", shrink.ramp_steps);
+  auto where = static_cast<std::int64_t>(shrink.where);
+  visitor.integer("shrink.where", where);
+  require(where == 0 || where == 1, "a saved run shrinks embedding gradients at place ", where, ", where 0 is the input, and 1 input and head: it is damaged, or a later golem's");
+  shrink.where = static_cast<EmbeddingShrink::Where>(where);
 }
 
 /// The chunks of a rank, in ascending order.
@@ -50,6 +54,11 @@ inline const TrainingConfig& checked(const TrainingConfig& config, const Layout&
   require(config.zero == 0 || config.zero == 1, "ZeRO stage ", config.zero, " was asked for: TrainingConfig::zero is 0 or 1");
   require(config.head_tokens >= 0, "logits of ", config.head_tokens, " tokens at once were asked for: TrainingConfig::head_tokens is at least 1, or 0 for the default");
   require(config.add_like.data_ranks >= 1, "TrainingConfig::add_like has ", config.add_like.data_ranks, " data ranks: at least 1");
+  const LossScale& scale = config.loss_scale;
+  require(scale.initial >= scale.min && scale.min > 0 && scale.window >= 0 && scale.hysteresis >= 1, "a loss scale of ", scale.initial, ", at least ", scale.min, ", that doubles after ", scale.window,
+          " steps and halves after ", scale.hysteresis, " overflows was asked for: TrainingConfig::loss_scale needs initial >= min > 0, window >= 0 and hysteresis >= 1");
+  require(config.sentinel.history >= 0 && config.sentinel.factor > 0, "a sentinel with a history of ", config.sentinel.history, " steps and a factor of ", config.sentinel.factor,
+          " was asked for: TrainingConfig::sentinel needs history >= 0, where 0 compares no norms, and factor > 0");
   require(layout.ranks() == 1 || (config.add_like.data_ranks == 1 && !config.add_like.stages), "TrainingConfig::add_like is for a run on one rank, and this one has ", layout.ranks());
   checked_micro_batches(config, layout, config.batch.full);
   const BatchSize& ramp = config.batch;
@@ -100,7 +109,7 @@ TrainerCore<M, P, Tp, D>::TrainerCore(D& device, const TrainingConfig& config, c
 template <Model M, TrainingPrecision P, int Tp, Device D>
 double TrainerCore<M, P, Tp, D>::next_learning_rate() const {
   double rate = learning_rate(levers_.learning_rate, applied_samples_);
-  if (levers_.rewarm_steps > 0 && step_ < levers_.rewarm_from + levers_.rewarm_steps)
+  if (step_ >= levers_.rewarm_from && step_ < levers_.rewarm_from + levers_.rewarm_steps)
     rate *= static_cast<double>(step_ - levers_.rewarm_from + 1) / static_cast<double>(levers_.rewarm_steps);
   return rate;
 }
@@ -195,10 +204,10 @@ StepReport TrainerCore<M, P, Tp, D>::step(BatchSource next) {
   report.loss_scale = needs_loss_scale<P> ? scaler_.scale() : 1.0;
   const bool overflow = !std::isfinite(norm);
   if constexpr (needs_loss_scale<P>) scaler_.update(overflow);
-  const Sentinel::Verdict verdict = sentinel_.judge(norm, report.loss_scale, needs_loss_scale<P>);
+  const Sentinel::Verdict verdict = sentinel_.judge(norm, scaler_.scale(), needs_loss_scale<P> && scaler_.can_fall());
   report.alarm = verdict.alarm;
   report.note = verdict.why;
-  if (overflow && needs_loss_scale<P>) report.note = sentence("overflow: loss scale ", report.loss_scale, " -> ", scaler_.scale());
+  if (overflow && needs_loss_scale<P>) report.note = sentence("overflow: loss scale ", report.loss_scale, " -> ", scaler_.scale(), verdict.alarm ? "; " : "", verdict.why);
   report.skipped = overflow || (verdict.alarm && sentinel_.action() != SentinelConfig::Action::report);
   if (!report.skipped) {
     // clip divisor max(1, (norm + 1e-6) / clip): spec 4.2
