@@ -91,5 +91,10 @@ TEST_CASE("logits that are no numbers, and temperatures that make them none, are
     CHECK_THROWS_WITH(choose(device, Sampler({.temperature = 1e-39f}), wide, {}, 0), Catch::Matchers::Contains("too small for logits in fp32"));
     check_draws(device, {}, wide, {}, 2);
     check_draws(device, {}, std::vector<float>{-infinity, 1, -infinity, 1}, {}, 4);
+    for (const Sampling& sampling : all_kinds) {
+      const std::vector<float> low{-70000, -80000, -90000, -80000, -70001};  // a ban is below any number
+      check_draws(device, sampling, low, {0, 4}, 4);
+      CHECK_THROWS_WITH(choose(device, Sampler(sampling), low, {0, 1, 2, 3, 4}, 0), Catch::Matchers::Contains("every token of the vocabulary is banned"));
+    }
   });
 }

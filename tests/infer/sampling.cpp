@@ -76,6 +76,12 @@ TEST_CASE("invalid tokens are never drawn") {
   for (const int token : {1, 2, 3}) CHECK_FALSE(counts.contains(token));
   CHECK(counts.size() == 3);
   CHECK(draw({.top_k = 1, .invalid = invalid}, 3) == std::map<int, int>{{3, 3}});
+  const std::vector<float> low{-1, -2, -3};  // at this temperature below the lowest number of fp16, which is a ban by the original's rules
+  for (const int top_k : {0, 1, 2}) {
+    Sampler cold({.temperature = 1e-5f, .top_k = top_k, .invalid = std::span(invalid).subspan(0, 1)});
+    CHECK(cold.draw(low.data(), 3, std::vector<std::int32_t>{2}, 0) == 0);
+    CHECK_THROWS_WITH(cold.draw(low.data(), 3, std::vector<std::int32_t>{0, 2}, 0), Catch::Matchers::Contains("every token of the vocabulary is banned"));
+  }
 }
 
 namespace {

@@ -18,11 +18,14 @@ class MemoryAccount {
   void add(std::string_view label, std::int64_t bytes) {
     const std::lock_guard lock(mutex_);
     current_ += bytes;
+    if (bytes > 0) ++allocations_;
     if (current_ > peak_) peak_ = current_;
     by_label_[std::string(label)] += bytes;
   }
-  std::int64_t current() const { return current_; }
-  std::int64_t peak() const { return peak_; }
+  std::int64_t current() const { return locked(current_); }
+  std::int64_t peak() const { return locked(peak_); }
+  /// How often memory was taken.
+  std::int64_t allocations() const { return locked(allocations_); }
   std::int64_t of(std::string_view label) const {
     const std::lock_guard lock(mutex_);
     const auto entry = by_label_.find(std::string(label));
@@ -38,8 +41,13 @@ class MemoryAccount {
   }
 
  private:
+  std::int64_t locked(const std::int64_t& number) const {
+    const std::lock_guard lock(mutex_);
+    return number;
+  }
+
   mutable std::mutex mutex_;
-  std::int64_t current_ = 0, peak_ = 0;
+  std::int64_t current_ = 0, peak_ = 0, allocations_ = 0;
   std::map<std::string, std::int64_t> by_label_;
 };
 

@@ -53,13 +53,15 @@ __global__ void __launch_bounds__(Threads) choose_largest_kernel(ChosenToken* ch
     return block_max(most, shared);
   };
   const std::uint32_t before = largest([&](std::int64_t v) { return orders[v]; });
-  const bool infinite = before >= order_of(bits_as<float>(0x7f800000u)) || before <= order_of(bits_as<float>(0xff800000u));
-  for (std::int64_t i = threadIdx.x; i < banned_count; i += blockDim.x) orders[banned[i]] = order_of(-65504.0f);
+  const std::uint32_t never = order_of(bits_as<float>(0xff800000u));  // -infinity
+  const bool infinite = before >= order_of(bits_as<float>(0x7f800000u)) || before <= never;
+  for (std::int64_t i = threadIdx.x; i < banned_count; i += blockDim.x) orders[banned[i]] = never;
   __syncthreads();
-  const std::uint32_t most = largest([&](std::int64_t v) { return orders[v]; }), least = ~largest([&](std::int64_t v) { return ~orders[v]; });
+  const std::uint32_t most = largest([&](std::int64_t v) { return orders[v]; }), least = ~largest([&](std::int64_t v) { return orders[v] > never ? ~orders[v] : 0u; });
   const std::uint32_t first = ~largest([&](std::int64_t v) { return orders[v] == most ? ~static_cast<std::uint32_t>(v) : 0u; });
   if (threadIdx.x != 0) return;
-  *chosen = {static_cast<std::int32_t>(first), before == no_number ? ChosenToken::Status::no_number : infinite ? ChosenToken::Status::too_cold : ChosenToken::Status::chosen};
+  using Status = ChosenToken::Status;
+  *chosen = {static_cast<std::int32_t>(first), before == no_number ? Status::no_number : infinite ? Status::too_cold : most <= never ? Status::none_left : Status::chosen};
   *range = {most, least};
 }
 

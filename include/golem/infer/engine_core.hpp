@@ -25,7 +25,7 @@
 namespace golem {
 
 struct EngineOptions {
-  int sequences = 1;  // that are generated at once
+  int sequences = 1;  // slots of the cache: one for each sequence of a forward(), each beam, each row of an evaluate()
   int capacity = 0;   // tokens of each, prompt included; 0: the model's context
 };
 
@@ -33,8 +33,8 @@ struct EngineOptions {
 struct SequenceStep {
   std::int32_t slot = 0;    // of the cache
   std::int32_t first = 0;   // tokens of the sequence that the cache holds already
-  std::int32_t prefix = 0;  // leading tokens that all of them see (spec 2.3)
-  std::span<const std::int32_t> tokens, positions;
+  std::int32_t prefix = 0;  // leading tokens that all of them see (spec 2.3); none under Mask::causal
+  std::span<const std::int32_t> tokens, positions;  // as many of both
 };
 
 template <Model M, Precision P, int Tp, Device D>
@@ -50,12 +50,14 @@ class EngineCore {
   /// Allocates weights (zero), cache and activations; `device` must outlive the engine. `ranks` share each layer: they make the
   /// same calls in the same order, with the same arguments, and get the same results.
   EngineCore(D& device, const EngineOptions& options, const TensorParallel<Tp>& ranks = {});
+  EngineCore(const EngineCore&) = delete;  // its parts point at each other
+  EngineCore& operator=(const EngineCore&) = delete;
 
   /// Reads this rank's part of the model's weights by their names in files (spec 1.10); quantised ones as they are stored, or,
   /// where the source has them unquantised, by quantising each row of the part (spec 5.1).
   void load_weights(const TensorSource& source);
 
-  /// The logits (V) after the last token of each step, one row a step; valid until the next call.
+  /// The logits (V) after the last token of each step, one row a step; valid until the next call. No two may be of one slot.
   View<const A, 2> forward(std::span<const SequenceStep> steps, LayerObserver<T> observe = {});
 
   /// Generates behind the prompt until an end token, `sampling.max_tokens`, the end of the cache, or on_token(token) returns

@@ -52,19 +52,22 @@ template <Model M, Precision P, int Tp, Device D>
 View<typename EngineCore<M, P, Tp, D>::A, 1> EngineCore<M, P, Tp, D>::run_steps(std::span<const SequenceStep> steps, LayerObserver<T> observe) {
   require(!steps.empty() && steps.size() <= static_cast<std::size_t>(options_.sequences), "a forward pass over ", steps.size(), " sequences was asked of an Engine made for ",
           options_.sequences, ": EngineOptions::sequences must be at least that");
+  require(M::config.mask != Mask::bidirectional, "a forward pass over a cache was asked of a model with Mask::bidirectional, whose tokens see those that come later: run whole rows");
   batch_.tokens.clear(), batch_.positions.clear(), host_sequences_.clear(), host_last_.clear();
   for (const SequenceStep& s : steps) {
     const auto count = static_cast<std::int32_t>(s.tokens.size()), row = static_cast<std::int32_t>(batch_.tokens.size());
     require(count > 0 && s.first >= 0 && s.first + count <= options_.capacity, "a sequence would grow to ", s.first + count, " tokens in a cache of ", options_.capacity,
             ": give a shorter prompt, or a larger EngineOptions::capacity (the model's context is ", M::config.context, ")");
     require(s.slot >= 0 && s.slot < options_.sequences, "slot ", s.slot, " was named in a cache of ", options_.sequences, " sequences");
+    require(s.positions.size() == s.tokens.size(), "a sequence has ", s.tokens.size(), " new tokens and ", s.positions.size(), " positions: give as many of both");
+    for (const CachedSequence& other : host_sequences_) require(other.slot != s.slot, "slot ", s.slot, " was named by two sequences of one forward pass: give each its own");
     for (std::int32_t i = 0; i < count; ++i) {
       const std::int32_t token = s.tokens[static_cast<std::size_t>(i)], position = s.positions[static_cast<std::size_t>(i)];
       require(token >= 0 && token < M::config.vocab, "token ", token, " is not in the model's vocabulary of ", M::config.vocab, ": the prompt was made with another tokenizer");
       require(position >= 0 && position < M::config.context, "position ", position, " is beyond the model's context of ", M::config.context);
       batch_.tokens.push_back(token), batch_.positions.push_back(position);
     }
-    host_sequences_.push_back({.row = row, .count = count, .first = s.first, .prefix = s.prefix, .slot = s.slot});
+    host_sequences_.push_back({.row = row, .count = count, .first = s.first, .prefix = M::config.mask == Mask::causal ? 0 : s.prefix, .slot = s.slot});
     host_last_.push_back(row + count - 1);
   }
   batch_.rows = 1, batch_.length = static_cast<int>(batch_.tokens.size());

@@ -33,12 +33,7 @@ inline std::int64_t next_blank(const std::vector<std::int32_t>& text, std::size_
 template <class EngineType>
 Filled fill_blanks(EngineType& engine, std::vector<std::int32_t> text, Sampling sampling, const SpecialTokens& special, function_ref<bool(std::int32_t)> on_token = {}) {
   Filled filled;
-  std::int64_t mask = next_mask(text, special);
-  if (mask < 0) {
-    mask = static_cast<std::int64_t>(text.size());
-    require(!text.empty(), "a prompt without a token has nothing to go on: give it some text, or a blank in some text");
-    text.push_back(special.gmask);
-  }
+  std::int64_t mask = next_mask_or_end(text, special);
   const std::int32_t kind = text[static_cast<std::size_t>(mask)];
   while (mask >= 0) {
     filled.answers.push_back(engine.generate(make_prompt(text, mask, special), sampling, special, on_token));
@@ -55,9 +50,7 @@ Filled fill_blanks(EngineType& engine, std::vector<std::int32_t> text, Sampling 
 /// the next blank sees: before the last blank all are alike.
 template <class EngineType>
 std::vector<Filled> fill_blanks(EngineType& engine, std::vector<std::int32_t> text, BeamSearchOptions options, const SpecialTokens& special) {
-  if (next_mask(text, special) < 0 && !text.empty()) text.push_back(special.gmask);
-  std::int64_t mask = next_mask(text, special);
-  require(mask >= 0, "a prompt without a token has nothing to go on: give it some text, or a blank in some text");
+  std::int64_t mask = next_mask_or_end(text, special);
   const std::int32_t kind = text[static_cast<std::size_t>(mask)];
   std::vector<std::vector<std::int32_t>> answers;
   std::vector<Filled> filled;

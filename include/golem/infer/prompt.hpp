@@ -33,6 +33,14 @@ inline std::int64_t next_mask(const std::vector<std::int32_t>& text, const Speci
   return -1;
 }
 
+/// Where the next mask of `text` is; without a mask, [gMASK] is appended: the text is continued. Throws Error for an empty text.
+inline std::int64_t next_mask_or_end(std::vector<std::int32_t>& text, const SpecialTokens& special) {
+  require(!text.empty(), "a prompt without a token has nothing to go on: give it some text, or a blank in some text");
+  if (const std::int64_t mask = next_mask(text, special); mask >= 0) return mask;
+  text.push_back(special.gmask);
+  return static_cast<std::int64_t>(text.size()) - 1;
+}
+
 /// The prompt that fills the mask at `mask` of `text`.
 inline Prompt make_prompt(std::vector<std::int32_t> text, std::int64_t mask, const SpecialTokens& special) {
   Prompt prompt;
@@ -47,15 +55,9 @@ inline Prompt make_prompt(std::vector<std::int32_t> text, std::int64_t mask, con
   return prompt;
 }
 
-/// The prompt that fills the next mask of `text`; without a mask, [gMASK] is appended: the text is continued. Throws Error
-/// for an empty text.
+/// The prompt that fills the next mask of `text`, or continues it: see next_mask_or_end.
 inline Prompt make_prompt(std::vector<std::int32_t> text, const SpecialTokens& special) {
-  require(!text.empty(), "a prompt without a token has nothing to go on: give it some text, or a blank in some text");
-  std::int64_t mask = next_mask(text, special);
-  if (mask < 0) {
-    mask = static_cast<std::int64_t>(text.size());
-    text.push_back(special.gmask);
-  }
+  const std::int64_t mask = next_mask_or_end(text, special);
   return make_prompt(std::move(text), mask, special);
 }
 

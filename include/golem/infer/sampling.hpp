@@ -46,7 +46,8 @@ class Sampler {
   }
 
   /// The token drawn from `logits` (V), never one of `banned`; number `index` of its answer. Throws Error for logits that
-  /// hold NaN or infinity, and for a token to ban that they do not have.
+  /// hold NaN or infinity, for a token to ban that they do not have, and where all are banned. (By the original's rules a ban is
+  /// a logit of -65504, the lowest of fp16, and others may be as low.)
   template <class A>
   std::int32_t draw(const A* logits, std::int64_t count, std::span<const std::int32_t> banned, std::uint64_t index) {
     const bool is_original = sampling_.rules == SamplingRules::original;
@@ -63,8 +64,10 @@ class Sampler {
     }
     if (!std::isfinite(largest)) refuse(ChosenToken::Status::too_cold);
     for (const auto& tokens : {sampling_.invalid, banned})
-      for (const std::int32_t token : tokens) candidates_[static_cast<std::size_t>(token)].logit = -65504.0f;
-    if (sampling_.top_k == 1 && !is_original) return std::max_element(candidates_.begin(), candidates_.end(), by_logit)->token;
+      for (const std::int32_t token : tokens) candidates_[static_cast<std::size_t>(token)].logit = is_original ? -65504.0f : -std::numeric_limits<float>::infinity();
+    const Candidate& likeliest = *std::max_element(candidates_.begin(), candidates_.end(), by_logit);
+    if (!std::isfinite(likeliest.logit)) refuse(ChosenToken::Status::none_left);
+    if (sampling_.top_k == 1 && !is_original) return likeliest.token;
 
     if (sampling_.top_k > 0 && static_cast<std::size_t>(sampling_.top_k) < candidates_.size()) {
       const auto kth = candidates_.begin() + (sampling_.top_k - 1);
@@ -81,9 +84,12 @@ class Sampler {
       for (const Candidate& c : candidates_) total += c.probability;
     }
     double target = uniform(index) * total;
-    for (const Candidate& c : candidates_)
-      if ((target -= c.probability) < 0) return c.token;
-    return candidates_.back().token;
+    std::int32_t last = candidates_.front().token;  // of those that may be drawn: where rounding leaves a rest of the target
+    for (const Candidate& c : candidates_) {
+      if (c.probability > 0) last = c.token;
+      if ((target -= c.probability) < 0) break;
+    }
+    return last;
   }
 
   const Sampling& sampling() const { return sampling_; }
@@ -102,6 +108,7 @@ class Sampler {
   /// Throws Error for logits that no token could be chosen from.
   void refuse(ChosenToken::Status status) const {
     require(status != ChosenToken::Status::no_number, "the logits hold NaN or infinity: the weights are damaged, or fp16 is too narrow for them");
+    require(status != ChosenToken::Status::none_left, "every token of the vocabulary is banned: none is left to draw");
     require(status == ChosenToken::Status::chosen, "temperature ", sampling_.temperature, " is too small for logits in ", sampling_.rules == SamplingRules::original ? "fp16" : "fp32",
             ": for greedy, take top_k 1 at temperature 1");
   }
