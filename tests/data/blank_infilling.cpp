@@ -190,6 +190,25 @@ TEST_CASE("a [gMASK] sample scores the end of each document that it generates") 
   CHECK(generated > 5);
 }
 
+TEST_CASE("spans that are too many or too long for a window give way, and every sample has something to predict") {
+  const std::vector<std::int32_t> source = counted(255, 100);
+  const auto try_all = [&](auto change) {
+    BlankRecipe r = recipe(256);
+    change(r);
+    BlankInfilling infilling(r, glm_130b_tokens);
+    Sample sample;
+    for (std::uint64_t seed = 0; seed < 400; ++seed) {
+      infilling.make(sample, source, seed);
+      REQUIRE(sample.tokens.size() == 256);
+      REQUIRE(std::accumulate(sample.scored.begin(), sample.scored.end(), 0) > 0);
+      for (std::size_t i = 0; i < 256; ++i) REQUIRE((!sample.scored[i] || sample.labels[i] >= 100));
+    }
+  };
+  try_all([](BlankRecipe& r) { r.min_generation = 0, r.generation = 1; });
+  try_all([](BlankRecipe& r) { r.max_spans = 0, r.mask_ratio = 0.9, r.piece = 128, r.generation = 0; });
+  try_all([](BlankRecipe& r) { r.span_mean = 38, r.short_window = 1, r.generation = 0; });
+}
+
 TEST_CASE("a recipe that cannot be followed is refused by the field to change") {
   const auto refused = [](auto change) {
     BlankRecipe r = recipe(256);

@@ -71,7 +71,7 @@ class BlankInfilling {
   }
 
   void make_generation(Sample& sample, std::span<const std::int32_t> source, PythonRandom& random) const {
-    const int row = recipe_.row, least = static_cast<int>(recipe_.min_generation * row);
+    const int row = recipe_.row, least = larger(1, static_cast<int>(recipe_.min_generation * row));
     const int generated = least + static_cast<int>(random.below(static_cast<std::uint64_t>(row - least + 1))), division = row - generated;
     std::int32_t position = 0;
     for (int i = 0; i < division; ++i) sample.read(source[static_cast<std::size_t>(i)], position++);
@@ -128,10 +128,9 @@ class BlankInfilling {
         masked += lengths_.back();
       }
     }
-    if (recipe_.max_spans > 0) shorten(length, masked);
+    shorten(length, masked);
     random.shuffle(lengths_);
     const int free = length - masked - static_cast<int>(lengths_.size()) + 1;
-    require(free >= 0, "spans of ", masked, " tokens do not fit a window of ", length, ": the recipe's windows are too short for its spans");
     offsets_.clear();
     for (std::size_t i = 0; i < lengths_.size(); ++i) offsets_.push_back(static_cast<int>(random.below(static_cast<std::uint64_t>(free) + 1)));
     std::sort(offsets_.begin(), offsets_.end());
@@ -160,7 +159,7 @@ class BlankInfilling {
     spans_.resize(kept);
   }
 
-  /// In windows that may be very short: the last spans give way until the others fit, with a token between any two.
+  /// Where spans do not fit, as in windows that are cut short: the last ones give way until the others do, with a token between any two.
   void shorten(int length, int& masked) {
     while (!lengths_.empty() && masked + static_cast<int>(lengths_.size()) - 1 > length) {
       const int excess = masked + static_cast<int>(lengths_.size()) - 1 - length;
