@@ -21,6 +21,7 @@
 
 namespace golem {
 inline namespace GOLEM_ABI {
+inline namespace GOLEM_THREADS {
 
 /// A build and its machine. Where something is absent, its text is empty and its number 0.
 struct Diagnosis {
@@ -120,7 +121,7 @@ inline std::vector<std::string> Diagnosis::hints() const {
   if (isa == cpu::Isa::plain)
     hints.push_back("no AVX2 here, so every operation takes its plain path");
   else if (isa < cpu::Isa::avx512_vnni)
-    hints.push_back("no AVX-512 VNNI here, so quantised products take the AVX2 or AVX-512 path");
+    hints.push_back("no AVX-512 VNNI here, so quantised products take the AVX2 path");
   if (memory == 0) hints.push_back("the size of the memory is unknown: no /proc/meminfo here");
   return hints;
 }
@@ -138,5 +139,6 @@ inline std::string Diagnosis::text() const {
   return out;
 }
 
+}  // namespace GOLEM_THREADS
 }  // namespace GOLEM_ABI
 }  // namespace golem

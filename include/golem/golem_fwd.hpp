@@ -9,7 +9,9 @@ namespace golem {
 
 namespace cpu {
 inline namespace GOLEM_ABI {
+inline namespace GOLEM_THREADS {
 class Device;
+}
 }
 }  // namespace cpu
 

@@ -11,12 +11,19 @@
 #define GOLEM_ONEDNN 0
 #endif
 
-/// The inline namespace of `cpu::Device`. Every template over the device carries it in its symbol, so that two objects
-/// of different versions or settings fail to link instead of running each other's code.
+/// The inline namespace of devices. Every template over the device carries it in its symbol, so that two objects of
+/// different minor versions or settings fail to link instead of running each other's code.
 #if GOLEM_ONEDNN
 #define GOLEM_ABI v0_1_onednn
 #else
 #define GOLEM_ABI v0_1_plain
+#endif
+
+/// And within it that of `cpu::Device`, whose threads are OpenMP's where the compiler was told so.
+#if defined(_OPENMP)
+#define GOLEM_THREADS openmp
+#else
+#define GOLEM_THREADS serial
 #endif
 
 namespace golem {

@@ -81,9 +81,12 @@ add_subdirectory)
   project whole "$engines" -DCONSUME=add_subdirectory
   project plain "oneDNN \$" -DCONSUME=add_subdirectory -DGOLEM_ONEDNN=OFF
   ;;
-mixed_settings) # one half with oneDNN, the other without: the linker refuses, since they would run each other's code
-  [ $has_onednn = yes ] || exit 0
+mixed_settings) # one half with OpenMP or oneDNN, the other without: the linker refuses, since they would run each other's code
   "$cxx" -std=c++20 "-I$golem/include" -c "$here/program.cpp" -o program.o
+  "$cxx" -std=c++20 "-I$golem/include" -fopenmp -c "$here/second.cpp" -o second.o
+  refused 'sum_elsewhere' "$cxx" program.o second.o -fopenmp -o program
+  [ $has_onednn = yes ] || exit 0
+  "$cxx" -std=c++20 "-I$golem/include" -fopenmp -c "$here/program.cpp" -o program.o
   "$cxx" -std=c++20 "-I$golem/include" -fopenmp -DGOLEM_ONEDNN=1 -c "$here/second.cpp" -o second.o
   refused 'sum_elsewhere' "$cxx" program.o second.o -fopenmp -ldnnl -o program
   ;;

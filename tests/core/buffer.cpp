@@ -22,7 +22,7 @@ TEST_CASE("a view indexes row-major, cuts rows, and is a view of const") {
   CHECK(view.reshaped(6, 4)(5, 0) == 20);
   const View<const int, 3> read_only = view;
   CHECK(read_only(1, 0, 0) == 12);
-  CHECK(shape_of(view) == "(2, 3, 4)");
+  CHECK(sentence(shape_of(view)) == "(2, 3, 4)");
   CHECK_FALSE(View<int, 1>{});
 }
 
@@ -74,6 +74,8 @@ TEST_CASE("a device refuses an instruction set that the processor lacks, and run
   }
 }
 
+static int doubled(int x) { return 2 * x; }
+
 TEST_CASE("function_ref calls what it refers to") {
   int calls = 0;
   auto count = [&](int by) { return calls += by; };
@@ -81,4 +83,6 @@ TEST_CASE("function_ref calls what it refers to") {
   CHECK(ref(2) == 2);
   CHECK(ref(3) == 5);
   CHECK_FALSE(function_ref<int(int)>{});
+  const function_ref<int(int)> plain = doubled;
+  CHECK(plain(21) == 42);
 }

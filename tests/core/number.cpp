@@ -57,3 +57,22 @@ TEST_CASE("bfloat16 rounds to nearest even and keeps NaN and infinity") {
   CHECK(std::isinf(static_cast<float>(bfloat16(std::numeric_limits<float>::infinity()))));
   CHECK(std::isnan(static_cast<float>(bfloat16(golem::bits_as<float>(0x7f800001u)))));
 }
+
+TEST_CASE("doubles are rounded once") {
+  CHECK(float16(1 + 0x1p-11 + 0x1p-40).bits == float16(1.0f + 0x1p-10f).bits);  // as a float it would be a tie, and 1
+  CHECK(float16(1 + 0x1p-11).bits == float16(1.0f).bits);
+  CHECK(bfloat16(-1 - 0x1p-8 - 0x1p-40).bits == bfloat16(-1.0f - 0x1p-7f).bits);
+  for (std::uint32_t i = 0; i < 0x7bff; ++i) {
+    const double low = float16_by_definition(static_cast<std::uint16_t>(i)), middle = 0.5 * (low + float16_by_definition(static_cast<std::uint16_t>(i + 1)));
+    REQUIRE(float16(low).bits == i);
+    REQUIRE(float16(middle).bits == i + (i & 1));
+    REQUIRE(float16(std::nextafter(middle, 0.0)).bits == i);
+    REQUIRE(float16(std::nextafter(middle, 1e9)).bits == i + 1);
+    REQUIRE(float16(-std::nextafter(middle, 1e9)).bits == (i + 1 | 0x8000));
+  }
+  CHECK(float16(0x1.ffdfffffffffp15).bits == 0x7bff);  // below 65520
+  CHECK(float16(65520.0).bits == 0x7c00);
+  CHECK(bfloat16(1e300).bits == 0x7f80);
+  CHECK(float16(-1e-300).bits == 0x8000);
+  CHECK(std::isnan(static_cast<float>(float16(std::numeric_limits<double>::quiet_NaN()))));
+}

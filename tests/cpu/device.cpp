@@ -24,6 +24,23 @@ TEST_CASE("parallel calls each index once, on any number of threads") {
   }
 }
 
+TEST_CASE("an error on a thread is thrown behind the region, and the device goes on") {
+  for (const int threads : {1, 2}) {
+    cpu::Device device({.threads = threads});
+    std::atomic<int> calls = 0;
+    const auto break_at_two = [&](std::int64_t i) {
+      ++calls;
+      if (i == 2) fail("piece ", i, " is broken");
+    };
+    CHECK_THROWS_WITH(device.parallel(5, break_at_two), Catch::Matchers::Contains("piece 2 is broken"));
+    CHECK_THROWS_WITH(device.parallel_uneven(5, break_at_two), Catch::Matchers::Contains("piece 2 is broken"));
+    CHECK(calls == 10);
+    CHECK_THROWS_WITH(device.parallel(2, [&](std::int64_t) { device.scratch<char>(std::int64_t{1} << 60); }), Catch::Matchers::Contains("out of memory"));
+    device.parallel(2, [&](std::int64_t) { device.scratch<char>(64)[63] = 1; });
+    CHECK(device.memory().of("workspace") <= 2 * 64);
+  }
+}
+
 #if defined(__x86_64__)
 TEST_CASE("subnormal results are 0 in parallel, and what they were outside; operands keep their values") {
   volatile float small = 1e-30f;

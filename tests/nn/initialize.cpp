@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "catch.hpp"
@@ -52,15 +53,43 @@ TEST_CASE("a tensor that threads share holds the normals of its elements' number
   for (std::size_t i = 0; i < values.size(); ++i) REQUIRE(values[i] == large.embedding_std * random.normal(i));
 }
 
-TEST_CASE("standard deviations are those of the initialisation, and vectors begin at one or zero") {
-  for (const Parameter& parameter : block_parameters(small)) {
-    double squares = 0;
-    const std::vector<double> values = drawn(small, parameter, 1, 0);
-    for (const double value : values) squares += value * value;
-    const double got = std::sqrt(squares / static_cast<double>(values.size()));
+TEST_CASE("GLM-130B's standard deviations are those of spec 1.9, and vectors begin at one or zero") {
+  constexpr const ModelConfig& c = glm_130b::config;
+  CHECK(initial_std(c, embedding_parameter(c), 0) == 0.0052);
+  for (const Parameter& parameter : block_parameters(c)) {
     INFO(parameter.name);
-    if (parameter.init == Init::zeros) CHECK(got == 0);
-    else if (parameter.init == Init::ones) CHECK(got == 1);
-    else if (parameter.init == Init::branch) CHECK(got == Approx(initial_std(small, parameter, 0)).epsilon(0.1));
+    const auto at = [&](std::int64_t row) { return initial_std(c, parameter, row); };
+    const std::string_view name = parameter.name;
+    if (name == "attention.query_key_value.weight") {
+      for (const std::int64_t head : {0, 95}) {
+        CHECK(at((3 * head + 0) * 128) == Approx(0.0090211).epsilon(1e-4));
+        CHECK(at((3 * head + 1) * 128 + 127) == Approx(0.0090211).epsilon(1e-4));
+        CHECK(at((3 * head + 2) * 128) == Approx(7.6242e-4).epsilon(1e-4));
+      }
+    } else if (name == "attention.dense.weight") {
+      CHECK(at(0) == Approx(7.6242e-4).epsilon(1e-4));
+    } else if (name == "mlp.dense_h_to_4h.weight" || name == "mlp.dense_4h_to_h.weight") {
+      CHECK(at(0) == Approx(5.6309e-4).epsilon(1e-4));
+    } else {
+      CHECK(at(0) == 0);
+      CHECK((parameter.init == Init::zeros || parameter.init == Init::ones));
+    }
+  }
+}
+
+TEST_CASE("what is drawn has its row's standard deviation") {
+  for (const Parameter& parameter : block_parameters(small)) {
+    const std::vector<double> values = drawn(small, parameter, 1, 0);
+    INFO(parameter.name);
+    if (parameter.init == Init::zeros || parameter.init == Init::ones) {
+      for (const double value : values) CHECK(value == (parameter.init == Init::ones ? 1 : 0));
+      continue;
+    }
+    double squares = 0;  // in units of the deviation
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const double of_row = values[i] / initial_std(small, parameter, static_cast<std::int64_t>(i) / parameter.columns);
+      squares += of_row * of_row;
+    }
+    CHECK(std::sqrt(squares / static_cast<double>(values.size())) == Approx(1).epsilon(0.1));
   }
 }

@@ -18,7 +18,8 @@ template <class T, class D>
 class Buffer {
  public:
   Buffer() = default;
-  Buffer(D& device, std::int64_t count, std::string_view label) : device_(&device), count_(count), label_(label) {
+  Buffer(D& device, std::int64_t count, std::string_view label) : Buffer() {  // so that memory that cannot be cleared is given back
+    device_ = &device, count_ = count, label_ = label;
     if (count_ == 0) return;
     data_ = static_cast<T*>(device.allocate(bytes(), label_));
     device.clear(data_, bytes());

@@ -33,6 +33,13 @@ void append(std::string& out, Number part) {
   out.append(digits, std::to_chars(digits, digits + sizeof digits, part).ptr);
 }
 
+/// A part that writes itself.
+template <class Part>
+  requires requires(const Part& part, std::string& out) { part.append_to(out); }
+void append(std::string& out, const Part& part) {
+  part.append_to(out);
+}
+
 }  // namespace text
 
 /// The parts, written one after the other: text, characters and numbers (shortest form that reads back).

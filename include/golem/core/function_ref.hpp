@@ -19,14 +19,22 @@ class function_ref<Result(Arguments...)> {
   template <class Callable>
     requires(!std::same_as<std::remove_cvref_t<Callable>, function_ref>) && std::is_invocable_r_v<Result, Callable&, Arguments...>
   function_ref(Callable&& callable)
-      : object_(const_cast<void*>(static_cast<const void*>(std::addressof(callable)))), call_([](void* object, Arguments... arguments) -> Result {
-          return (*static_cast<std::remove_reference_t<Callable>*>(object))(static_cast<Arguments&&>(arguments)...);
+      : object_(address_of(callable)), call_([](void* object, Arguments... arguments) -> Result {
+          using Target = std::remove_reference_t<Callable>;
+          if constexpr (std::is_function_v<Target>) return reinterpret_cast<Target*>(object)(static_cast<Arguments&&>(arguments)...);
+          else return (*static_cast<Target*>(object))(static_cast<Arguments&&>(arguments)...);
         }) {}
 
   Result operator()(Arguments... arguments) const { return call_(object_, static_cast<Arguments&&>(arguments)...); }
   explicit operator bool() const { return call_ != nullptr; }
 
  private:
+  template <class Target>
+  static void* address_of(Target& target) {
+    if constexpr (std::is_function_v<Target>) return reinterpret_cast<void*>(&target);  // POSIX: they have room for each other
+    else return const_cast<void*>(static_cast<const void*>(std::addressof(target)));
+  }
+
   void* object_ = nullptr;
   Result (*call_)(void*, Arguments...) = nullptr;
 };

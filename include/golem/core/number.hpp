@@ -53,13 +53,24 @@ GOLEM_HD constexpr float float16_bits_to_float(std::uint16_t bits) {
   return bits_as<float>(sign | ((exponent + 112u) << 23) | (mantissa << 13));
 }
 
+/// The float beside `value` that a further rounding to half its bits takes where it would take `value` itself: of the two
+/// neighbours of what is no float, the one whose last bit is set ("rounding to odd").
+GOLEM_HD constexpr float to_odd_float(double value) {
+  const auto nearest = static_cast<float>(value);
+  const auto bits = bits_as<std::uint32_t>(nearest);
+  const double back = nearest;
+  if (back == value || value != value || (bits & 1u)) return nearest;
+  const bool is_short = (back < 0 ? -back : back) < (value < 0 ? -value : value);
+  return bits_as<float>(is_short ? bits + 1 : bits - 1);
+}
+
 /// 8 exponent bits, 7 stored mantissa bits. Arithmetic is done in float; conversions are explicit.
 struct bfloat16 {
   std::uint16_t bits = 0;
 
   bfloat16() = default;
   GOLEM_HD constexpr explicit bfloat16(float value) : bits(float_to_bfloat16_bits(value)) {}
-  GOLEM_HD constexpr explicit bfloat16(double value) : bfloat16(static_cast<float>(value)) {}
+  GOLEM_HD constexpr explicit bfloat16(double value) : bfloat16(to_odd_float(value)) {}
   GOLEM_HD static constexpr bfloat16 from_bits(std::uint16_t bits) {
     bfloat16 number;
     number.bits = bits;
@@ -76,7 +87,7 @@ struct float16 {
 
   float16() = default;
   GOLEM_HD constexpr explicit float16(float value) : bits(float_to_float16_bits(value)) {}
-  GOLEM_HD constexpr explicit float16(double value) : float16(static_cast<float>(value)) {}
+  GOLEM_HD constexpr explicit float16(double value) : float16(to_odd_float(value)) {}
   GOLEM_HD static constexpr float16 from_bits(std::uint16_t bits) {
     float16 number;
     number.bits = bits;

@@ -73,12 +73,22 @@ struct View {
   GOLEM_HD constexpr View<T, 1> flat() const { return {data, size()}; }
 };
 
-/// "(2, 512, 768)", for error sentences.
+/// The extents of a view, for error sentences: "(2, 512, 768)", written where there is an error.
+template <int Rank>
+struct ShapeText {
+  std::int64_t extents[Rank];
+
+  void append_to(std::string& out) const {
+    for (int i = 0; i < Rank; ++i) out += sentence(i ? ", " : "(", extents[i]);
+    out += ')';
+  }
+};
+
 template <class T, int Rank>
-std::string shape_of(const View<T, Rank>& view) {
-  std::string out = "(";
-  for (int i = 0; i < Rank; ++i) out += (i ? ", " : "") + sentence(view.extents[i]);
-  return out + ")";
+ShapeText<Rank> shape_of(const View<T, Rank>& view) {
+  ShapeText<Rank> text;
+  for (int i = 0; i < Rank; ++i) text.extents[i] = view.extents[i];
+  return text;
 }
 
 }  // namespace golem

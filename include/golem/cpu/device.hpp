@@ -2,10 +2,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <string_view>
 #include <thread>
 #include <vector>
@@ -24,6 +26,7 @@
 
 namespace golem::cpu {
 inline namespace GOLEM_ABI {
+inline namespace GOLEM_THREADS {
 
 /// The CPU engine. Ops take it first and run on its threads; not to be used by two threads at once. Results do not
 /// depend on `threads`: each op cuts its work in pieces whose sizes do not, and adds them in a fixed order.
@@ -90,9 +93,11 @@ class Device {
   struct Recording {};
   void replay(Recording&, std::int64_t, function_ref<void()> work) { work(); }
 
-  /// body(i) for i in [0, count), in contiguous runs. The body must not throw. In it, subnormal results are 0.
+  /// body(i) for i in [0, count), in contiguous runs. In it, subnormal results are 0. An error that it throws, memory that runs
+  /// out say, is thrown when all are done; of several the first.
   template <class Body>
   void parallel(std::int64_t count, const Body& body) {
+    FirstError error;
 #if defined(_OPENMP)
 #pragma omp parallel num_threads(threads_) if (count > 1 && threads_ > 1)
 #endif
@@ -101,13 +106,15 @@ class Device {
 #if defined(_OPENMP)
 #pragma omp for schedule(static)
 #endif
-      for (std::int64_t i = 0; i < count; ++i) body(i);
+      for (std::int64_t i = 0; i < count; ++i) error.keep(body, i);
     }
+    error.rethrow();
   }
 
   /// The same for pieces of uneven cost: each thread takes the next one when it is free.
   template <class Body>
   void parallel_uneven(std::int64_t count, const Body& body) {
+    FirstError error;
 #if defined(_OPENMP)
 #pragma omp parallel num_threads(threads_) if (count > 1 && threads_ > 1)
 #endif
@@ -116,8 +123,9 @@ class Device {
 #if defined(_OPENMP)
 #pragma omp for schedule(dynamic, 1)
 #endif
-      for (std::int64_t i = 0; i < count; ++i) body(i);
+      for (std::int64_t i = 0; i < count; ++i) error.keep(body, i);
     }
+    error.rethrow();
   }
 
   /// The number of the calling thread inside `parallel`: 0 .. threads - 1.
@@ -142,6 +150,26 @@ class Device {
   }
 
  private:
+  /// What the threads of a region throw: it may not leave the region.
+  class FirstError {
+   public:
+    template <class Body>
+    void keep(const Body& body, std::int64_t i) noexcept {
+      try {
+        body(i);
+      } catch (...) {
+        if (!taken_.exchange(true)) error_ = std::current_exception();
+      }
+    }
+    void rethrow() const {
+      if (error_) std::rethrow_exception(error_);
+    }
+
+   private:
+    std::atomic<bool> taken_ = false;
+    std::exception_ptr error_;
+  };
+
   struct Scratch {
     void* memory = nullptr;
     std::size_t bytes = 0;
@@ -163,5 +191,6 @@ class Device {
   std::vector<Scratch> scratch_;
 };
 
+}  // namespace GOLEM_THREADS
 }  // namespace GOLEM_ABI
 }  // namespace golem::cpu

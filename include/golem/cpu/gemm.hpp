@@ -26,6 +26,15 @@ void multiply(Device& device, const Product<T, Y>& product) {
   multiply_plain(device, product);
 }
 
+/// Whether training in bfloat16 is faster here than in fp32: where oneDNN multiplies it fast. golem's own kernels widen it.
+inline bool prefers_bf16() {
+#if GOLEM_ONEDNN && defined(__x86_64__)
+  return multiplies_bfloat16_fast();
+#else
+  return false;
+#endif
+}
+
 /// y = x wT + bias.   y (N, O), x (N, I), w (O, I), bias (O) or empty. y is of x's type T, or of accumulate_t<T> (logits).
 /// Sums are held in accumulate_t<T> and rounded once. Throws Error where shapes disagree.
 template <class Y, class X>

@@ -40,7 +40,7 @@ void multiply_plain(Device& device, const Product<T, Y>& p) {
   constexpr std::int64_t tile_rows = 128, tile_columns = 192;
   const DepthSteps steps(p.depth);
   const std::int64_t packed_depth = steps.count * strip_depth;
-  const std::int64_t most = larger<std::int64_t>(1, (std::int64_t{1} << 23) / (packed_depth * 768)) * 768;  // lines packed at once: 32 MiB of floats
+  const std::int64_t most = larger<std::int64_t>(1, (std::int64_t{1} << 23) / (packed_depth * 768)) * 768;  // lines packed at once: 32 MiB of floats, or 768 lines
   const std::int64_t slab_rows = smaller(most, round_up(p.rows, strip_lines)), slab_columns = smaller(most, round_up(p.columns, strip_lines));
   A* const left = device.shared_scratch<A>((slab_rows + slab_columns) * packed_depth + slab_columns);
   A* const right = left + slab_rows * packed_depth;

@@ -12,7 +12,7 @@ enum class Isa : std::uint8_t {
   avx2,         // AVX2, FMA, F16C
   avx512,       // AVX-512 F, BW, DQ, VL
   avx512_vnni,  // and VNNI: int8 dot products
-  avx512_bf16,  // and BF16: bfloat16 dot products
+  avx512_bf16,  // and BF16: bfloat16 dot products, by oneDNN alone
 };
 
 constexpr const char* name_of(Isa isa) {
@@ -30,16 +30,6 @@ inline Isa detect_isa() {
   return __builtin_cpu_supports("avx512bf16") ? Isa::avx512_bf16 : Isa::avx512_vnni;
 #else
   return Isa::plain;
-#endif
-}
-
-/// Whether bfloat16 products run faster than fp32 ones: AMD's AVX-512 BF16 has twice the rate of its fp32 FMA, Intel's
-/// outside AMX half of it (measured on Zen 4 and on Sapphire Rapids).
-inline bool prefers_bf16() {
-#if defined(__x86_64__)
-  return detect_isa() >= Isa::avx512_bf16 && __builtin_cpu_is("amd");
-#else
-  return false;
 #endif
 }
 

@@ -1,4 +1,4 @@
-// Quantised products on AVX-512 VNNI with activations rounded to int8: integer dot products, exact within a block of columns.
+// Quantised products on AVX-512 VNNI: integer dot products, exact within a block of columns, of activations in int8, or in two or three planes of it.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

@@ -34,7 +34,7 @@ struct AttentionActivations {
   }
 };
 
-/// Activations of one block; config/plan.hpp counts the same. "own": see TensorParallel.
+/// Activations of one block; config/plan_training.hpp counts the same. "own": see TensorParallel.
 template <class T>
 struct BlockActivations : AttentionActivations<T> {
   using A = accumulate_t<T>;

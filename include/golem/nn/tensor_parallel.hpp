@@ -16,9 +16,9 @@ namespace golem {
 // Column-parallel: y_r = x W_r^T + b_r, rows of W on rank r. Forward needs no sum; backward, dx = sum over r of dy_r W_r.
 // Row-parallel:    y = sum over r of x_r W_r^T, + b, columns of W on rank r. Forward needs the sum.
 // Between them, norms, residuals and dropout work on all N tokens on every rank; or, with sequence parallelism, on "own" tokens:
-// rank r has [r N/tp, (r + 1) N/tp) of the N = B T. Then a sum ends in a reduce-scatter, and an all-gather precedes each linear:
-// in the forward
-// the same bytes as the one all-reduce; the backward gathers the inputs of qkv and up once more.
+// rank r has [r N/tp, (r + 1) N/tp) of the N = B T. Then a sum ends in a reduce-scatter, and an all-gather precedes each
+// column-parallel linear: in the forward the same bytes as the one all-reduce; the backward gathers the inputs of qkv and up
+// once more.
 
 /// Tensor ranks of one place in the cube. With Tp 1 everything is the identity.
 template <int Tp>
