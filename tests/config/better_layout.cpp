@@ -20,6 +20,21 @@ PlannedRun original() {
 
 }  // namespace
 
+TEST_CASE("tensor degrees divide a machine's GPUs, and a run's own micro-batch is among those that are tried") {
+  PlannedRun run = original();
+  run.model = glm_130b::config.with([](auto& c) { c.layers = 6, c.hidden = 768, c.heads = 12, c.ffn = 3072, c.vocab = 1536; });
+  run.layout = {.tp = 3, .pp = 1, .dp = 2}, run.training.batch = {.full = 48}, run.training.micro_batch = 3;
+  run.hardware.per_node = 6;
+  bool three = false, own = false;
+  for (const PlannedRun& one : possible_layouts(run, {})) {
+    CHECK(6 % one.layout.tp == 0);
+    CHECK(one.layout.ranks() == 6);
+    three = three || one.layout.tp == 3, own = own || one.training.micro_batch == 3;
+  }
+  CHECK(three);
+  CHECK(own);
+}
+
 TEST_CASE("on GLM-130B's machines a better layout exists, and fits") {
   const PlannedRun run = original();
   const auto degrees = better_layouts(run, {.schedule = false, .recompute = false});

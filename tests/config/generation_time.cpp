@@ -25,6 +25,7 @@ constexpr Hardware reader() {
 
 // Linear matrices, their scales, the embedding in fp16 (its head reads all of it), biases and norms.
 static_assert(token_bytes<weights<8>>(model, 1, 0) == 126'835'752'960.0 + 2 * 8'888'320 + 2 * (1'849'688'064.0 + 8'888'320 + 3'465'216));
+static_assert(token_bytes<quantized<Quant{.bits = 8}, fp16_exact>>(model, 1, 0) == 130'577'612'800.0 + 4 * 126'835'752'960.0);  // made fp16, written and read again
 static_assert(weight_bytes<weights<8>>(model) == 130'577'612'800);
 static_assert(weight_bytes<weights<4>>(model) == 67'159'736'320);
 static_assert(weight_bytes<weights<4, 128>>(model) == 69'123'768'320);

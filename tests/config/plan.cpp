@@ -39,9 +39,9 @@ TEST_CASE("weights of GLM-130B take the bytes of the spec") {
 TEST_CASE("the workspace of inference grows with sequences, the original's steps and rounded activations") {
   constexpr std::int64_t one = 1280 * (128 + 2) * 4;  // blocks of a GPU's attention to the cache, each with its values in float
   CHECK(plan_inference<glm_130b, fp16>(1).workspace == workspace_bytes);
-  CHECK(plan_inference<glm_130b, fp16>(100).workspace == 100 * one);
-  CHECK(plan_inference<glm_130b, fp16_exact>(100, 2048, 4).workspace == 100 * (one + std::int64_t{24} * 2048 * 4));
-  CHECK(plan_inference<glm_130b, quantized<Quant{.bits = 8}, fp16>>(100).workspace == 100 * one);
+  CHECK(plan_inference<glm_130b, fp16>(100).workspace == 400 * one);  // up to four new tokens of each
+  CHECK(plan_inference<glm_130b, fp16_exact>(100, 2048, 4).workspace == 400 * (one + std::int64_t{24} * 2048 * 4));
+  CHECK(plan_inference<glm_130b, quantized<Quant{.bits = 8}, fp16>>(100).workspace == 400 * one);
   constexpr Quant rounded{.bits = 8, .group = 0, .activations = Activations::int8};
   CHECK(plan_inference<glm_130b, quantized<rounded, fp16>>(2, 2048).workspace == std::int64_t{2} * 2048 * (32768 + 256 * 4));
 }

@@ -155,4 +155,5 @@ TEST_CASE("a run that cannot be says what to change") {
   CHECK_THAT(broken([](PlannedRun& r) { r = with_schedule(r, PipelineSchedule::interleaved, 2), r.layout.pp = 1; }), Contains("without a pipeline"));
   CHECK_THAT(broken([](PlannedRun& r) { r.types.compute = DType::bf16, r.hardware = v100_32gb; }), Contains("cannot multiply bf16"));
   CHECK_THROWS_WITH(fitted(original(), 1), Contains("at the machine's peak"));
+  CHECK_THROWS_WITH(fitted(original(), 88500), Contains("at a hundredth of the machine's peak"));
 }

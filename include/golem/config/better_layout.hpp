@@ -41,7 +41,8 @@ inline double estimated_seconds(const PlannedRun& run) {
   return busiest * micro_batches / (1 - bubble(t.schedule, l.pp, t.chunks, micro_batches)) + update;
 }
 
-/// Every layout of the same number of ranks, with the same rows a step, that can be and fits the machine.
+/// Layouts of the same number of ranks, with the same rows a step, that can be and fit the machine: tensor degrees that divide its GPUs,
+/// every number of stages, and micro-batches of 1, 2, 4, 8 rows or as many as the run has.
 inline std::vector<PlannedRun> possible_layouts(const PlannedRun& run, Freedom freedom) {
   struct Order {
     PipelineSchedule kind;
@@ -56,10 +57,12 @@ inline std::vector<PlannedRun> possible_layouts(const PlannedRun& run, Freedom f
 
   std::vector<PlannedRun> found;
   const int ranks = run.layout.ranks();
-  for (int tp = 1; tp <= smaller(ranks, run.hardware.per_node); tp *= 2)
+  std::vector<int> micro_batches{1, 2, 4, 8};
+  if (std::find(micro_batches.begin(), micro_batches.end(), run.training.micro_batch) == micro_batches.end()) micro_batches.push_back(run.training.micro_batch);
+  for (int tp = 1; tp <= smaller(ranks, run.hardware.per_node); ++tp)
     for (int pp = 1; pp <= run.model.layers + 2; ++pp) {
-      if (ranks % (tp * pp)) continue;
-      for (const int micro_batch : {1, 2, 4, 8})
+      if (run.hardware.per_node % tp || ranks % (tp * pp)) continue;
+      for (const int micro_batch : micro_batches)
         for (const Order& order : orders)
           for (const Recompute recompute : recomputations)
             for (const bool cut : {false, true}) {

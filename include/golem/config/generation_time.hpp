@@ -27,11 +27,23 @@ constexpr std::int64_t key_value_bytes(const ModelConfig& c, int tp = 1) {
   return 2 * std::int64_t{c.layers} * c.hidden / tp * static_cast<std::int64_t>(sizeof(typename P::compute));
 }
 
-/// Bytes that a pass for one new token of each of `sequences` reads, whose caches hold `length` tokens each: all weights once,
-/// and the caches.
+/// Bytes of weights that a pass moves: all of them once; and where quantised ones are made elements first, as the original does, these
+/// are written and read again.
+template <Precision P>
+constexpr double moved_weight_bytes(const ModelConfig& c, int tp = 1) {
+  auto bytes = static_cast<double>(weight_bytes<P>(c, tp));
+  if constexpr (DequantizedPrecision<P>) {
+    double elements = -static_cast<double>(largest_quantized(c, tp));  // their room is no weight
+    for_each_parameter(c, whole(c), [&](const Parameter& parameter, int) { elements += parameter.quantized ? 2.0 * static_cast<double>(parameter.local_size(tp)) : 0.0; });
+    bytes += elements * sizeof(typename P::compute);
+  }
+  return bytes;
+}
+
+/// Bytes that a pass for one new token of each of `sequences` moves, whose caches hold `length` tokens each: weights, and the caches.
 template <Precision P>
 constexpr double token_bytes(const ModelConfig& c, int sequences, std::int64_t length, int tp = 1) {
-  return static_cast<double>(weight_bytes<P>(c, tp)) + static_cast<double>(sequences * length * key_value_bytes<P>(c, tp));
+  return moved_weight_bytes<P>(c, tp) + static_cast<double>(sequences * length * key_value_bytes<P>(c, tp));
 }
 
 /// Of `sequences` prompts of `length` tokens, and of the passes behind them. A pass takes the longer of what it reads and what it
@@ -49,7 +61,7 @@ constexpr GenerationTimes generation_times(const ModelConfig& c, const Hardware&
   const double linear = c.layers * linear_flops(c) / rate, attention = c.layers * attention_flops(c, length) / (rate * reached.attention), head = rows * head_flops(c) / rate;
   GenerationTimes t;
   t.tensor_prompt = collectives(tokens), t.tensor_token = collectives(rows);
-  t.prompt = longer(tokens * (linear + attention) + head, static_cast<double>(weight_bytes<P>(c, tp)) / bandwidth) + t.tensor_prompt;
+  t.prompt = longer(tokens * (linear + attention) + head, moved_weight_bytes<P>(c, tp) / bandwidth) + t.tensor_prompt;
   t.token = longer(rows * (linear + attention) + head, token_bytes<P>(c, sequences, length, tp) / bandwidth) + t.tensor_token;
   t.tokens_per_second = rows / t.token;
   return t;

@@ -97,6 +97,10 @@ consteval ModelConfig checked(ModelConfig c) {
   if (c.vocab < 2) configuration_is_wrong("golem: ModelConfig::vocab must be at least 2");
   if (c.context < 1) configuration_is_wrong("golem: ModelConfig::context must be at least 1");
   if (!(c.norm_eps > 0)) configuration_is_wrong("golem: ModelConfig::norm_eps must be above 0");
+  if (c.rope_table == RopeTable::fp16 && c.context > 2048)
+    configuration_is_wrong("golem: ModelConfig::context must be at most 2048 with RopeTable::fp16, which knows no odd position above: use RopeTable::exact");
+  if (!(c.rope_base > 0)) configuration_is_wrong("golem: ModelConfig::rope_base must be above 0");
+  if (!(c.embedding_std >= 0)) configuration_is_wrong("golem: ModelConfig::embedding_std must be at least 0");
   if (!(c.initial_gain >= 0)) configuration_is_wrong("golem: ModelConfig::initial_gain must be at least 0");
   if (!(c.dropout >= 0 && c.dropout < 1)) configuration_is_wrong("golem: ModelConfig::dropout must be in [0, 1)");
   return c;

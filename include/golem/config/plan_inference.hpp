@@ -18,7 +18,7 @@ struct InferenceMemory {
   std::int64_t key_value_cache = 0;
   std::int64_t activations = 0;
   std::int64_t head = 0;
-  std::int64_t workspace = workspace_bytes;  // of the device's ops
+  std::int64_t workspace = workspace_bytes;  // of a GPU's ops; on a CPU threads keep scratch space, which grows with their number
   constexpr std::int64_t total() const { return weights + key_value_cache + activations + head + workspace; }
 };
 
@@ -40,8 +40,9 @@ constexpr std::int64_t weight_bytes(const ModelConfig& c, int tp = 1) {
   return bytes;
 }
 
-/// Blocks that a GPU's attention of one new token to a cache is cut in, at most: eight for each of 160 multiprocessors.
-inline constexpr int most_cache_blocks = 8 * 160;
+/// Blocks that a GPU's attention of one new token to a cache is cut in, at most: eight for each of 160 multiprocessors; and as how many
+/// new tokens of a sequence count as few, which it takes one by one.
+inline constexpr int most_cache_blocks = 8 * 160, few_cached_tokens = 4;
 
 /// Inference of M for `sequences` of up to `capacity` tokens each (0: the context).
 template <Model M, Precision P>
@@ -58,7 +59,7 @@ constexpr InferenceMemory plan_inference(int sequences = 1, int capacity = 0, in
   plan.head = chunk * (c.hidden * compute + c.vocab / tp * accumulate + 4 * accumulate) + sequences * std::int64_t{c.vocab} * accumulate;
   // On a GPU each block leaves a softmax and its values; the original's steps keep all scores; rounded activations have scales.
   const std::int64_t heads = c.heads / tp, scores = rounding_of<P>() == Rounding::stepwise ? heads * (capacity ? capacity : c.context) : 0;
-  plan.workspace = larger(plan.workspace, sequences * (scores + most_cache_blocks * std::int64_t{c.head_dim() + 2}) * accumulate);
+  plan.workspace = larger(plan.workspace, few_cached_tokens * sequences * (scores + most_cache_blocks * std::int64_t{c.head_dim() + 2}) * accumulate);
   if constexpr (QuantizedPrecision<P>)
     if (P::quant.activations == Activations::int8) {
       const std::int64_t columns = round_up(larger(c.hidden, c.ffn / tp), 128);

@@ -98,7 +98,7 @@ constexpr std::int64_t kept_bytes(const ModelConfig& c, const MicroBatch& n, Rec
   const std::int64_t blocks = stage.last - stage.first,
                      input = (recompute == Recompute::block_split ? n.tokens / n.tp : n.own) * c.hidden * n.compute;
   const std::int64_t block = attention_activation_bytes(c, n) + block_activation_bytes(c, n) - refilled_bytes(c, n, recompute);
-  return (blocks + stage.head) * input + blocks * block;
+  return larger<std::int64_t>(1, blocks + stage.head) * input + blocks * block;  // a stage may have no block
 }
 
 /// What one micro-batch keeps from its input gradients to its weight gradients, where these come later.

@@ -58,7 +58,8 @@ inline void require_schedule(PipelineSchedule kind, int stages, int chunks, int 
           " stages: make the micro-batches a multiple of the stages, ", round_up(micro_batches, stages), " say, or the schedule 1f1b");
 }
 
-/// Forwards of a stage before its first backward, at most: the time in which its first micro-batch comes back to it.
+/// Forwards of a stage before it takes turns, a forward and a backward, or, with GPipe, before its first backward: the time in which its
+/// first micro-batch comes back to it.
 constexpr std::int64_t warm_up(PipelineSchedule kind, int stages, int chunks, int micro_batches, int stage) {
   const std::int64_t behind = stages - 1 - stage, all = std::int64_t{micro_batches} * chunks;
   if (kind == PipelineSchedule::gpipe) return all;

@@ -35,7 +35,7 @@ struct PlannedRun {
   bool overlapped_reduction = true;  // gradients are reduced during the last backward
 };
 
-/// A step on paper; seconds, and parts of 1. What is exposed is what a step would be shorter by without it.
+/// A step on paper; seconds, and parts of 1. What is exposed of a kind is the time in which the busiest stage waits for it alone.
 struct StepOnPaper {
   double seconds = 0;
   double pipeline = 0;  // until the last stage has its gradients
@@ -214,13 +214,15 @@ class StepSimulator {
 inline StepOnPaper simulate(const PlannedRun& run) { return StepSimulator(run).step(); }
 
 /// The run with the rate of its products chosen so that a step takes `seconds`; everything else stays. Throws Error where no
-/// rate up to the peak does.
+/// rate from a hundredth of the peak up to the peak does.
 inline PlannedRun fitted(PlannedRun run, double seconds) {
   double low = 0.01, high = 1;
-  run.efficiency.products = high;
-  const double fastest = simulate(run).seconds;
-  require(fastest <= seconds, "a run was to be fitted to ", seconds, " s a step, but takes ", fastest,
-          " s at the machine's peak: its description or the seconds are wrong");
+  for (const double rate : {low, high}) {
+    run.efficiency.products = rate;
+    const double takes = simulate(run).seconds;
+    require(rate == high ? takes <= seconds : takes >= seconds, "a run was to be fitted to ", seconds, " s a step, but takes ", takes, rate == high ? " s at" : " s at a hundredth of",
+            " the machine's peak: its description or the seconds are wrong");
+  }
   for (int i = 0; i < 40; ++i) {
     run.efficiency.products = 0.5 * (low + high);
     (simulate(run).seconds > seconds ? low : high) = run.efficiency.products;

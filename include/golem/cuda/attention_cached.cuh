@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(32 * plain_warps) attend_cached_stepwise_kerne
   load_query(query, call.qkv + shape.at(n, head, 0), shape);
   const std::int64_t cache = call.cache(*sequence, head);
   A sums[lane_dims];
-  attend_stepwise(PlainQuery<T>{query, call.keys + cache, call.values + cache, shape.dims, {0, call.seen(*sequence, static_cast<int>(n))}}, sums, sequence->first + sequence->count, shape);
+  attend_stepwise(PlainQuery<T>{query, call.keys + cache, call.values + cache, shape.dims, {0, call.seen(*sequence, static_cast<int>(n))}}, sums, call.scored(*sequence, static_cast<int>(n)), shape);
   store_dims(call.out + item * shape.dims, sums, shape.dims);
 }
 
@@ -71,7 +71,6 @@ template <class T>
 void attend_cached(Device& device, View<T, 3> out, std::type_identity_t<View<const T, 4>> qkv, std::type_identity_t<View<const T, 4>> keys, std::type_identity_t<View<const T, 4>> values,
                    View<const CachedSequence, 1> sequences, const AttentionOptions& options) {
   using A = accumulate_t<T>;
-  constexpr std::int64_t few_tokens = 4;
   const std::int64_t tokens = qkv.extent(0), heads = qkv.extent(1), dims = qkv.extent(3);
   require(keys.extent(1) == heads && keys.extent(3) == dims && keys.size() == values.size() && out.size() * 3 == qkv.size(), "attend_cached was given qkv ", shape_of(qkv), ", keys ",
           shape_of(keys), ", values ", shape_of(values), " and out ", shape_of(out), ": give (N, H, 3, D), (slots, H, capacity, D) twice, and (N, H, D)");
@@ -87,7 +86,7 @@ void attend_cached(Device& device, View<T, 3> out, std::type_identity_t<View<con
                                 .capacity = static_cast<int>(keys.extent(2)),
                                 .rounding = options.rounding,
                                 .shape = attention_shape<T>(qkv, 1, inference)};
-  const bool few = tokens <= few_tokens * sequences.extent(0), loads_wide = fits_wide<T>(dims, out.data, qkv.data, keys.data, values.data);
+  const bool few = tokens <= few_cached_tokens * sequences.extent(0), loads_wide = fits_wide<T>(dims, out.data, qkv.data, keys.data, values.data);
   const std::int64_t parts = few ? smaller<std::int64_t>(cache_blocks * device.multiprocessors(), most_cache_blocks) / heads : 1;
   if (options.rounding == Rounding::stepwise) {
     bool done = false;
