@@ -207,6 +207,11 @@ TEST_CASE("whom a run waits for in vain: a rank that was stopped, else one that 
   CHECK(stalled_rank({doing(State::waiting, 1), doing(State::working, 10)}, 5, 14).rank == -1);
   CHECK(stalled_rank({doing(State::waiting, 1), doing(State::waiting, 2)}, 5, 14).rank == 0);
   CHECK(stalled_rank({doing(State::finished, 1), doing(State::waiting, 2)}, 5, 14).rank == 1);
+  // A rank may wait for long while another works; where it then falls silent, its silence is what counts.
+  const Doing silent = stopped_since(doing(State::waiting, 1), 697);
+  CHECK(stalled_rank({silent, doing(State::working, 690)}, 600, 700).rank == -1);
+  CHECK(stalled_rank({silent, doing(State::working, 1290)}, 600, 1298).rank == 0);
+  CHECK(stopped_since(doing(State::waiting, 800), 697).since == 800);
 }
 
 TEST_CASE("a run that goes on is never late") {

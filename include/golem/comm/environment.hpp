@@ -87,7 +87,7 @@ inline int local_rank() {
 }
 
 struct LaunchOptions {
-  double deadline = 600;  // seconds that a rank may do one thing, waiting included, before the run counts as stalled; 0: for ever
+  double deadline = 600;  // seconds that a rank may work at one thing, or all ranks wait, before the run counts as stalled; 0: for ever
 };
 
 /// Starts communication in a process that a launcher has started: a group over all ranks.

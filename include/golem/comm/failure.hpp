@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "golem/comm/watch.hpp"
+#include "golem/core/math.hpp"
 
 namespace golem {
 
@@ -102,6 +103,13 @@ inline std::string different_calls(std::string_view axis, const Doing& doing, co
 inline std::string different_message(std::string_view axis, const Doing& doing, const CallOfRank& sent, const CallOfRank& expected) {
   return sentence("rank ", sent.rank, " sent ", sent.call.count, ' ', name_of(sent.call.type), " to rank ", expected.rank, " on the ", axis,
                   " axis, which expected ", expected.call.count, ' ', name_of(expected.call.type), place_of(doing));
+}
+
+/// What a rank does that runs no more, whatever it did before: it stands still since it was last heard of.
+inline Doing stopped_since(Doing doing, double heard) {
+  doing.state = Doing::State::stopped;
+  doing.since = larger(doing.since, heard);
+  return doing;
 }
 
 /// A rank that others have waited for too long, or that has not been heard of; rank < 0 where there is none.

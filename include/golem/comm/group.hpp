@@ -82,8 +82,12 @@ class Group {
     return start(message_from(out, from));
   }
 
-  /// The ranks of one colour, ordered by key, as a group of their own, called `axis`. All ranks of this group call it.
-  Group split(int color, int key, std::string_view axis = "group") const { return backend_ ? Group(backend_->split(color, key, axis)) : Group(); }
+  /// The ranks of one colour, ordered by key, as a group of their own, called `axis`. All ranks of this group call it. Throws Error for
+  /// a colour below 0.
+  Group split(int color, int key, std::string_view axis = "group") const {
+    require(color >= 0, "a group was to be split by colour ", color, ": colours are 0 and above");
+    return backend_ ? Group(backend_->split(color, key, axis)) : Group();
+  }
 
   /// Ends the run of all ranks, for a reason that each of them may find and that is told once. Throws.
   [[noreturn]] void end_run(std::string_view why) {

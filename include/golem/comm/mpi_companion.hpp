@@ -76,7 +76,7 @@ class Companion {
   void meet(const Meeting& meeting) {
     page_->meeting = meeting;
     page_->met.store(1, std::memory_order_release);
-    wake();
+    require(wake(), "rank ", meeting.rank, "'s companion process is gone: was it killed?");
     for (int wait = 0; page_->connected.load(std::memory_order_acquire) == 0 && wait < 15000; ++wait) usleep(1000);
     require(page_->connected.load(std::memory_order_acquire) == 1, "rank ", meeting.rank, " could not reach rank 0's companion at ", meeting.host,
             " port ", meeting.port, ": the ranks' machines must be able to open TCP connections to each other; where that is not the network on which they can, name its interface on rank 0's machine in GOLEM_INTERFACE");
@@ -125,7 +125,7 @@ class Companion {
     require(between >= 0, "could not start a companion process: ", std::strerror(errno));
     if (between == 0) {
       setsid();
-      if (fork() != 0) _exit(0);
+      if (const pid_t companion = fork(); companion != 0) _exit(companion < 0 ? errno : 0);
       for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGPIPE, SIGUSR1, SIGUSR2}) ::signal(signal, SIG_IGN);
       close(link[0]);
       if (const int nothing = open("/dev/null", O_RDWR); nothing >= 0) dup2(nothing, 0), dup2(nothing, 1);
@@ -134,6 +134,7 @@ class Companion {
     int status = 0;
     while (waitpid(between, &status, 0) < 0 && errno == EINTR) {
     }
+    require(!WIFEXITED(status) || WEXITSTATUS(status) == 0, "could not start a companion process: ", std::strerror(WEXITSTATUS(status)));
   }
 
   static std::atomic<CompanionPage*>& stops() {

@@ -78,17 +78,18 @@ class CompanionProcess {
     return name_ends && (std::string_view(name_ends).starts_with(") T") || std::string_view(name_ends).starts_with(") t"));
   }
 
-  CompanionReport report() const {
+  CompanionReport report() {
     CompanionReport out;
     out.password = page_.meeting.password, out.rank = page_.meeting.rank;
     out.fate = page_.fate.load(std::memory_order_acquire);
     out.doing = page_.read();
     out.age = steady_seconds() - out.doing.since;
-    if (rank_is_stopped()) out.doing.state = Doing::State::stopped;
+    stopped_at_ = !rank_is_stopped() ? 0 : stopped_at_ > 0 ? stopped_at_ : steady_seconds();
+    if (stopped_at_ > 0) out.doing.state = Doing::State::stopped, out.age = steady_seconds() - larger(out.doing.since, stopped_at_);
     if (settled(out.fate)) out.why = page_.why;
     return out;
   }
-  CompanionReport last_report() const {
+  CompanionReport last_report() {
     CompanionReport out = report();
     if (!settled(out.fate)) out.fate = Fate::died;
     return out;
@@ -235,7 +236,7 @@ class CompanionProcess {
     for (const Seat& seat : seats_) {
       Doing one = seat.last.doing;
       one.since = seat.heard - seat.last.age;
-      if (page_.meeting.deadline > 0 && steady_seconds() - seat.heard > page_.meeting.deadline / 2) one.state = Doing::State::stopped;  // its companion is silent too
+      if (page_.meeting.deadline > 0 && steady_seconds() - seat.heard > page_.meeting.deadline / 2) one = stopped_since(one, seat.heard);  // its companion is silent too
       if (seat.last.fate == Fate::finished) one.state = Doing::State::finished;
       all.push_back(one);
     }
@@ -280,6 +281,7 @@ class CompanionProcess {
   const pid_t process_;
   std::vector<Guest> guests_;
   std::vector<Seat> seats_;
+  double stopped_at_ = 0;  // when the rank was first seen stopped; 0: it runs
   int troubles_ = 0;
   std::size_t speaker_ = 0;
 };

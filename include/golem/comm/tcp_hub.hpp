@@ -104,7 +104,7 @@ class Hub {
     }
     std::vector<Doing> doing = doing_;
     for (std::size_t i = 0; i < doing.size(); ++i)  // a rank that runs is heard of four times a second
-      if (!ranks_[i].finished && now - ranks_[i].heard > smaller(2.0, deadline_ / 2)) doing[i].state = Doing::State::stopped;
+      if (!ranks_[i].finished && now - ranks_[i].heard > smaller(2.0, deadline_ / 2)) doing[i] = stopped_since(doing[i], ranks_[i].heard);
     const Stall stall = stalled_rank(doing, deadline_, now);
     if (stall.rank >= 0) end(failure_of(stall.rank, stall.why, doing));
   }

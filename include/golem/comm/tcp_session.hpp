@@ -32,7 +32,7 @@ class Session {
  public:
   Session(const Address& address, double deadline) : address_(address) {
     if (address.rank == 0) hub_ = std::make_unique<Hub>(listen_on(address.port), address.ranks, deadline);
-    socket_ = connect_to(address.rank == 0 ? "localhost" : address.host, address.port, deadline > 0 ? deadline : 600);
+    socket_ = connect_to(address.rank == 0 ? "127.0.0.1" : address.host, address.port, deadline > 0 ? deadline : 600);
     require(notice_loss_after(socket_.file(), deadline), "could not give the connection to rank 0 a deadline of ", deadline, " s: ", std::string_view(std::strerror(errno)));
     send(Frame{.word = Word::hello, .peer = address.rank, .count = address.ranks}, nullptr);
     listener_ = std::thread([this] { listen(); });

@@ -22,7 +22,7 @@
 namespace golem {
 
 struct RanksOptions {
-  double deadline = 600;  // seconds that a rank may do one thing, waiting included, before the run counts as stalled; 0: for ever
+  double deadline = 600;  // seconds that a rank may work at one thing, or all ranks wait, before the run counts as stalled; 0: for ever
   double grace = 5;       // seconds that the ranks have to come back once the run has ended
   /// Called with the sentence where a rank did not come back; when it returns, run_ranks waits on. Without one the process prints and ends.
   function_ref<void(const std::string&)> when_stuck = {};
