@@ -53,6 +53,8 @@ TEST_CASE("what is missing or does not fit gives one hint that says what to do, 
   CHECK_THAT(hint(), Contains("no kernels for GPU 0, compute capability 12.0, but for 8.0 and 9.0") && Contains("code=sm_120"));
   begin(), machine.fail_call = "cudaMemGetInfo";
   CHECK_THAT(hint(), Contains("GPU 0 cannot be used: CUDA could not ask how much memory is free"));
+  begin(), machine.fail_call = "cudaSetDevice", machine.keeps_failing = true;  // a GPU that another process has for itself
+  CHECK_THAT(hint(), Contains("GPU 0 cannot be used: CUDA could not "));
   begin(), machine.devices = 2;
   CHECK_THAT(hint(), Contains("compiled without NCCL"));
 }

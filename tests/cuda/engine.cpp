@@ -116,6 +116,10 @@ TEST_CASE("a graph of the pass over one token generates what single kernels do, 
   device.workspace<std::byte>(1 << 20);  // has moved: what was captured points to where it was
   CHECK(by_graph.generate(prompt(), twenty(greedy), special) == expected);
   graphs.check_captured(2);
+
+  CHECK_THROWS_WITH(device.workspace<std::byte>(std::int64_t{1} << 40), Catch::Matchers::Contains("out of memory"));  // which has cost the old one
+  CHECK(by_graph.generate(prompt(), twenty(greedy), special) == expected);
+  graphs.check_captured(3);
 }
 
 TEST_CASE("a graph that reads the cache in parts goes on where one more is needed") {

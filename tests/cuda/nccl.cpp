@@ -241,6 +241,31 @@ TEST_CASE("a lost peer ends the wait, and the next transfer says so") {
   CHECK_THAT(why, Catch::Matchers::Contains("NCCL"));
 }
 
+TEST_CASE("a rank that throws ends the run of ranks that are threads, and those that wait for it on their GPUs come back") {
+  std::string why, waited;
+  try {
+    on_ranks({.dp = 2}, [&](World& world, cuda::Device& device) {
+      OnDevice<float> x(device, {1});
+      world.data().all_reduce(x.view(), Reduce::sum);
+      x.values();
+      world.all().barrier();
+      if (world.rank() == 1) fail("the disk is full");
+      try {
+        world.data().all_reduce(x.view(), Reduce::sum);  // for which rank 1 never comes
+        x.values();
+        world.data().all_reduce(x.view(), Reduce::sum);
+      } catch (const Error& error) {
+        waited = error.what();
+        throw;
+      }
+    });
+  } catch (const Error& error) {
+    why = error.what();
+  }
+  CHECK_THAT(why, Catch::Matchers::Contains("rank 1 of 2 failed") && Catch::Matchers::Contains("the disk is full"));
+  CHECK_THAT(waited, Catch::Matchers::Contains("NCCL was stopped, since another rank has failed"));
+}
+
 TEST_CASE("a library older than its header is refused") {
   const simt::MachineRestored restored;
   simt::machine().nccl_version = 21000;

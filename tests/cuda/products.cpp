@@ -18,6 +18,30 @@ TEST_CASE("a product is planned once for each shape and alignment") {
   device.synchronize();
 }
 
+TEST_CASE("a product that could not be planned is planned when it is asked for again") {
+  const simt::MachineRestored restored;
+  TestDevice device;
+  const Tensor<float> x(device, draw<float>(3 * 8, 1)), w(device, draw<float>(5 * 8, 2)), bias(device, draw<float>(5, 3)), y(device, 3 * 5), again(device, 3 * 5);
+  simt::machine().fail_call = "cublasLtMatmulAlgoGetHeuristic";
+  CHECK_THROWS_WITH(project(device, y.view(3, 5), x.view(3, 8), w.view(5, 8), bias.vector()), Catch::Matchers::Contains("cuBLASLt could not choose an algorithm"));
+  const std::size_t products = simt::counts().products;
+  project(device, y.view(3, 5), x.view(3, 8), w.view(5, 8), bias.vector());
+  project(device, again.view(3, 5), x.view(3, 8), w.view(5, 8), bias.vector());
+  device.synchronize();
+  CHECK(simt::counts().products == products + 2);
+  CHECK(y.typed() == again.typed());
+}
+
+TEST_CASE("a bias at an address that the library could not read in vectors is put there by a kernel") {
+  TestDevice device;
+  const auto values = draw<float>(6, 3);
+  const Tensor<float> x(device, draw<float>(3 * 8, 1)), w(device, draw<float>(5 * 8, 2)), six(device, values), five(device, std::vector<float>(values.begin() + 1, values.end())), y(device, 3 * 5), expected(device, 3 * 5);
+  project(device, expected.view(3, 5), x.view(3, 8), w.view(5, 8), five.vector());
+  project(device, y.view(3, 5), x.view(3, 8), w.view(5, 8), View<float, 1>(six.vector().data + 1, 5));
+  const std::vector<float> want = expected.typed(), got = y.typed();
+  for (std::size_t i = 0; i < want.size(); ++i) CHECK(got[i] == Approx(want[i]).epsilon(1e-5).margin(1e-6));
+}
+
 TEMPLATE_TEST_CASE("without the library's bias epilogue a kernel puts the bias there first, and results are rounded once", "", float, bfloat16) {
   const simt::MachineRestored restored;
   simt::machine().lt_epilogues = false;

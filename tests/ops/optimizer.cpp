@@ -11,7 +11,12 @@ using namespace ops;
 TEMPLATE_TEST_CASE("AdamW, sums of squares and conversion over flat segments", "", float, bfloat16, float16) {
   using T = TestType;
   const AdamwStep step{.learning_rate = 0.01, .decay = 0.1, .correction1 = 0.19, .correction2 = 0.0975, .gradient_scale = 0.5};
-  for (const std::int64_t size : {1, 20001, 40008}) {
+#if defined(GOLEM_TEST_GPU)
+  const std::int64_t sizes[]{1, 20001, 40008, 20'000'003};  // and more than all threads of a GPU take at once
+#else
+  const std::int64_t sizes[]{1, 20001, 40008};
+#endif
+  for (const std::int64_t size : sizes) {
     Numbers<float> gradient(size, 1, 0.1), start(size, 2), m0(size, 3, 0.01), v0(size, 4, 0.01);
     for (float& v : v0.typed) v = std::abs(v);
     std::vector<float> infinite = gradient.typed;

@@ -65,7 +65,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   switch (attribute) {
     case cudaDevAttrComputeCapabilityMajor: *value = machine().major; break;
     case cudaDevAttrComputeCapabilityMinor: *value = machine().minor; break;
-    case cudaDevAttrMultiProcessorCount: *value = 4; break;
+    case cudaDevAttrMultiProcessorCount: *value = machine().multiprocessors; break;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = (machine().major >= 9 ? 227 : 163) << 10; break;
     default: return cudaErrorInvalidValue;
   }

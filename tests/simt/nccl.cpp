@@ -29,8 +29,8 @@ struct Call {
 // All ranks of one communicator.
 struct Clique {
   int ranks, joined = 0;
-  bool aborted = false;
-  std::vector<std::deque<Call>> calls;
+  std::vector<std::deque<Call>> calls;  // by rank
+  std::vector<bool> aborted;            // by rank: its own calls end; those of the others wait for it for ever
 };
 
 std::map<std::string, std::shared_ptr<Clique>>& cliques() {
@@ -136,11 +136,11 @@ struct ncclComm {
 namespace {
 
 ncclResult_t post(Call call, ncclComm_t comm, cudaStream_t stream) {
-  if (comm->clique->aborted || comm->clique->joined < comm->clique->ranks) return ncclInvalidUsage;
+  if (comm->clique->joined < comm->clique->ranks) return ncclInvalidUsage;
   const auto done = call.done;
   simt::enqueue(
       [call, clique = comm->clique, rank = comm->rank] {
-        if (clique->aborted) return void(*call.done = true);
+        if (clique->aborted[static_cast<std::size_t>(rank)]) return void(*call.done = true);
         clique->calls[static_cast<std::size_t>(rank)].push_back(call);
         advance(*clique);
       },
@@ -171,7 +171,7 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id
   if (config->blocking != 0) return ncclInvalidArgument;
   simt::locked([&] {
     std::shared_ptr<Clique>& clique = cliques()[id.internal];
-    if (!clique) clique = std::make_shared<Clique>(Clique{.ranks = ranks, .calls = std::vector<std::deque<Call>>(static_cast<std::size_t>(ranks))});
+    if (!clique) clique = std::make_shared<Clique>(Clique{.ranks = ranks, .calls = std::vector<std::deque<Call>>(static_cast<std::size_t>(ranks)), .aborted = std::vector<bool>(static_cast<std::size_t>(ranks))});
     ++clique->joined;
     *comm = new ncclComm{clique, rank};
     if (clique->joined == ranks) cliques().erase(id.internal);
@@ -191,11 +191,10 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
 }
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
   simt::locked([&] {
-    comm->clique->aborted = true;
-    for (auto& queue : comm->clique->calls) {
-      for (Call& call : queue) *call.done = true;
-      queue.clear();
-    }
+    const auto rank = static_cast<std::size_t>(comm->rank);
+    comm->clique->aborted[rank] = true;
+    for (Call& call : comm->clique->calls[rank]) *call.done = true;
+    comm->clique->calls[rank].clear();
   });
   return ncclCommDestroy(comm);
 }

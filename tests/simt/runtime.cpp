@@ -107,7 +107,7 @@ Counts& counts() {
 bool fails(const char* call) {
   const Lock lock(mutex);
   if (machine().fail_call != call) return false;
-  machine().fail_call.clear();
+  if (!machine().keeps_failing) machine().fail_call.clear();
   return true;
 }
 

@@ -96,6 +96,8 @@ class Backend {
   virtual std::int64_t copied() const { return 0; }
   /// Whether it can move memory that the host cannot read: that of GPUs.
   virtual bool moves_device_memory() const { return false; }
+  /// Whether the run has ended because some rank failed, as far as this rank's process knows; any thread may ask.
+  virtual bool ended() const { return false; }
   /// The transfers of a group run in the order of their starts, but sends and receives, which are in order for each pair of
   /// ranks and direction. Null where the transfer is done already.
   virtual std::unique_ptr<PendingTransfer> start(const Transfer& transfer) = 0;
@@ -120,6 +122,7 @@ class PassingBackend : public Backend {
   Watch* watch() override { return inner_->watch(); }
   std::int64_t copied() const override { return inner_->copied(); }
   bool moves_device_memory() const override { return inner_->moves_device_memory(); }
+  bool ended() const override { return inner_->ended(); }
   std::unique_ptr<PendingTransfer> start(const Transfer& transfer) override { return inner_->start(transfer); }
   void run(const Transfer& transfer) override { inner_->run(transfer); }
   void fail_rank(const std::exception& why) override { inner_->fail_rank(why); }

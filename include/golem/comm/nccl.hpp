@@ -35,7 +35,7 @@ inline void open_pools_to_peers(World& world) {
 inline void use_nccl(World& world, cudaStream_t compute) {
   nccl::check_version();
   nccl::open_pools_to_peers(world);
-  const auto session = std::make_shared<nccl::Session>(compute);
+  const auto session = std::make_shared<nccl::Session>(compute, world.all().backend());
   world.carry([&](const std::shared_ptr<Backend>& inner) -> std::shared_ptr<Backend> { return std::make_shared<NcclGroup>(inner, session); });
 }
 

@@ -9,17 +9,21 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "golem/comm/backend.hpp"
 #include "golem/comm/nccl_runtime.hpp"
 
 namespace golem::nccl {
 
 /// What the groups of one rank share: the stream that computes, and whether NCCL still works. A kernel of NCCL waits for ever for a
-/// peer that is gone; once NCCL says so, every communicator is aborted, so that the host gets its stream back and meets the error.
+/// peer that is gone; once NCCL says so, or the ranks' own way of communicating that the run has ended, every communicator is aborted, so that
+/// the host gets its stream back and meets the error.
 class Session {
  public:
-  explicit Session(cudaStream_t compute) : compute_(compute), watcher_([this] { watch(); }) {}
+  /// `host` is that way; null for a rank alone.
+  Session(cudaStream_t compute, std::shared_ptr<const Backend> host) : compute_(compute), host_(std::move(host)), watcher_([this] { watch(); }) {}
   ~Session() {
     {
       const std::lock_guard lock(mutex_);
@@ -72,6 +76,7 @@ class Session {
         why_ = sentence("NCCL lost a peer: ", std::string_view(ncclGetErrorString(status)), last.empty() ? "" : ", ", last, "; see what the other ranks say, or set NCCL_DEBUG=INFO");
         break;
       }
+      if (why_.empty() && host_ && host_->ended()) why_ = "NCCL was stopped, since another rank has failed";
       if (why_.empty()) continue;
       failed_.store(true, std::memory_order_release);
       for (Communicator* one : communicators_) one->abort();
@@ -80,6 +85,7 @@ class Session {
   }
 
   cudaStream_t compute_;
+  std::shared_ptr<const Backend> host_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<Communicator*> communicators_;  // that are alive

@@ -31,6 +31,7 @@ class ThreadGroup final : public Backend, public std::enable_shared_from_this<Th
   std::string_view axis() const override { return hall_->axis; }
   Watch* watch() override { return &run_->watch(world_rank(rank_)); }
   std::int64_t copied() const override { return copied_; }
+  bool ended() const override { return run_->ended(); }
 
   [[noreturn]] void end_run(std::string_view why) override {
     run_->end(why);

@@ -53,7 +53,7 @@ class Device {
   static constexpr bool host_memory = false;
 
   Device() : Device(Options{}) {}
-  explicit Device(Options options) : index_(options.index), graphs_(options.graphs), staging_bytes_(options.staging_bytes), attention_(options.attention) {
+  explicit Device(Options options) : Device(options, Closed{}) {  // whatever fails from here on, the destructor runs
     require(staging_bytes_ > 0, "cuda::Device was given no staging memory for copies: leave Options::staging_bytes at its 8 MiB, or choose another size");
     const int count = runtime::device_count();
     require(index_ >= 0 && index_ < count, "cuda::Device was asked for GPU ", index_, ", and this process sees ", count, ": choose one of those, see CUDA_VISIBLE_DEVICES, or use cpu::Device");
@@ -71,11 +71,13 @@ class Device {
     staging_ = static_cast<std::byte*>(runtime::allocate_pinned(staging_bytes_));
   }
   ~Device() {  // failures have no one to go to here; what went wrong before was reported where it was noticed
+    if (!stream_) return;
     if (workspace_) static_cast<void>(cudaFreeAsync(workspace_, stream_));
     static_cast<void>(cudaStreamSynchronize(stream_));
-    static_cast<void>(cudaFreeHost(staging_));
-    static_cast<void>(cudaEventDestroy(staged_));
+    if (staging_) static_cast<void>(cudaFreeHost(staging_));
+    if (staged_) static_cast<void>(cudaEventDestroy(staged_));
     static_cast<void>(cudaStreamDestroy(stream_));
+    static_cast<void>(runtime::try_trim_pool(index_));
   }
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
@@ -152,18 +154,18 @@ class Device {
   }
 
   /// Runs `work`: the first time as it is, so that workspace grows and products are planned; then it is captured as a graph,
-  /// and from there on only the graph is run. It is captured anew where the workspace has moved since.
+  /// and from there on only the graph is run. Where the workspace has moved since, all that begins again.
   void replay(Recording& recording, std::int64_t key, function_ref<void()> work) {
     if (!graphs_) return work();
     Recording::Graph& graph = recording.at(key, stream_);
-    if (!graph.known) {
+    if (graph.workspace != workspace_moves_) {
+      if (graph.ready) {
+        synchronize();  // it may be running
+        recording.forget(graph);
+      }
       work();
-      graph.known = true;
+      graph.workspace = workspace_moves_;
       return;
-    }
-    if (graph.ready && graph.workspace != workspace_moves_) {
-      synchronize();  // it may be running
-      recording.forget(graph);
     }
     if (!graph.ready) {
       runtime::begin_capture(stream_);
@@ -177,7 +179,6 @@ class Device {
       }
       capturing_ = false;
       graph.ready = runtime::end_capture(stream_);
-      graph.workspace = workspace_moves_;
     }
     runtime::run(graph.ready, stream_);
   }
@@ -187,11 +188,12 @@ class Device {
   T* workspace(std::int64_t count) {
     const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T);
     if (bytes > workspace_bytes_) {
+      refuse_in_capture("allocate memory");
+      ++workspace_moves_;  // what was captured with the old one is over, whether a new one is found or not
       if (workspace_) release(workspace_, workspace_bytes_, "workspace");
       workspace_ = nullptr, workspace_bytes_ = 0;
       workspace_ = allocate(bytes, "workspace");
       workspace_bytes_ = bytes;
-      ++workspace_moves_;
     }
     return static_cast<T*>(workspace_);
   }
@@ -200,6 +202,9 @@ class Device {
   std::shared_ptr<Products>& products() { return products_; }
 
  private:
+  struct Closed {};
+  Device(const Options& options, Closed) : index_(options.index), graphs_(options.graphs), staging_bytes_(options.staging_bytes), attention_(options.attention) {}
+
   void refuse_in_capture(const char* what) const {
     require(!capturing_, "work that is captured as a graph tried to ", what, " on GPU ", index_, ", which would happen once and never again: do that before Device::replay");
   }

@@ -43,7 +43,8 @@ struct Diagnosis {
 template <int>
 __global__ void probe_kernel() {}
 
-/// Looks at this build and this machine; each GPU is opened for a moment, to ask how much memory is free. Never throws for what is wrong with them.
+/// Looks at this build and this machine; each GPU is opened, until the process ends, to ask how much memory is free. Never throws for what is wrong
+/// with them.
 inline Diagnosis doctor() {
   Diagnosis d{.cuda = runtime::header_version(),
               .cuda_library = runtime::library_version(),
@@ -63,7 +64,12 @@ inline Diagnosis doctor() {
     d.trouble = error.what();
   }
   if (d.gpus.empty()) return d;
-  const int in_use = runtime::current_device();
+  int in_use = 0;
+  try {
+    in_use = runtime::current_device();
+  } catch (const Error& error) {
+    d.trouble = error.what();
+  }
   for (int i = 0; i < static_cast<int>(d.gpus.size()); ++i) {
     GpuDiagnosis& gpu = d.gpus[static_cast<std::size_t>(i)];
     try {
@@ -77,7 +83,11 @@ inline Diagnosis doctor() {
       gpu.trouble = error.what();
     }
   }
-  runtime::set_device(in_use);
+  try {
+    runtime::set_device(in_use);
+  } catch (const Error& error) {  // where the loop has met it, it has been told
+    if (d.gpus[static_cast<std::size_t>(in_use)].trouble.empty()) d.gpus[static_cast<std::size_t>(in_use)].trouble = error.what();
+  }
   return d;
 }
 

@@ -71,7 +71,8 @@ void launch(Device& device, const Launch& how, void (*kernel)(Parameters...), co
           device.shared_bytes());
   constexpr std::size_t always_granted = 48 << 10;
   cudaError_t status = cudaSuccess;
-  if (how.shared_bytes > always_granted) status = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(how.shared_bytes));
+  if (how.shared_bytes > always_granted)  // a kernel has one limit, whichever Device of the GPU starts it: so it is the GPU's
+    status = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(device.shared_bytes()));
   void* pointers[sizeof...(Parameters) + 1]{const_cast<void*>(static_cast<const void*>(&arguments))..., nullptr};
   const dim3 grid(static_cast<unsigned>(how.blocks), static_cast<unsigned>(how.blocks_y), static_cast<unsigned>(how.blocks_z));
   if (status == cudaSuccess) status = cudaLaunchKernel(kernel, grid, dim3(static_cast<unsigned>(how.threads)), pointers, how.shared_bytes, device.stream());

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "golem/config/hardware.hpp"
 #include "golem/core/error.hpp"
@@ -44,6 +45,7 @@ class Products {
 
   /// c = a b + bias + beta c. False where the library has no algorithm with such an epilogue; without one that is an Error.
   bool multiply(Device& device, const ProductShape& shape, const void* a, const void* b, void* c, const void* bias, double beta) {
+    if (shape.epilogue == Epilogue::bias && reinterpret_cast<std::uintptr_t>(bias) % 16) return false;  // cuBLASLt is told the alignment of operands alone
     Plan& plan = plan_for(shape, alignment_of(a, b, c));
     if (!plan.algorithm) {
       if (shape.epilogue != Epilogue::nothing) return false;
@@ -79,9 +81,8 @@ class Products {
   }
 
   Plan& plan_for(const ProductShape& shape, std::uint32_t alignment) {
-    const auto [entry, is_new] = plans_.try_emplace({shape, alignment});
-    Plan& plan = entry->second;
-    if (!is_new) return plan;
+    if (const auto known = plans_.find({shape, alignment}); known != plans_.end()) return known->second;
+    Plan plan;  // which is kept once it is whole
     const bool a_transposed = shape.a == Order::transposed, b_transposed = shape.b == Order::transposed;
     plan.operation = blas::create_operation(sums_of(shape));
     blas::set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
@@ -97,7 +98,7 @@ class Products {
     blas::set_alignment(preference, alignment);
     // A bias of a type that it does not add is an invalid value to cuBLASLt 13.1.
     plan.algorithm = blas::find_algorithm(handle_, plan.operation, plan.a, plan.b, plan.c, preference, shape.epilogue == Epilogue::bias ? CUBLAS_STATUS_INVALID_VALUE : CUBLAS_STATUS_NOT_SUPPORTED);
-    return plan;
+    return plans_.emplace(Key{shape, alignment}, std::move(plan)).first->second;
   }
 
   blas::Handle handle_;

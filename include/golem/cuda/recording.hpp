@@ -14,9 +14,8 @@ namespace golem::cuda {
 class Recording {
  public:
   struct Graph {
-    bool known = false;               // the work has been done once
     cudaGraphExec_t ready = nullptr;  // from the second time on
-    std::int64_t workspace = 0;       // how often the device's workspace had moved when it was captured
+    std::int64_t workspace = -1;      // how often the device's workspace had moved when the work was last done as it is; -1: never
   };
 
   Recording() = default;

@@ -93,11 +93,12 @@ inline void keep_released_memory(int index) {
 }
 
 /// Returns the memory that the pool keeps and nobody uses to the driver.
-inline void trim_pool(int index) {
+inline cudaError_t try_trim_pool(int index) {
   cudaMemPool_t pool = nullptr;
-  check(cudaDeviceGetDefaultMemPool(&pool, index), "find the memory pool of device ", index);
-  check(cudaMemPoolTrimTo(pool, 0), "trim the memory pool of device ", index);
+  const cudaError_t status = cudaDeviceGetDefaultMemPool(&pool, index);
+  return status == cudaSuccess ? cudaMemPoolTrimTo(pool, 0) : status;
 }
+inline void trim_pool(int index) { check(try_trim_pool(index), "trim the memory pool of device ", index); }
 
 /// Lets device `peer` reach into the memory pool of device `index`, where the two are connected: peer access alone does not open pools.
 inline void open_pool(int index, int peer) {
