@@ -68,10 +68,8 @@ inline CheckpointSource open_checkpoint(const std::string& path, const std::stri
     source.content = files.hex();
   }
   if (!preset.empty()) {
-    const golem::ModelConfig wanted = preset_named(preset), &found = source.model;
-    golem::require(wanted.layers == found.layers && wanted.hidden == found.hidden && wanted.ffn == found.ffn && wanted.vocab == found.vocab, "'",
-                   source.folder, "' has ", found.layers, " layers, hidden ", found.hidden, ", ffn ", found.ffn, ", vocab ", found.vocab, ", and ",
-                   preset, " has ", wanted.layers, ", ", wanted.hidden, ", ", wanted.ffn, ", ", wanted.vocab);
+    const golem::ModelConfig wanted = preset_named(preset);
+    golem::require_model(source.model, wanted, golem::sentence("--model ", preset, ": '", source.folder, "'"));
     source.model = wanted;
   }
   return source;

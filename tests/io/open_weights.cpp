@@ -96,5 +96,5 @@ TEST_CASE("an engine loads shards that were quantised for its ranks, with each r
   CHECK(logits<int8>(folder / "one") == logits<int8>(folder / "plain"));  // quantised when loaded
   CHECK(logits<int8, two>(folder / "two") == logits<int8, two>(folder / "plain"));
   CHECK(test::has(test::error_of([&] { logits<int8>(folder / "two"); }), "was quantised for 2 ranks, and cannot be loaded by 1"));
-  CHECK(test::has(test::error_of([&] { golem::open_weights(folder / "one", golem::glm_tiny::config); }), "and this model 2, 64, 176, 512"));
+  CHECK(test::has(test::error_of([&] { golem::open_weights(folder / "one", golem::glm_tiny::config); }), ", expected "));
 }

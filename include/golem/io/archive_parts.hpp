@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -33,8 +34,8 @@ inline std::pair<std::string, std::int64_t> number_of(const std::string& name) {
 
 }  // namespace archive_parts
 
-/// One sentence for each part that is missing between the first and the last, or has another size than the others; the last may be shorter. How many
-/// there should be is in no name, so their count and sum are for the reader to compare with what was announced.
+/// One sentence for each run of parts that are missing, or part that has another size than the others; the last is shorter. GLM-130B's are sixty; of
+/// other archives no name says how many there should be, so their count and sum are for the reader to compare with what was announced.
 struct ArchiveParts {
   std::int64_t count = 0;
   std::uint64_t bytes = 0;
@@ -60,12 +61,17 @@ inline ArchiveParts examine_archive_parts(const std::string& folder) {
     std::int64_t most = 0;
     for (const auto& [size, times] : sizes)
       if (times >= most) usual = size, most = times;
-    const std::int64_t first = numbered.begin()->first > 1 ? 0 : numbered.begin()->first, last = numbered.rbegin()->first;
+    const bool is_original = stem == "glm-130b-sat.tar.part_";
+    const std::string& begin = numbered.begin()->second.first;
+    const bool from_one = numbered.begin()->first == 1 && begin.back() == '1' && !is_original;  // split(1) begins at 00 or aa, others at 1
+    const std::int64_t first = from_one ? 1 : 0, last = is_original ? std::max<std::int64_t>(59, numbered.rbegin()->first) : numbered.rbegin()->first;
     std::int64_t missing = 0;
     for (std::int64_t number = first; number <= last; ++number) missing += !numbered.contains(number);
     if (missing > 0)
       parts.findings.push_back(sentence("'", folder, "' lacks ", missing, " of the parts of '", printable(stem), "*' from number ", first, " to ",
                                         last, ": download them before joining the parts"));
+    if (!is_original && numbered.size() > 1 && numbered.rbegin()->second.second == usual)
+      parts.findings.push_back(sentence("'", folder, "/", printable(numbered.rbegin()->second.first), "' is as large as the parts before it: the last part of an archive is smaller, so more are missing, unless just as many were announced"));
     for (const auto& [number, part] : numbered)
       if (part.second > usual || (part.second < usual && number != last))
         parts.findings.push_back(sentence("'", folder, "/", printable(part.first), "' has ", part.second, " bytes, and the other parts have ", usual,

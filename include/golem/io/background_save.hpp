@@ -9,6 +9,7 @@
 #include <cstring>
 #include <exception>
 #include <memory>
+#include <new>
 #include <string>
 #include <thread>
 #include <utility>
@@ -59,10 +60,15 @@ class BackgroundSaver {
     start = Clock::now();
     checkpoint::Collector collector;
     state.visit_state(collector);
-    pause.bytes = copy(collector.contents);
+    auto failure = std::exchange(failure_, nullptr);
+    try {
+      pause.bytes = copy(collector.contents);
+    } catch (const Error&) {  // to be thrown behind the barrier at which the other ranks wait
+      if (!failure) failure = std::current_exception();
+    }
     pause.copied_seconds = since(start);
     start = Clock::now();
-    auto checkpoint = std::make_unique<CheckpointSave>(root, step, options, std::exchange(failure_, nullptr));
+    auto checkpoint = std::make_unique<CheckpointSave>(root, step, options, std::move(failure));
     pause.begun_seconds = since(start);
     writer_ = std::thread([this, checkpoint = std::move(checkpoint), contents = std::move(collector.contents)]() mutable {
       const auto writing = Clock::now();
@@ -102,8 +108,9 @@ class BackgroundSaver {
     std::size_t bytes = 0;
     for (const TensorState& tensor : contents.tensors) bytes += tensor.owned ? tensor.bytes : 0;
     if (bytes > capacity_) {
-      memory_.reset();
-      memory_ = std::make_unique_for_overwrite<std::byte[]>(bytes);
+      memory_.reset(), capacity_ = 0;
+      memory_.reset(new (std::nothrow) std::byte[bytes]);
+      require(memory_ != nullptr, "there is no memory to copy ", bytes >> 20, " MiB of a checkpoint to while it is written: save in the foreground (golem::save), or on more ranks");
       capacity_ = bytes;
     }
     std::byte* to = memory_.get();

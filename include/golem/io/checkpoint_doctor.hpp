@@ -155,25 +155,25 @@ class Doctor {
     prove_digest(path, digest.hex(), expected);
   }
 
-  /// Slices make whole tensors, of the names, types and shapes that the model has. Scales of groups of columns have shapes that only their engine
-  /// knows.
+  /// Slices make whole tensors, of the names, types and shapes that the model has.
   void look_at_whole() {
     const CheckpointReader reader(folder_, {.digests = false}), weights(folder_, {.part = CheckpointPart::model, .digests = false});
     for (const std::string& name : reader.names()) note([&] { reader.check_whole(name); });
     const ModelConfig model = options_.model ? *options_.model : checkpoint_model(reader, options_.heads);
-    const auto group = reader.state().integers.find("quantized.group");
-    const bool groups = group != reader.state().integers.end() && group->second > 0;
+    const auto stored_group = reader.state().integers.find("quantized.group");
+    const std::int64_t group = stored_group == reader.state().integers.end() ? 0 : stored_group->second;
     std::set<std::string> known;
     for (const ReshardedTensor& tensor : resharded_tensors({.config = model, .format = {.bits = stored_bits(reader)}})) {
       const TensorState& wanted = tensor.local;
       known.insert(wanted.name);
+      std::vector<std::int64_t> shape = wanted.shape;
+      if (group > 0 && tensor.scales) shape.push_back((tensor.parameter.columns - 1) / group + 1);
       const StoredTensor* const found = reader.find(wanted.name);
       if (!found)
         find(sentence("'", folder_, "' has no tensor '", wanted.name, "'"));
-      else if ((found->shape != wanted.shape && !(groups && tensor.scales)) ||
-               (wanted.type == DType::i8 ? found->type != DType::i8 : !is_floating(found->type)))
+      else if (found->shape != shape || (wanted.type == DType::i8 ? found->type != DType::i8 : !is_floating(found->type)))
         find(sentence("'", folder_, "': tensor '", wanted.name, "' is ", name_of(found->type), " ", safetensors::shape_text(found->shape),
-                      ", expected ", wanted.type == DType::i8 ? "i8" : "a floating type", " ", safetensors::shape_text(wanted.shape)));
+                      ", expected ", wanted.type == DType::i8 ? "i8" : "a floating type", " ", safetensors::shape_text(shape)));
     }
     for (const std::string& name : weights.names())
       if (!known.contains(name)) find(sentence("'", folder_, "' has a tensor '", printable(name), "', which this model has not"));

@@ -27,10 +27,7 @@ class OwnedWeights : public TensorSource {
  private:
   static SatModel proved(const SatCheckpoint& checkpoint, const ModelConfig& model) {
     const SatModel found = sat_model(checkpoint, model.heads);
-    const ModelConfig& c = found.config;
-    require(c.layers == model.layers && c.hidden == model.hidden && c.ffn_rows() == model.ffn_rows() && c.ffn == model.ffn && c.vocab == model.vocab,
-            "'", checkpoint.folder(), "' has ", c.layers, " layers, hidden ", c.hidden, ", ffn ", c.ffn, ", vocab ", c.vocab, ", and this model ",
-            model.layers, ", ", model.hidden, ", ", model.ffn, ", ", model.vocab);
+    require_model(found.config, model, sentence("'", checkpoint.folder(), "'"));
     return found;
   }
 

@@ -174,15 +174,9 @@ class Doctor {
           model = sat_model(*checkpoint, options_.model ? options_.model->heads : options_.heads);
         }))
       return;
-    const auto expected = options_.model ? *options_.model : model.config;
-    bool same = true;
-    const auto compare = [&](std::string_view what, std::int64_t found, std::int64_t wanted) {
-      same = same && found == wanted;
-      if (found != wanted) find(sentence("'", folder_, "' has ", what, " ", found, ", expected ", wanted));
-    };
-    compare("layers", model.config.layers, expected.layers), compare("a hidden size of", model.config.hidden, expected.hidden);
-    compare("a feed-forward of", model.config.ffn, expected.ffn), compare("a vocabulary of", model.config.vocab, expected.vocab);
-    if (!same) return;  // every shape would be another
+    const std::vector<std::string> others = differences(model.config, options_.model ? *options_.model : model.config);
+    for (const std::string& difference : others) find(sentence("'", folder_, "' has ", difference));
+    if (!others.empty()) return;  // every shape would be another
     const SatShard& shard = *shards_.front().shard;
     std::set<std::string, std::less<>> known;
     for_each_parameter(model.config, whole(model.config),

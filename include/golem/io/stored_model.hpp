@@ -1,11 +1,13 @@
-// What the tensors of a checkpoint say of its model, in whichever layout it is: how many blocks there are, by names, and how many heads.
+// What the tensors of a checkpoint say of its model, in whichever layout it is: how many blocks and heads, and in what it is another model.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <charconv>
 #include <set>
+#include <string>
 #include <string_view>
 #include <system_error>
+#include <vector>
 
 #include "golem/config/parameters.hpp"
 #include "golem/config/presets.hpp"
@@ -39,6 +41,27 @@ class StoredLayers {
  private:
   std::set<int> layers_;
 };
+
+/// In what a stored model is another than the one that it should be, each as "a hidden size of 16, expected 64". Heads are in no shape.
+inline std::vector<std::string> differences(const ModelConfig& found, const ModelConfig& expected) {
+  std::vector<std::string> all;
+  const auto compare = [&](std::string_view what, const auto& have, const auto& want) {
+    if (have != want) all.push_back(sentence(what, ' ', have, ", expected ", want));
+  };
+  const auto kind = [](const ModelConfig& c) { return c.ffn_kind == Ffn::geglu ? std::string_view("geglu") : std::string_view("gelu"); };
+  compare("layers", found.layers, expected.layers);
+  compare("a hidden size of", found.hidden, expected.hidden);
+  compare("a feed-forward of", found.ffn, expected.ffn);
+  compare("a feed-forward of the kind", kind(found), kind(expected));
+  compare("a vocabulary of", found.vocab, expected.vocab);
+  return all;
+}
+
+/// Throws Error that begins with `where` and names the first of the differences.
+inline void require_model(const ModelConfig& found, const ModelConfig& expected, std::string_view where) {
+  const std::vector<std::string> all = differences(found, expected);
+  require(all.empty(), where, " has ", all.empty() ? std::string_view() : std::string_view(all.front()), ": it is of another model");
+}
 
 /// The heads of a model of that hidden size, which are in no shape: `heads`, or, where these are 0, GLM-130B's 128 dims each. Throws Error that
 /// begins with `where` if the hidden size cannot be cut so.

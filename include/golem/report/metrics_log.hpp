@@ -119,6 +119,9 @@ class MetricsLog {
     append(line);
   }
 
+  /// Makes sure that what was written is on the disk: to be called before a checkpoint that is resumed from later.
+  void sync() const { require(::fsync(file_) == 0, "cannot write '", path_, "' to the disk: ", std::strerror(errno)); }
+
   /// What was changed or happened between two steps, in words.
   void write_note(std::int64_t step, const std::string& note) {
     Line line;
@@ -134,6 +137,7 @@ class MetricsLog {
   std::int64_t kept_bytes() const {
     if (options_.resumed_step == 0) return 0;
     std::ifstream file(path_);
+    require(file.is_open() || errno == ENOENT, "cannot read '", path_, "' to go on with it: ", std::strerror(errno));
     std::string line;
     std::int64_t kept = 0;
     MetricsRecord record;
@@ -142,6 +146,7 @@ class MetricsLog {
       if (record.step > options_.resumed_step) break;
       kept += static_cast<std::int64_t>(line.size()) + 1;
     }
+    require(!file.bad(), "cannot read '", path_, "' to go on with it: ", std::strerror(errno));
     return kept;
   }
 
