@@ -29,6 +29,18 @@ inline std::uint64_t digest_of(const void* data, std::size_t bytes) {
   return digest;
 }
 
+/// What each rank of a group has in `own`, in the order of ranks.
+template <Device D>
+std::vector<std::int64_t> gathered(D& device, Group& group, const std::vector<std::int64_t>& own) {
+  const std::size_t count = own.size(), ranks = static_cast<std::size_t>(group.size());
+  const Buffer<std::int64_t, D> mine(device, static_cast<std::int64_t>(count), "batch"), all(device, static_cast<std::int64_t>(count * ranks), "batch");
+  std::vector<std::int64_t> everyone(count * ranks);
+  device.copy_in(mine.data(), own.data(), count * sizeof(std::int64_t));
+  group.all_gather(all.view(), View<const std::int64_t, 1>(mine.view()));
+  device.copy_out(everyone.data(), all.data(), everyone.size() * sizeof(std::int64_t));
+  return everyone;
+}
+
 /// Throws Error, on every rank of the group where it is so, if a tensor that two ranks should hold alike differs after step
 /// `step`: all weights over the data ranks, replicated ones over the tensor ranks, the embedding over first and last stage. Master
 /// weights and moments count with the weights; over the data ranks, unless these own parts of them.
@@ -58,11 +70,7 @@ void compare_replicas(D& device, const FlatState<P, D>& state, World& world, std
   const auto compare = [&](Group& group, const char* axis, const std::vector<std::int64_t>& digests, auto alike) {
     if (group.size() == 1) return;
     const auto ranks = static_cast<std::size_t>(group.size());
-    Buffer<std::int64_t, D> mine(device, static_cast<std::int64_t>(count), "batch"), all(device, static_cast<std::int64_t>(count * ranks), "batch");
-    std::vector<std::int64_t> everyone(count * ranks);
-    device.copy_in(mine.data(), digests.data(), count * sizeof(std::int64_t));
-    group.all_gather(all.view(), View<const std::int64_t, 1>(mine.view()));
-    device.copy_out(everyone.data(), all.data(), everyone.size() * sizeof(std::int64_t));
+    const std::vector<std::int64_t> everyone = gathered(device, group, digests);
     for (std::size_t i = 0; i < count; ++i)
       for (std::size_t rank = 1; rank < ranks; ++rank)
         require(!alike(tensors[i]) || everyone[rank * count + i] == everyone[i], "after step ", step, ", '", full_name(tensors[i].parameter, tensors[i].layer), "' of ", axis, " rank ",
@@ -75,11 +83,7 @@ void compare_replicas(D& device, const FlatState<P, D>& state, World& world, std
   std::int64_t embedding = everything.front();  // on the first stage; on the last it is in whatever chunk has the head
   for (std::size_t i = 0; i < count; ++i)
     if (tensors[i].number == 0) embedding = everything[i];
-  Buffer<std::int64_t, D> mine(device, 1, "batch"), both(device, 2, "batch");
-  std::int64_t pair[2];
-  device.copy_in(mine.data(), &embedding, sizeof embedding);
-  world.tied().all_gather(both.view(), View<const std::int64_t, 1>(mine.view()));
-  device.copy_out(pair, both.data(), sizeof pair);
+  const std::vector<std::int64_t> pair = gathered(device, world.tied(), {embedding});
   require(pair[0] == pair[1], "after step ", step, ", '", embedding_parameter({}).name, "' of the last stage differs from that of the first: go on from the last checkpoint");
 }
 
@@ -108,15 +112,9 @@ std::uint64_t digest_of(D& device, const FlatState<P, D>& state, World& world) {
         }
   }
   if (world.all().size() == 1) return sum;
-  Buffer<std::int64_t, D> mine(device, 1, "batch"), all(device, world.all().size(), "batch");
-  const auto own = static_cast<std::int64_t>(sum);
-  std::vector<std::int64_t> everyone(static_cast<std::size_t>(world.all().size()));
-  device.copy_in(mine.data(), &own, sizeof own);
-  world.all().all_gather(all.view(), View<const std::int64_t, 1>(mine.view()));
-  device.copy_out(everyone.data(), all.data(), everyone.size() * sizeof(std::int64_t));
-  sum = 0;
-  for (const std::int64_t part : everyone) sum += static_cast<std::uint64_t>(part);
-  return sum;
+  std::uint64_t total = 0;
+  for (const std::int64_t part : gathered(device, world.all(), {static_cast<std::int64_t>(sum)})) total += static_cast<std::uint64_t>(part);
+  return total;
 }
 
 }  // namespace golem
