@@ -2,16 +2,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <string_view>
 
 #include "device.hpp"
-#include "golem/comm/environment.hpp"
 #include "golem/config/plan.hpp"
 #include "golem/config/presets.hpp"
 #include "golem/core/error.hpp"
+#include "ranks.hpp"
 
 namespace examples {
 
@@ -28,17 +26,9 @@ void with_glm_130b(std::string_view name, Use use) {
   golem::fail("there is no model '", name, "' in this program: name glm_130b or tiny");
 }
 
-/// Ranks on this machine, of `ranks` in all: the processes that a launcher says it started here, 1 where it does not say; or threads, all of them.
-inline int ranks_here(int ranks) {
-  if (golem::read_environment().ranks == 1) return ranks;
-  for (const char* name : {"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "LOCAL_WORLD_SIZE", "SLURM_STEP_TASKS_PER_NODE"})
-    if (const char* const text = std::getenv(name)) return std::max(1, std::atoi(text));  // Slurm's is a list, "4(x2),3", of which the first will do
-  return 1;
-}
-
 /// Throws Error where this machine has less memory than its ranks need, of `ranks` in all.
 inline void check_memory(std::string_view what, std::int64_t rank_bytes, int ranks) {
-  const int here = ranks_here(ranks);
+  const int here = ranks_here(ranks).value_or(1);
   const std::int64_t memory = memory_of_rank(here);
   const auto gib = [](std::int64_t bytes) { return static_cast<double>(bytes * 10 / golem::gibibyte) / 10; };
   golem::require(rank_bytes <= memory, what, " takes ", gib(rank_bytes), " GiB on each rank, and this machine has ", gib(memory), " GiB for ", here == 1 ? "one" : golem::sentence("each of ", here), ": start ranks on more machines, or try --model tiny");

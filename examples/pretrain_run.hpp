@@ -6,6 +6,8 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <fstream>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -91,6 +93,13 @@ std::vector<std::string> pull_levers(const PretrainOptions& options, TrainerType
   return notes;
 }
 
+// The JSON line of the run that goes on, as it ended before; empty where it did not come so far.
+inline nlohmann::json former_summary(const RunFolder& run) {
+  std::ifstream file(run.summary());
+  nlohmann::json line = nlohmann::json::parse(file, nullptr, false);
+  return line.is_object() ? line : nlohmann::json::object();
+}
+
 // One rank's part of the run. Rank 0 prepares the files, logs and prints.
 template <class M, class P, int Tp>
 void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::World& world) {
@@ -152,13 +161,17 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
                                              {"schedule", options.schedule}, {"chunks", options.chunks}, {"zero", options.zero}}},
                                  {"params", trainer.parameter_elements()}, {"vocab", M::config.vocab}, {"corpus_tokens", training_rows.rows() * recipe.row}, {"order", options.order},
                                  {"instructions", data.instructions ? data.instructions->pairs() : 0}};
+  constexpr double no_number = std::numeric_limits<double>::quiet_NaN();  // null in JSON: what was not measured here
+  const nlohmann::json former = resumes ? former_summary(run) : nlohmann::json::object();
   if (held_out) summary["held_out"] = held_out->digest();  // the text that bpb_start and bpb are of
   if (held_out && trainer.steps() == 0) summary["bpb_start"] = bits_per_byte();
+  else if (held_out && former.value("held_out", std::string()) == held_out->digest()) summary["bpb_start"] = former.value("bpb_start", nlohmann::json());
 
   golem::Progress progress({.steps = options.steps});
   golem::BackgroundSaver saver;
   golem::StepReport last;
-  double seconds = 0, validation_loss = 0, paused = 0;
+  last.loss = no_number;
+  double seconds = 0, validation_loss = no_number, paused = 0;
   std::int64_t tokens = 0, steps_here = 0;
   const auto on_step = [&](const golem::StepReport& report) {
     last = report, seconds += report.seconds, tokens += report.tokens;
@@ -186,6 +199,7 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
   const auto barrier = [&] { world.all().barrier(); };
   const auto save = [&] {
     world.note(trainer.steps(), "saving");
+    if (leads) log->sync();  // a checkpoint is not to be there without the lines before it
     const golem::SavePause pause = saver.save(options.out, trainer.steps(), state,
                                               {.model = fingerprint, .keep_last = options.keep, .keep_every = options.keep_every, .rank = world.rank(), .ranks = world.layout().ranks(), .barrier = barrier});
     paused = std::max(paused, pause.seconds());
@@ -198,7 +212,7 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
     if (leads) log->write_note(report.step, golem::sentence("rolled back to step ", trainer.steps(), "; rows ", loader.position(), " to ", position - 1, " are skipped: ", report.note));
     loader.seek(position);
   };
-  if (!resumes && options.sentinel == "roll-back") save();
+  if (options.sentinel == "roll-back") save();  // what there is to go back to; of a run that goes on, with what its levers changed
   const golem::LoopEnd end = golem::run_loop(
       trainer, [&](int rows) -> const golem::Batch& { return loader.next(rows); },
       {.last_step = options.steps, .validate_every = options.validate_every, .save_every = options.save_every, .stop = &interrupted},
@@ -209,7 +223,7 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
   summary["steps"] = trainer.steps();
   summary["finished"] = end == golem::LoopEnd::finished;
   summary["tokens"] = tokens;
-  summary["tokens_per_s"] = seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
+  summary["tokens_per_s"] = seconds > 0 ? static_cast<double>(tokens) / seconds : no_number;
   summary["loss"] = last.loss;
   summary["validation_loss"] = validation_loss;
   summary["traffic"] = traffic(world);

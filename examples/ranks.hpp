@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <exception>
 #include <functional>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -48,11 +49,19 @@ inline CommandLine read_command_line(CLI::App& app, int argc, char** argv, golem
   return {};
 }
 
-// Threads of one rank: what was asked for, else OMP_NUM_THREADS, else its share of the machine.
+// Ranks on this machine, of `ranks` in all: the processes that a launcher says it started here, none where it does not say; or threads, all of them.
+inline std::optional<int> ranks_here(int ranks) {
+  if (golem::read_environment().ranks == 1) return ranks;
+  for (const char* name : {"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "LOCAL_WORLD_SIZE", "SLURM_STEP_TASKS_PER_NODE"})
+    if (const char* const text = std::getenv(name)) return std::max(1, std::atoi(text));  // Slurm's is a list, "4(x2),3", of which the first will do
+  return std::nullopt;
+}
+
+// Threads of one rank of so many: what was asked for, else OMP_NUM_THREADS, else its share of the machine.
 inline int threads_of(int asked, int ranks) {
   if (asked > 0) return asked;
   if (const char* given = std::getenv("OMP_NUM_THREADS")) return std::max(1, std::atoi(given));
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / ranks);
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / ranks_here(ranks).value_or(ranks));
 }
 
 // Starts a program's ranks: all compare what they were given by agree(world), and do what choose() returns. What choose() throws, all

@@ -40,6 +40,12 @@ echo "-- levers are written to the log"
 "${train[@]}" --out resumed --steps 13 --resume auto --new-peak-lr 0.01 --skip-rows 8 --rewarm 2 >/dev/null 2>log || { cat log; fail "levers"; }
 grep -q 'peak learning rate changed' resumed/metrics.jsonl && grep -q 'are skipped' resumed/metrics.jsonl || fail "levers are not in the log"
 
+echo "-- a run that is resumed from an older step goes back to that one, with its levers, and ends where that does not help"
+cp -r straight spiking
+"${train[@]}" --out spiking --steps 50 --save-every 10 --keep 0 --resume auto >/dev/null 2>log || { cat log; fail "pretrain to 50"; }
+refuse "after 8 roll-backs since step" "${train[@]}" --out spiking --steps 60 --resume spiking/step-00000040 --sentinel roll-back --new-peak-lr 3000
+grep -q 'rolled back to step 40' spiking/metrics.jsonl || fail "it went back to another step: $(grep 'rolled back' spiking/metrics.jsonl)"
+
 echo "-- instructions among the rows, in either order: a loss of their own, and resumed exactly"
 for i in $(seq 1 37); do echo "{\"text\": \"What is $i plus $i?\", \"target\": \"It is $((2 * i)).\"}"; done >instructions.jsonl
 for order in golem original; do
@@ -59,6 +65,7 @@ grep -q '"instruction":' added/metrics.jsonl || fail "a resumed run did not begi
 
 echo "-- quantised, and filled"
 "$bin/quantize" straight --out int4 --bits 4 --group 32 | grep -q '"job":"quantize"' || fail "quantize"
+"$bin/checkpoint" verify int4 --heads 4 2>log | grep -q '"sound":true' || { cat log; fail "the doctor of scales of groups"; }
 "$bin/fill" --run straight --text 'golem is a [MASK] library' --max-tokens 4 2>/dev/null | grep -q '"job":"fill".*"blanks":1' || fail "fill"
 "$bin/fill" --run straight --text 'golem is a [MASK] library for [MASK]' --max-tokens 4 --beams 3 --no-repeat-ngram 2 2>/dev/null | tr '\n' ' ' | grep -q '"other_beams".*"blanks":2' || fail "fill with beams"
 printf 'golem is a [MASK] library\n%.0s' 1 2 >same
@@ -76,7 +83,10 @@ cp text/map.md other_text/
 for set in held_out other_text; do
   "$bin/evaluate" --run measured --corpus other_text --held-out $set --blanks 1 --threads 1 >$set.json 2>log || { cat log; fail "evaluate --held-out $set"; }
 done
+bpb_start() { sed -E 's/.*"bpb_start":([0-9.]+).*/\1/' "$1.json"; }
 bpb() { sed -E 's/.*"bpb":([0-9.]+).*/\1/' "$1.json"; }
+"${train[@]}" --out measured --steps 2 --held-out held_out --resume auto >again.json 2>log || { cat log; fail "pretrain --held-out --resume"; }
+[ "$(bpb_start again)" = "$(bpb_start measured)" ] && grep -q '"loss":null' again.json || fail "a run that is resumed at its end: $(cat again.json)"
 [ "$(bpb held_out)" = "$(bpb measured)" ] && grep -q '"bpb_start":[0-9]' held_out.json || fail "pretrain's own measure: $(cat measured.json held_out.json)"
 grep -q '"bpb_start":null' other_text.json || fail "another text's start: $(cat other_text.json)"
 sed -E 's/.*"bpb":([0-9.]+).*"bpb_int8":([0-9.]+).*/\1 \2/' other_text.json | awk '{ d = $1 / $2 - 1; exit !(d < 0.01 && d > -0.01) }' || fail "INT8 beside the bits per byte of another text: $(cat other_text.json)"
