@@ -51,8 +51,8 @@ if [ -n "$nvcc" ]; then
   toolkit=$(dirname "$(dirname "$nvcc")")
   one="-gencode arch=compute_80,code=sm_80" two="-gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a"
   for architectures in "$one" "$two"; do
-    device="$nvcc -std=c++20 -O2 -Iinclude $architectures" base=${#names[@]}
-    [ "$architectures" = "$one" ] && which='sm_80' || which='sm_80 and sm_90a'
+    device="$nvcc -std=c++20 -O2 -Iinclude $architectures" base=${#names[@]} which='sm_80 and sm_90a'
+    [ "$architectures" = "$two" ] || { which=sm_80 empty_sm_80=$base; }
     row "an empty .cu, $which" "$base" - 3 empty.cu "$device"
     row "golem.cuh, $which" "$base" 4x 3 golem.cu "$device"
     [ $full = yes ] || continue
@@ -61,7 +61,7 @@ if [ -n "$nvcc" ]; then
   done
   if [ $full = yes ]; then
     cp tests/consumers/split/* "$scratch"
-    row 'in two halves: kernels, sm_80' "$((base))" - 1 kernels.cu "$nvcc -std=c++20 -O2 -Iinclude $one"
+    row 'in two halves: kernels, sm_80' "$empty_sm_80" - 1 kernels.cu "$nvcc -std=c++20 -O2 -Iinclude $one"
     row 'in two halves: program' 0 - 1 program.cpp "$host -isystem $toolkit/include"
   fi
 else

@@ -27,14 +27,16 @@ cuda) exec bash bench/cuda/run.sh $peers "${names[@]}" ;;
 esac
 [ ${#names[@]} -gt 0 ] || names=(gemm attention quantized_gemm pointwise block layouts comm)
 
-cmake -S . -B build-bench -DCMAKE_BUILD_TYPE=Release -DGOLEM_BUILD_TESTS=OFF -DGOLEM_BUILD_EXAMPLES=OFF >/dev/null
+configured=$(cmake -S . -B build-bench -DCMAKE_BUILD_TYPE=Release -DGOLEM_BUILD_TESTS=OFF -DGOLEM_BUILD_EXAMPLES=OFF)
+known=$(cmake --build build-bench --target help)
+grep -qw bench_threads <<<"$known" || { grep 'left out: ' <<<"$configured"; echo "the benchmarks need Google Benchmark (Debian: libbenchmark-dev)"; exit 1; }
 targets=()
 for name in "${names[@]}"; do
   if [ "$name" != comm ]; then
     targets+=("bench_$name")
   else
     targets+=(bench_threads)
-    if cmake --build build-bench --target help | grep -qw bench_mpi; then targets+=(bench_mpi); fi
+    if grep -qw bench_mpi <<<"$known"; then targets+=(bench_mpi); fi
   fi
 done
 [ -z "$peers" ] || targets+=(bench_block) # which is run beside them

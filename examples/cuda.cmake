@@ -28,7 +28,7 @@ function(golem_add_cuda_example name)
     set_property(GLOBAL APPEND PROPERTY golem_left_out "examples/${name}_cuda: ${why}")
     return()
   endif()
-  string(REPLACE "," "\\," degrees "${tensor_degrees}")  # else nvcc takes it for two
+  string(REPLACE "," "\\," degrees "${cuda_tensor_degrees}")  # else nvcc takes it for two
   set(object ${CMAKE_CURRENT_BINARY_DIR}/${name}_cuda.o)
   add_executable(${name}_cuda ${object})
   set_target_properties(${name}_cuda PROPERTIES LINKER_LANGUAGE CXX)

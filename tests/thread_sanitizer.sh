@@ -31,16 +31,21 @@ planted team 66 1
 OMP_TOOL=disabled planted none 66 1 # without libarcher.so what is right is reported, so it was at work
 echo "-- planted races are found"
 
-files='/comm/|/io/(background_save|checkpoint_ranks|checkpoint_writer_ranks)\.cpp|/train/(layout[a-z_0-9]*|planned_traffic|run_agreement)\.cpp' # the tests with ranks that are threads
+# The tests with ranks that are threads.
+files='/comm/|/infer/engine_ranks\.cpp|/io/(background_save|checkpoint_ranks|checkpoint_writer_ranks|open_weights)\.cpp|/train/(layout[a-z_0-9]*|planned_memory|planned_traffic|run_agreement)\.cpp'
+for file in $(grep -lE 'run_ranks|run_world|BackgroundSaver' "$source"/tests/{infer,io,train}/*.cpp); do
+  [[ $file =~ $files ]] || fail "$file has ranks that are threads, and is not among the files that are looked at"
+done
 cmake -S "$source" -B "$build" -DGOLEM_TEST_FILES="$files" -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=Debug -DGOLEM_SANITIZED=ON -DGOLEM_ONEDNN=OFF \
   -DGOLEM_BUILD_EXAMPLES=OFF -DGOLEM_BUILD_BENCH=OFF -DCMAKE_CXX_FLAGS_DEBUG="$flags"
-cmake --build "$build" --parallel "$(nproc)" --target test_comm test_io test_train
+cmake --build "$build" --parallel "$(nproc)" --target test_comm test_infer test_io test_train
 # checked PROGRAM TESTS: the tests of that name (Catch2's patterns), of which there must be some
 checked() {
   echo "-- $1: $2"
   "$build/tests/$1" "$2" --durations yes --warn NoTests
 }
 checked test_comm '*'
+checked test_infer '*'
 checked test_io '*'
 checked test_train '~a loader that stands still*' # within a deadline that is too short under ThreadSanitizer
 echo "no race was reported"
