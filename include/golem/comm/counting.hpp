@@ -18,7 +18,7 @@ namespace golem {
 /// What one rank asked for: bytes are elements at the interface (Transfer::count) times their size.
 struct TransferCount {
   std::int64_t calls = 0, bytes = 0;
-  double seconds = 0;     // that it waited: exposed
+  double seconds = 0;     // that the host waited: exposed. Through NCCL it is the GPU that waits, and both are next to 0: a profiler tells
   double overlapped = 0;  // seconds that collectives which it had started ran, the wait for later ranks too, before it waited for them: it computed, or
                           // waited for something else, which is counted there. Where the way of communicating can tell
 };

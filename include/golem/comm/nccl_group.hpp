@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
@@ -101,6 +102,12 @@ class NcclGroup final : public PassingBackend, public std::enable_shared_from_th
     if (Watch* const here = watch()) waiting.emplace(*here, transfer, axis(), -1);
     inner().run(letter);
     communicator = collective ? session_->meet(id, size(), rank(), axis()) : session_->meet(id, 2, sends ? 0 : 1, axis());
+    // Whoever goes on puts kernels on its GPU that wait for the others; these must not be in the midst of allocating for NCCL then.
+    std::uint8_t met = 1;
+    Transfer answer{.kind = collective ? Transfer::Kind::barrier : sends ? Transfer::Kind::receive : Transfer::Kind::send, .count = collective ? 0 : 1, .type = DType::u8, .peer = transfer.peer};
+    if (answer.kind == Transfer::Kind::send) answer.in = &met;
+    else if (!collective) answer.out = &met;
+    inner().run(answer);
     return *communicator;
   }
 

@@ -7,6 +7,7 @@
 
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -115,6 +116,16 @@ class Communicator {
       nanosleep(&pause, nullptr);
     }
   }
+  /// How many transfers were put on the stream so far; and the last of them, where one has not ended yet.
+  std::int64_t calls() const {
+    const std::lock_guard lock(mutex_);
+    return calls_;
+  }
+  std::optional<Transfer> under_way() const {
+    const std::lock_guard lock(mutex_);
+    if (!comm_ || calls_ == 0 || !cuda::runtime::is_busy(stream_.get())) return std::nullopt;
+    return last_;
+  }
   /// Ends what it does on the device, so that nobody waits for it any more.
   void abort() {
     const std::lock_guard lock(mutex_);
@@ -126,6 +137,7 @@ class Communicator {
     {
       const std::lock_guard lock(mutex_);
       check(comm_ ? call(t, peer) : ncclRemoteError, comm_, call_of(t));
+      last_ = t, ++calls_;
     }
     check(settle(), nullptr, call_of(t));
   }
@@ -151,6 +163,8 @@ class Communicator {
   Stream stream_;
   mutable std::mutex mutex_;  // a communicator that is aborted is gone
   ncclComm_t comm_ = nullptr;
+  Transfer last_;
+  std::int64_t calls_ = 0;
   const int exceptions_ = std::uncaught_exceptions();
 };
 

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <mutex>
 #include <string_view>
+#include <utility>
 
 #include "golem/comm/backend.hpp"
 
@@ -48,7 +49,7 @@ struct Doing {
   ShortText<16> axis;                             // "tensor"
 };
 
-/// The notes of one rank. note(), begin() and end() belong to the rank's own thread; now() to any. Some 50 ns each.
+/// The notes of one rank. note(), begin(), end() and finish() belong to the rank's own thread; the others to any. Some 50 ns each.
 class Watch {
  public:
   Watch() { doing_.since = steady_seconds(); }
@@ -57,20 +58,29 @@ class Watch {
   Watch& operator=(const Watch&) = delete;
 
   void note(std::int64_t step, std::string_view activity) {
-    change([&](Doing& doing) { doing.step = step, doing.activity = activity; });
+    change([&](Doing& doing) {
+      doing.step = step, doing.activity = activity;
+      if (std::exchange(on_device_, false)) doing.state = Doing::State::working;
+    });
   }
   /// The rank waits for a transfer from here to end().
   void begin(const Transfer& transfer, std::string_view axis, int peer) {
-    change([&](Doing& doing) {
-      doing.state = Doing::State::waiting, doing.kind = transfer.kind, doing.peer = peer;
-      doing.bytes = transfer.count * size_of(transfer.type), doing.axis = axis;
-    });
+    change([&](Doing& doing) { wait_for(doing, transfer, axis, peer), on_device_ = false; });
   }
   void end() {
-    change([](Doing& doing) { doing.state = Doing::State::working; });
+    change([&](Doing& doing) { doing.state = Doing::State::working, on_device_ = false; });
   }
   void finish() {
-    change([](Doing& doing) { doing.state = Doing::State::finished; });
+    change([&](Doing& doing) { doing.state = Doing::State::finished, on_device_ = false; });
+  }
+  /// The rank's device waits for a transfer, as another thread sees, from here to end_on_device() or until the rank says something else.
+  void begin_on_device(const Transfer& transfer, std::string_view axis, int peer) {
+    change_if(Doing::State::working, [&](Doing& doing) { wait_for(doing, transfer, axis, peer), on_device_ = true; });
+  }
+  void end_on_device() {
+    change_if(Doing::State::waiting, [&](Doing& doing) {
+      if (std::exchange(on_device_, false)) doing.state = Doing::State::working;
+    });
   }
   Doing now() const {
     const std::lock_guard lock(mutex_);
@@ -81,6 +91,11 @@ class Watch {
   /// A way of communicating whose ranks are processes tells it on; called with the notes locked.
   virtual void tell(const Doing&) {}
 
+  static void wait_for(Doing& doing, const Transfer& transfer, std::string_view axis, int peer) {
+    doing.state = Doing::State::waiting, doing.kind = transfer.kind, doing.peer = peer;
+    doing.bytes = transfer.count * size_of(transfer.type), doing.axis = axis;
+  }
+
   template <class Change>
   void change(const Change& what) {
     const std::lock_guard lock(mutex_);
@@ -88,9 +103,20 @@ class Watch {
     doing_.since = steady_seconds();
     tell(doing_);
   }
+  /// Where the state is `now`, and is another then.
+  template <class Change>
+  void change_if(Doing::State now, const Change& what) {
+    const std::lock_guard lock(mutex_);
+    if (doing_.state != now) return;
+    what(doing_);
+    if (doing_.state == now) return;
+    doing_.since = steady_seconds();
+    tell(doing_);
+  }
 
   mutable std::mutex mutex_;
   Doing doing_;
+  bool on_device_ = false;  // what it waits for was told by another thread
 };
 
 /// While it lives, its rank waits for a transfer.
