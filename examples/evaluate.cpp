@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "device.hpp"
@@ -92,9 +93,9 @@ Answers fill_by_trigram(const golem::Trigram& trigram, const Candidates& candida
 
 template <class EngineType>
 Answers fill_by_engine(EngineType& engine, const std::vector<golem::Blank>& blanks, const golem::Tokenizer& tokenizer) {
-  Answers answers;
   golem::Sampling sampling = golem::greedy;
   sampling.max_tokens = 12, sampling.min_tokens = 1;  // a blank that is nothing was never learned (spec 2.5)
+  std::vector<golem::Prompt> prompts;
   for (const golem::Blank& blank : blanks) {
     std::vector<std::int32_t> text = left_of(blank, tokenizer), after = tokenizer.encode(blank.after);
     const auto room = static_cast<std::size_t>(engine.capacity() - 16);  // for [MASK], sop and the answer
@@ -102,8 +103,11 @@ Answers fill_by_engine(EngineType& engine, const std::vector<golem::Blank>& blan
     if (text.size() + after.size() > room) text.erase(text.begin(), text.end() - static_cast<std::ptrdiff_t>(room - after.size()));
     text.push_back(tokenizer.special().mask);
     text.insert(text.end(), after.begin(), after.end());
-    answers.add(blank, tokenizer.decode(engine.generate(golem::make_prompt(text, tokenizer.special()), sampling, tokenizer.special())));
+    prompts.push_back(golem::make_prompt(std::move(text), tokenizer.special()));
   }
+  Answers answers;
+  const auto tokens = golem::generate_batch(engine, prompts, sampling, tokenizer.special());
+  for (std::size_t i = 0; i < blanks.size(); ++i) answers.add(blanks[i], tokenizer.decode(tokens[i]));
   return answers;
 }
 
@@ -113,7 +117,7 @@ Answers measure(const std::string& precision, const std::string& checkpoint, con
                 examples::Device& device, double& bits_per_byte) {
   Answers answers;
   examples::with_engine_precision(precision, [&]<class P>() {
-    golem::Engine<M, P, golem::Layout{}, examples::Device> engine(device);
+    golem::Engine<M, P, golem::Layout{}, examples::Device> engine(device, {.sequences = 8});
     golem::load(engine, checkpoint, {.model = golem::describe(M::config)});
     if (bits_per_byte == 0)
       bits_per_byte = held_out.bits_per_byte(M::config.context, tokenizer.special(), [&](const golem::Batch& batch) { return engine.evaluate(batch).nats; });

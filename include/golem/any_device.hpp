@@ -64,6 +64,7 @@
 #include "golem/infer/engine.hpp"
 #include "golem/infer/engine_core.hpp"
 #include "golem/infer/fill.hpp"
+#include "golem/infer/generate_batch.hpp"
 #include "golem/infer/generate_beams.hpp"
 #include "golem/infer/multiple_choice.hpp"
 #include "golem/infer/prompt.hpp"

@@ -175,6 +175,13 @@ TEST_CASE("beams, whose number changes, find on the GPU what they find on the CP
   for (std::size_t i = 0; i < found.size(); ++i) CHECK(found[i].tokens == expected[i].tokens);
 }
 
+TEST_CASE("prompts that are answered together get the CPU's answers") {
+  Pair<fp32> engines(2);
+  const std::vector<Prompt> prompts{prompt(), make_prompt({9, 2, 2, 5}, special), make_prompt({special.mask, 5}, special)};
+  for (const Sampling& sampling : {greedy, Sampling{.temperature = 0.8f, .answer = 3}})
+    CHECK(generate_batch(engines.on_cuda, prompts, twenty(sampling), special) == generate_batch(engines.on_cpu, prompts, twenty(sampling), special));
+}
+
 TEST_CASE("tokens that are sampled on the GPU are the CPU's") {
   Pair<fp32> engines;
   const std::int32_t invalid[]{5, 9};

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "infer/random_weights.hpp"
 #include "ops/engine.hpp"
 #include "train/memory_state.hpp"
 #include "train/models.hpp"
@@ -100,20 +101,8 @@ TEST_CASE("a run resumes on the other engine") {
 
 TEMPLATE_TEST_CASE("twenty tokens of greedy generation are the CPU's", "", fp64, fp32) {
   using M = Small<Norm::deep>;
-  constexpr SpecialTokens special{.mask = 30, .gmask = 31, .smask = 32, .sop = 33, .eop = 34, .eos = 35, .newline = 36, .pad = 0};
-  struct RandomWeights : TensorSource {
-    bool has(const std::string&) const override { return true; }
-    void read(const TensorState& tensor) const override {
-      const Random random{3, stream_of(tensor.name)};
-      const std::int64_t count = static_cast<std::int64_t>(tensor.bytes) / size_of(tensor.type);
-      for (std::int64_t i = 0; i < count; ++i) {
-        const double value = 0.3 * random.normal(static_cast<std::uint64_t>(i)) + (tensor.name.find("layernorm.weight") != std::string::npos);
-        if (tensor.type == DType::f64) static_cast<double*>(tensor.data)[i] = value;
-        else static_cast<float*>(tensor.data)[i] = static_cast<float>(value);
-      }
-    }
-  };
-  const RandomWeights weights;
+  using tests::special;
+  const tests::RandomWeights<M> weights;
   cpu::Device cpu_device({.threads = 1});
   cuda::Device cuda_device;
   Engine<M, TestType> on_cpu(cpu_device);

@@ -161,6 +161,38 @@ TEST_CASE("the stream of tokens is the answer, and may be ended from outside") {
   CHECK(engine.generate(make_prompt({1, 2, 3}, special), sampling, special, [&](std::int32_t) { return false; }).size() == 1);
 }
 
+TEST_CASE("prompts that are answered together get the answers that each gets alone, in whatever slot and turn") {
+  using M = models::Small<Norm::deep>;
+  const RandomWeights<M> weights;
+  cpu::Device device({.threads = 2});
+  Engine<M, fp64> one(device), two(device, {.sequences = 2, .capacity = 16}), many(device, {.sequences = 8});
+  for (Engine<M, fp64>* engine : {&one, &two, &many}) engine->load_weights(weights);
+  std::vector<Prompt> prompts;
+  for (const auto& text : {std::vector<std::int32_t>{3, 4, special.mask, 6, 7, 8}, {9, 2, 2, 5}, {1}, {special.mask, 5}, {7, 7, 7, 7, 7, 7, 7, 7}, {2, special.gmask}}) prompts.push_back(make_prompt(text, special));
+  const std::int32_t invalid[]{4, 5};
+  for (const Sampling& sampling : {Sampling{.top_k = 1, .max_tokens = 7}, Sampling{.max_tokens = 5, .min_tokens = 2, .answer = 40, .invalid = invalid}, Sampling{.temperature = 3, .max_tokens = 100}}) {
+    std::vector<std::vector<std::int32_t>> alone, streamed(prompts.size());
+    for (std::size_t i = 0; i < prompts.size(); ++i) {
+      Sampling own = sampling;
+      own.answer += i;
+      alone.push_back(one.generate(prompts[i], own, special));
+    }
+    const auto collect = [&](std::size_t prompt, std::int32_t token) { streamed[prompt].push_back(token); };
+    CHECK(generate_batch(many, prompts, sampling, special, collect) == alone);
+    CHECK(streamed == alone);
+    std::vector<std::vector<std::int32_t>> short_of_room = generate_batch(two, prompts, sampling, special);
+    for (std::size_t i = 0; i < prompts.size(); ++i) {  // the cache of 16 may end sooner
+      REQUIRE(short_of_room[i].size() <= alone[i].size());
+      alone[i].resize(std::min<std::size_t>(alone[i].size(), 16 - prompts[i].tokens.size() + 1));
+      CHECK(short_of_room[i] == alone[i]);
+    }
+  }
+  CHECK(generate_batch(two, {}, greedy, special).empty());
+  CHECK(generate_batch(two, prompts, {.max_tokens = 0}, special) == std::vector<std::vector<std::int32_t>>(prompts.size()));
+  prompts.push_back(make_prompt(std::vector<std::int32_t>(15, 1), special));
+  CHECK_THROWS_WITH(generate_batch(two, prompts, greedy, special), Catch::Matchers::Contains("a prompt of 17 tokens leaves no room"));
+}
+
 TEST_CASE("one prompt twice: the same answer by the same number of the seed, another by another; greedy takes no notice") {
   using M = models::Small<Norm::deep>;
   const RandomWeights<M> weights;

@@ -157,8 +157,7 @@ void EngineCore<M, P, Tp, D>::copy_sequence(std::int32_t from, std::int32_t to, 
 template <Model M, Precision P, int Tp, Device D>
 std::vector<std::int32_t> EngineCore<M, P, Tp, D>::generate(const Prompt& prompt, const Sampling& sampling, const SpecialTokens& special, function_ref<bool(std::int32_t)> on_token) {
   const auto length = static_cast<std::int32_t>(prompt.tokens.size());
-  require(length < options_.capacity, "a prompt of ", length, " tokens leaves no room to generate in ", options_.capacity, " (the model's context is ", M::config.context,
-          "): shorten the text");
+  require_room(prompt, options_.capacity);
   Sampler sampler(sampling);
   host_banned_.assign(sampling.invalid.begin(), sampling.invalid.end());
   const std::size_t always_banned = host_banned_.size();
@@ -177,10 +176,10 @@ std::vector<std::int32_t> EngineCore<M, P, Tp, D>::generate(const Prompt& prompt
     if (token == special.eop || token == special.eos) break;
     generated.push_back(token);
     if (!agreed(!on_token || on_token(token))) break;
-    const std::int32_t first = length + static_cast<std::int32_t>(generated.size()) - 1;
-    position = prompt.position(static_cast<std::int64_t>(generated.size()) - 1);
-    if (first + 1 > options_.capacity || position >= M::config.context) break;
-    next = {.slot = 0, .first = first, .prefix = prompt.prefix(), .tokens = {&token, 1}, .positions = {&position, 1}};
+    const auto last = static_cast<std::int32_t>(generated.size()) - 1;
+    if (!prompt.has_room(last, options_.capacity, M::config.context)) break;
+    position = prompt.position(last);
+    next = {.slot = 0, .first = length + last, .prefix = prompt.prefix(), .tokens = {&token, 1}, .positions = {&position, 1}};
   }
   return generated;
 }

@@ -63,7 +63,7 @@ std::vector<Beam> generate_beams(EngineType& engine, const Prompt& prompt, const
   const auto length = static_cast<std::int32_t>(prompt.tokens.size());
   require(options.beams <= engine.sequences(), "a search with ", options.beams, " beams was asked of an Engine made for ", engine.sequences(),
           " sequences: EngineOptions::sequences must be at least that");
-  require(length < engine.capacity(), "a prompt of ", length, " tokens leaves no room to generate in ", engine.capacity(), ": shorten the text");
+  require_room(prompt, engine.capacity());
   const std::int32_t ends[]{special.eop, special.eos};
   BeamSearch search(options, prompt.tokens, ends);
   BeamSlots slots(engine.sequences(), length);
@@ -73,7 +73,7 @@ std::vector<Beam> generate_beams(EngineType& engine, const Prompt& prompt, const
     search.advance(engine.forward(steps));
     const std::int32_t cached = length + generated - 1;
     position = prompt.position(generated - 1);
-    if (search.done() || generated == options.max_tokens || cached + 1 > engine.capacity() || position >= engine.context()) break;
+    if (search.done() || generated == options.max_tokens || !prompt.has_room(generated - 1, engine.capacity(), engine.context())) break;
     slots.follow(engine, search.live(), cached);
     steps.clear();
     for (std::size_t b = 0; b < search.live().size(); ++b)

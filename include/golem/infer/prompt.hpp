@@ -21,7 +21,17 @@ struct Prompt {
 
   std::int32_t prefix() const { return static_cast<std::int32_t>(tokens.size()) - 1; }
   std::int32_t position(std::int64_t generated) const { return next_position + step * static_cast<std::int32_t>(generated); }
+  /// Whether generated token `generated` (from 0) has a place in a cache of `capacity` tokens, and a position in the model's context.
+  bool has_room(std::int64_t generated, int capacity, int context) const {
+    return static_cast<std::int64_t>(tokens.size()) + generated < capacity && position(generated) < context;
+  }
 };
+
+/// Throws Error where a prompt fills a cache of `capacity` tokens, so that nothing can be generated behind it.
+inline void require_room(const Prompt& prompt, int capacity) {
+  require(static_cast<std::int64_t>(prompt.tokens.size()) < capacity, "a prompt of ", prompt.tokens.size(), " tokens leaves no room to generate in ", capacity,
+          " (EngineOptions::capacity, at most the model's context): shorten the text");
+}
 
 /// The mask token of `text` that is filled next, by kind: [MASK] before [sMASK] before [gMASK], left-most first (spec 2.4).
 /// -1 where there is none.
