@@ -38,7 +38,7 @@ inline void add_options(CLI::App& app, GenerateOptions& o) {
   app.add_option("--precision", o.precision, "fp16, int8 or int4; weights that are stored in fp16 are quantised as they are read")->capture_default_str();
   app.add_option("--tp", o.tp, "ranks that share each layer: 1, 2, 4 or 8; threads, or the processes that a launcher started; 0: those, or 1")->capture_default_str()->check(CLI::NonNegativeNumber);
   add_threads_option(app, o.threads, "of each rank; 0: its share of the machine, or OMP_NUM_THREADS");
-  app.add_option("--deadline", o.deadline, "seconds that a rank may do one thing before the run counts as stalled; 0: for ever")->capture_default_str();
+  app.add_option("--deadline", o.deadline, "seconds that a rank may work at one thing, or all ranks wait, before the run counts as stalled; 0: for ever")->capture_default_str();
   app.add_option("--products", o.products, "of int8 and int4 weights; original: each matrix becomes fp16 before its product, as GLM-130B's; golem: weights meet activations as they are stored, which moves a fraction of the memory and rounds less")->capture_default_str();
   app.add_option("--sampling-rules", o.rules, "original: logits and top-p in fp16, and any id may come, as GLM-130B's; golem: in full precision, top-k 1 takes the first of equals, and ids that no text has never come, nor from beams")->capture_default_str();
   app.add_option("--text", o.text, "one text, instead of --input-source");

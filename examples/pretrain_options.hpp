@@ -99,7 +99,7 @@ inline void add_file_options(CLI::App& app, PretrainOptions& o) {
   app.add_option("--keep-every", o.keep_every, "checkpoints whose step is a multiple stay for good; 0: none")->capture_default_str();
   app.add_option("--sentinel", o.sentinel, "at a spike of the gradient: report, skip or roll-back")->capture_default_str();
   app.add_option("--resume", o.resume, "go on from a checkpoint's folder, or auto: the latest in --out");
-  app.add_option("--deadline", o.deadline, "seconds that a rank may do one thing before the run counts as stalled; 0: for ever")->capture_default_str();
+  app.add_option("--deadline", o.deadline, "seconds that a rank may work at one thing, or all ranks wait, before the run counts as stalled; 0: for ever")->capture_default_str();
 }
 
 /// Of the samples.

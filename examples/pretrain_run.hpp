@@ -116,7 +116,7 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
     const auto note = [&](std::string_view activity) { world.note(0, activity); };
     run.create();
     const golem::AnyTokenizer made = make_tokenizer(options, run, M::config.vocab, note);
-    if (!resumes) build_corpora(options, run, made, recipe, note);
+    if (!resumes) build_corpora(options, run, made, recipe, note), std::remove(run.summary().c_str());  // which is of a former run
     build_instructions(options, run, made, note);
   }
   world.all().barrier();

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <numeric>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "catch.hpp"
@@ -240,6 +241,12 @@ TEST_CASE("a split makes groups by colour, ordered by key and then by rank") {
     std::vector<std::int32_t> ranks(static_cast<std::size_t>(size)), mine{rank};
     part.all_gather(view(ranks), View<const std::int32_t, 1>(view(mine)));
     for (int i = 0; i < size; ++i) verdict.check(ranks[static_cast<std::size_t>(i)] == rank % 3 + 3 * (size - 1 - i), "members");
+    try {
+      group.split(-1, 0);
+      verdict.check(false, "a colour below 0");
+    } catch (const Error& error) {
+      verdict.check(std::string_view(error.what()).find("colour -1") != std::string_view::npos, "the refusal of a colour below 0");
+    }
     Group same = group.split(5, 0), halves = same.split(rank < 3, 0);
     verdict.check(same.rank() == rank && halves.rank() == (rank < 3 ? rank : rank - 3), "equal keys keep the order");
     std::vector<std::int32_t> sum{rank};

@@ -257,7 +257,7 @@ TEST_CASE("a rank that throws ends the run of ranks that are threads, and those 
         world.data().all_reduce(x.view(), Reduce::sum);  // for which rank 1 never comes
         x.values();
         world.data().all_reduce(x.view(), Reduce::sum);
-      } catch (const Error& error) {
+      } catch (const RunEnded& error) {
         waited = error.what();
         throw;
       }

@@ -41,10 +41,11 @@ struct Weights {
   }
   void visit_state(golem::StateVisitor& visitor) {
     visitor.integer("quantized.bits", bits);
+    visitor.integer("quantized.group", group);
     for (auto& [name, tensor] : tensors) visitor.tensor({name, tensor.type, tensor.shape, tensor.values.data(), tensor.values.size() * 4});
   }
   std::map<std::string, Tensor> tensors;
-  std::int64_t bits = 0;
+  std::int64_t bits = 0, group = 0;
 };
 
 struct Saved : test::Folder {
@@ -139,6 +140,14 @@ TEST_CASE("types are looked at, and bits that golem does not know") {
   CHECK(one_says(floating.findings(), "tensor 'transformer.layers.0.attention.dense.weight' is f32 (12, 12), expected i8 (12, 12)"));
   for (const std::int64_t bits : {std::int64_t{5}, std::int64_t{-7}, (std::int64_t{1} << 32) + 4})
     CHECK(one_says(Saved([=](Weights& weights) { weights.bits = bits; }).findings(), golem::sentence("says that its weights have ", bits, " bits")));
+}
+
+TEST_CASE("scales of groups of columns have a column for each group") {
+  const auto scales_of = [](std::int64_t groups) {
+    return [=](Weights& weights) { weights.bits = 8, weights.group = 5, weights.put("transformer.layers.0.attention.dense.weight_scale", 12, groups); };
+  };
+  CHECK(one_says(Saved(scales_of(2)).findings(), "tensor 'transformer.layers.0.attention.dense.weight_scale' is f32 (12, 2), expected a floating type (12, 3)"));
+  for (const std::string& finding : Saved(scales_of(3)).findings()) CHECK_FALSE(has(finding, "layers.0.attention.dense.weight_scale"));
 }
 
 TEST_CASE("a slice of a tensor larger than any memory is a finding like another") {

@@ -3,6 +3,7 @@
 #include "golem/report/metrics_log.hpp"
 
 #include <cmath>
+#include <filesystem>
 #include <limits>
 
 #include "catch.hpp"
@@ -47,6 +48,28 @@ TEST_CASE("a resumed run leaves the metrics of an uninterrupted one") {
     write_steps(log, resumed + 1, 12);
     REQUIRE(test::read(path) == test::read(whole));
   }
+}
+
+TEST_CASE("lines from before a roll-back stay, and those of the steps that go on") {
+  const test::Folder folder;
+  const std::string path = folder / "metrics.jsonl";
+  std::string kept;
+  {
+    golem::MetricsLog log(path);
+    write_steps(log, 1, 5);
+    log.write_note(5, "rolled back to step 2");
+    write_steps(log, 3, 4);
+    kept = test::read(path);
+    write_steps(log, 5, 6);
+  }
+  const golem::MetricsLog log(path, {.resumed_step = 4});
+  CHECK(test::read(path) == kept);
+}
+
+TEST_CASE("a log that cannot be read is not begun anew") {
+  const test::Folder folder;
+  std::filesystem::create_directory(folder / "metrics.jsonl");
+  CHECK(has(error_of([&] { golem::MetricsLog(folder / "metrics.jsonl", {.resumed_step = 3}); }), "metrics.jsonl' to go on with it: "));
 }
 
 TEST_CASE("metrics read back as they were reported; NaN is null") {

@@ -85,6 +85,7 @@ struct Product {
         }
         sum *= alpha;
         if (beta != 0) sum += beta * read(c_data, c.type, i + j * c.step);
+        if (operation.epilogue == CUBLASLT_EPILOGUE_BIAS && reinterpret_cast<std::uintptr_t>(operation.bias) % 16) throw std::runtime_error("cuBLASLt on the host may read the bias in vectors of 16 bytes");
         if (operation.epilogue == CUBLASLT_EPILOGUE_BIAS) sum += read(operation.bias, operation.bias_type == -1 ? c.type : static_cast<cudaDataType_t>(operation.bias_type), i);
         write(c_data, c.type, i + j * c.step, sum);
       }

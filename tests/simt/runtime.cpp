@@ -233,10 +233,6 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   run_until([stream] { return stream->steps.empty(); });
   return cudaSuccess;
 }
-cudaError_t cudaStreamQuery(cudaStream_t stream) {
-  const Lock lock(mutex);
-  return stream->steps.empty() ? cudaSuccess : cudaErrorNotReady;
-}
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   run_until([stream] { return stream->steps.empty(); });
   const Lock lock(mutex);

@@ -93,7 +93,7 @@ TEST_CASE("a stop is heard while it rolls back, and a run that rolling back does
   stopped.trainer.spike = 4, stopped.trainer.spikes = 100, stopped.stop_at = 4;
   stopped.trainer.configuration.sentinel.action = SentinelConfig::Action::roll_back;
   CHECK(stopped.run({.last_step = 5}) == LoopEnd::stopped);
-  CHECK(stopped.events == "1 2 3 4 r ");
+  CHECK(stopped.events == "1 2 3 4 r s ");
 }
 
 TEST_CASE("a run that is at its end already saves nothing") {

@@ -78,6 +78,7 @@ TEMPLATE_TEST_CASE("ranks hold what the plan says", "", fp32, bf16_mixed) {
       compare<TestType>({.tp = 2, .pp = 2, .dp = 1, .sequence_parallel = cut}, {.micro_batch = 2, .recompute = recompute});
   for (const auto kind : {PipelineSchedule::gpipe, PipelineSchedule::one_f_one_b, PipelineSchedule::zero_bubble})
     compare<TestType>({.tp = 2, .pp = 3, .dp = 1}, {.micro_batch = 1, .recompute = Recompute::block, .schedule = kind});
+  compare<TestType>({.tp = 2, .pp = 6, .dp = 1}, {.micro_batch = 1, .recompute = Recompute::block});  // the first and the last stage have no block
   compare<TestType>({.tp = 2, .pp = 2, .dp = 1}, {.micro_batch = 1, .schedule = PipelineSchedule::interleaved, .chunks = 3});
   for (const int zero : {0, 1}) compare<TestType>({.tp = 2, .pp = 1, .dp = 3}, {.micro_batch = 1, .zero = zero});
 }

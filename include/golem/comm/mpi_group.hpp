@@ -57,7 +57,6 @@ class MpiGroup final : public Backend, public std::enable_shared_from_this<MpiGr
   }
   inline std::unique_ptr<PendingTransfer> start(const Transfer& transfer) override;  // inline here too: else every file that includes this gets all of it
   std::shared_ptr<Backend> split(int color, int key, std::string_view axis) override {
-    require(color >= 0, "MPI's colours are not negative, and a split was asked for colour ", color);
     const Transfer call{.kind = Transfer::Kind::split};
     const Waiting waiting = wait_in(call);
     queue_.drain();

@@ -101,6 +101,7 @@ class NcclGroup final : public PassingBackend, public std::enable_shared_from_th
     std::optional<Waiting> waiting;
     if (Watch* const here = watch()) waiting.emplace(*here, transfer, axis(), -1);
     inner().run(letter);
+    if (Watch* const here = watch()) waiting.emplace(*here, transfer, axis(), -1);  // again: the letter's way may have noted its own end
     communicator = collective ? session_->meet(id, size(), rank(), axis()) : session_->meet(id, 2, sends ? 0 : 1, axis());
     // Whoever goes on puts kernels on its GPU that wait for the others; these must not be in the midst of allocating for NCCL then.
     std::uint8_t met = 1;

@@ -6,13 +6,14 @@
 #include <time.h>
 
 #include <exception>
+#include <memory>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include "golem/comm/backend.hpp"
+#include "golem/comm/nccl_waits.hpp"
 #include "golem/comm/watch.hpp"
 #include "golem/core/math.hpp"
 #include "golem/cuda/runtime.hpp"
@@ -79,7 +80,7 @@ class Stream {
 class Communicator {
  public:
   /// Begins to meet the other ranks that are given the same id; settle() waits for them.
-  Communicator(const ncclUniqueId& id, int ranks, int rank) {
+  Communicator(const ncclUniqueId& id, int ranks, int rank, std::string_view axis) : under_way_(std::make_shared<TransfersUnderWay>(axis)) {
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
     check(ncclCommInitRankConfig(&comm_, ranks, id, rank, &config), nullptr, "let rank ", rank, " of ", ranks, " meet the others");
@@ -116,16 +117,7 @@ class Communicator {
       nanosleep(&pause, nullptr);
     }
   }
-  /// How many transfers were put on the stream so far; and the last of them, where one has not ended yet.
-  std::int64_t calls() const {
-    const std::lock_guard lock(mutex_);
-    return calls_;
-  }
-  std::optional<Transfer> under_way() const {
-    const std::lock_guard lock(mutex_);
-    if (!comm_ || calls_ == 0 || !cuda::runtime::is_busy(stream_.get())) return std::nullopt;
-    return last_;
-  }
+  const std::shared_ptr<TransfersUnderWay>& under_way() const { return under_way_; }
   /// Ends what it does on the device, so that nobody waits for it any more.
   void abort() {
     const std::lock_guard lock(mutex_);
@@ -134,12 +126,13 @@ class Communicator {
 
   /// Puts a transfer on the stream.
   void enqueue(const Transfer& t, int peer) {
-    {
-      const std::lock_guard lock(mutex_);
-      check(comm_ ? call(t, peer) : ncclRemoteError, comm_, call_of(t));
-      last_ = t, ++calls_;
-    }
-    check(settle(), nullptr, call_of(t));
+    under_way_->add(t, stream(), [&] {
+      {
+        const std::lock_guard lock(mutex_);
+        check(comm_ ? call(t, peer) : ncclRemoteError, comm_, call_of(t));
+      }
+      check(settle(), nullptr, call_of(t));
+    });
   }
 
  private:
@@ -161,10 +154,9 @@ class Communicator {
   }
 
   Stream stream_;
+  const std::shared_ptr<TransfersUnderWay> under_way_;
   mutable std::mutex mutex_;  // a communicator that is aborted is gone
   ncclComm_t comm_ = nullptr;
-  Transfer last_;
-  std::int64_t calls_ = 0;
   const int exceptions_ = std::uncaught_exceptions();
 };
 

@@ -50,7 +50,7 @@ struct TokenChoice {
 
 /// What came of it.
 struct ChosenToken {
-  enum class Status : std::int32_t { chosen, no_number, too_cold, none_left };  // a logit was NaN or infinite; the temperature made all of them infinite; all are banned
+  enum class Status : std::int32_t { chosen, no_number, too_cold, none_left };  // a logit was NaN or infinite; the temperature made all of them infinite; those that are not banned are -infinity
   std::int32_t token = 0;
   Status status = Status::chosen;
 };

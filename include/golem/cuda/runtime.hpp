@@ -180,8 +180,6 @@ inline cudaEvent_t create_event(Timing timing = Timing::off) {
 }
 inline void destroy(cudaEvent_t event) { check(cudaEventDestroy(event), "destroy an event"); }
 inline void record(cudaEvent_t event, cudaStream_t stream) { check(cudaEventRecord(event, stream), "record an event"); }
-/// Whether anything that was put on a stream has not run yet; a stream that has failed is done.
-inline bool is_busy(cudaStream_t stream) { return cudaStreamQuery(stream) == cudaErrorNotReady; }
 inline void synchronize(cudaEvent_t event) { check(cudaEventSynchronize(event), "finish what was started before an event"); }
 inline bool happened(cudaEvent_t event) {
   const cudaError_t status = cudaEventQuery(event);
@@ -189,6 +187,8 @@ inline bool happened(cudaEvent_t event) {
   check(status, "ask whether an event has happened");
   return true;
 }
+/// The same without an Error: an event of a device that has failed is past.
+inline bool is_past(cudaEvent_t event) { return cudaEventQuery(event) != cudaErrorNotReady; }
 inline float milliseconds_between(cudaEvent_t start, cudaEvent_t end) {
   float milliseconds = 0;
   check(cudaEventElapsedTime(&milliseconds, start, end), "measure the time between two events");

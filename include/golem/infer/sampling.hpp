@@ -108,7 +108,7 @@ class Sampler {
   /// Throws Error for logits that no token could be chosen from.
   void refuse(ChosenToken::Status status) const {
     require(status != ChosenToken::Status::no_number, "the logits hold NaN or infinity: the weights are damaged, or fp16 is too narrow for them");
-    require(status != ChosenToken::Status::none_left, "every token of the vocabulary is banned: none is left to draw");
+    require(status != ChosenToken::Status::none_left, "no token is left to draw: all are banned, or those that are not have logits of -infinity at temperature ", sampling_.temperature);
     require(status == ChosenToken::Status::chosen, "temperature ", sampling_.temperature, " is too small for logits in ", sampling_.rules == SamplingRules::original ? "fp16" : "fp32",
             ": for greedy, take top_k 1 at temperature 1");
   }

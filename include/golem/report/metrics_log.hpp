@@ -133,18 +133,18 @@ class MetricsLog {
  private:
   using Line = nlohmann::ordered_json;  // NaN and infinity become null
 
-  /// Bytes of the lines up to the resumed step.
+  /// Bytes up to the last line of the resumed step, or of an earlier one: of a run that was rolled back, steps are there twice.
   std::int64_t kept_bytes() const {
     if (options_.resumed_step == 0) return 0;
     std::ifstream file(path_);
     require(file.is_open() || errno == ENOENT, "cannot read '", path_, "' to go on with it: ", std::strerror(errno));
     std::string line;
-    std::int64_t kept = 0;
+    std::int64_t kept = 0, end = 0;
     MetricsRecord record;
     for (std::int64_t number = 1; std::getline(file, line) && !file.eof(); ++number) {  // eof: the last line has no end, a crash tore it
       require(metrics::parse(line, record), "'", path_, "', line ", number, " is damaged; mend or move the file, so that nothing of it is lost");
-      if (record.step > options_.resumed_step) break;
-      kept += static_cast<std::int64_t>(line.size()) + 1;
+      end += static_cast<std::int64_t>(line.size()) + 1;
+      if (record.step <= options_.resumed_step) kept = end;
     }
     require(!file.bad(), "cannot read '", path_, "' to go on with it: ", std::strerror(errno));
     return kept;

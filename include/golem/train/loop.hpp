@@ -31,8 +31,8 @@ struct LoopOptions {
 
 enum class LoopEnd : std::uint8_t { finished, stopped };
 
-/// Runs steps until options.last_step or a stop. Saves at the end, whichever of them it was; but not behind a roll-back, whose
-/// state is a checkpoint already. Throws Error where rolling back does not help.
+/// Runs steps until options.last_step or a stop. Saves at the end, whichever of them it was: behind a roll-back too, which has moved the
+/// data. Throws Error where rolling back does not help.
 template <class TrainerType>
 LoopEnd run_loop(TrainerType& trainer, BatchSource next, const LoopOptions& options, const LoopHooks& hooks) {
   const auto due = [&](std::int64_t every) { return every > 0 && trainer.steps() % every == 0; };
@@ -48,15 +48,14 @@ LoopEnd run_loop(TrainerType& trainer, BatchSource next, const LoopOptions& opti
       require(in_vain++ < options.roll_backs, "step ", report.step, " raised an alarm again, after ", options.roll_backs, " roll-backs since step ", furthest, ": ", report.note,
               ". Go on from an earlier checkpoint, or with a lower learning rate");
       hooks.roll_back(report);
-      saved = true;
-      if (stopped()) return LoopEnd::stopped;
-      continue;
+    } else if (report.step > furthest) {
+      furthest = report.step, in_vain = 0;
     }
-    if (report.step > furthest) furthest = report.step, in_vain = 0;
     if (stopped()) {
       if (hooks.save) hooks.save();
       return LoopEnd::stopped;
     }
+    if (trainer.steps() != report.step) continue;  // it was rolled back
     if (due(options.validate_every) && hooks.validate) hooks.validate();
     if (due(options.save_every) && hooks.save) {
       hooks.save();

@@ -202,9 +202,9 @@ StepReport TrainerCore<M, P, Tp, D>::step(BatchSource next) {
   const double norm = measure_gradients(step.losses);
   report.learning_rate = next_learning_rate();
   report.loss_scale = needs_loss_scale<P> ? scaler_.scale() : 1.0;
-  const bool overflow = !std::isfinite(norm);
+  const bool overflow = !std::isfinite(norm), scaled = needs_loss_scale<P> && scaler_.can_fall();
   if constexpr (needs_loss_scale<P>) scaler_.update(overflow);
-  const Sentinel::Verdict verdict = sentinel_.judge(norm, scaler_.scale(), needs_loss_scale<P> && scaler_.can_fall());
+  const Sentinel::Verdict verdict = sentinel_.judge(norm, scaler_.scale(), scaled);
   report.alarm = verdict.alarm;
   report.note = verdict.why;
   if (overflow && needs_loss_scale<P>) report.note = sentence("overflow: loss scale ", report.loss_scale, " -> ", scaler_.scale(), verdict.alarm ? "; " : "", verdict.why);
