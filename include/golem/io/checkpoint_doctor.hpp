@@ -95,7 +95,9 @@ class Doctor {
     if (!note(open)) return findings_;
     for (const auto& [name, file] : files_) total_ += file.bytes;
     bool sound = true;
-    for (const auto& [name, file] : files_) {
+    for (const auto& entry : files_) {
+      const std::string& name = entry.first;  // clang 14 captures no structured binding
+      const CheckpointFile& file = entry.second;
       const std::string path = folder_ + "/" + name;
       sound &= note([&] { name.ends_with(".safetensors") ? look_at_tensors(path, file) : look_at_bytes(path, file); });
     }
