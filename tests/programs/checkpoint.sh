@@ -114,7 +114,7 @@ refuses "the pickle names 'posix.system'" bash -c "mkdir -p hostile/1 && cp '$go
 refuses "say how many heads" "$checkpoint" inspect "$golden"
 refuses "3 ranks do not divide" "$checkpoint" reshard "$golden" --heads 2 --tp 3 --out none
 refuses "there is no model" "$checkpoint" verify "$golden" --model glm_131b
-refuses "and glm_130b has 70" "$checkpoint" inspect "$golden" --model glm_130b --heads 2
+refuses "has layers 2, expected 70" "$checkpoint" inspect "$golden" --model glm_130b --heads 2
 mkdir parts
 for part in 00 01 03; do head -c 50 "$golden/make.py" >parts/glm-130b-sat.tar.part_$part; done
 refuses "lacks 1 of the parts of 'glm-130b-sat.tar.part_*' from number 0 to 3" "$checkpoint" verify parts
