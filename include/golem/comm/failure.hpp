@@ -119,7 +119,7 @@ struct Stall {
 };
 
 /// The rank that the run waits for in vain, once it has done the same thing for longer than `deadline` seconds. It is one that does not run at all,
-/// whatever it did before; else, of the ranks that wait for nobody, the one that has worked longest: while that one gets on, the others may wait.
+/// whatever it did before, and until then nobody else; else, of the ranks that wait for nobody, the one that has worked longest: while that one gets on, the others may wait.
 /// Where all wait, they wait for each other, and the one that waits longest is named.
 inline Stall stalled_rank(const std::vector<Doing>& ranks, double deadline, double now) {
   int stopped = -1, working = -1, waiting = -1, finished = -1;
@@ -137,8 +137,9 @@ inline Stall stalled_rank(const std::vector<Doing>& ranks, double deadline, doub
   const auto seconds = [&](int rank) { return static_cast<std::int64_t>((now - since(rank)) * 10) / 10.0; };
   const auto silent = [&](int rank, const char* why) { return Stall{rank, sentence("it has not been heard of for ", seconds(rank), " s, with a deadline of ", deadline, " s: ", why)}; };
   if (late(stopped)) return silent(stopped, "its process was stopped, or its machine stands still");
+  if (stopped >= 0) return {};  // it may be why others get on no more: it comes back, or is named
   if (late(working)) return silent(working, "it is stuck, or the deadline is too short");
-  if (stopped >= 0 || working >= 0 || !late(waiting)) return {};
+  if (working >= 0 || !late(waiting)) return {};
   if (finished >= 0) return {waiting, sentence("it has waited ", seconds(waiting), " s, and ", list_of_ranks({finished}), " has ended and will not come")};
   return {waiting, sentence("it has waited ", seconds(waiting), " s, and all others wait too: the ranks made different calls, or the same in another order")};
 }
