@@ -193,6 +193,7 @@ int verify(const Options& o) {
   nlohmann::json line{{"job", "verify"}, {"from", o.from}};
   if (parts.count > 0) line["layout"] = "parts", line["parts"] = parts.count, line["bytes"] = parts.bytes;
   const golem::ModelConfig model = o.model.empty() ? golem::ModelConfig{} : examples::preset_named(o.model);
+  if (!o.model.empty()) examples::require_heads(o.model, o.heads);
   bool sat = true;
   try {
     sat = golem::is_sat_checkpoint(o.from);
@@ -205,7 +206,9 @@ int verify(const Options& o) {
     findings.insert(findings.end(), more.begin(), more.end());
     line["layout"] = own ? "golem" : "sat";
   }
+  for (const std::string& remark : parts.remarks) std::fprintf(stderr, "%s\n", remark.c_str());
   for (const std::string& finding : findings) std::fprintf(stderr, "%s\n", finding.c_str());
+  if (!parts.remarks.empty()) line["remarks"] = parts.remarks;
   line["sound"] = findings.empty(), line["findings"] = findings;
   end_with(std::move(line), progress);
   return findings.empty() ? 0 : 1;
@@ -259,7 +262,7 @@ int main(int argc, char** argv) {
   const auto add_reader = [&](const char* name, const char* what) {
     CLI::App* const command = add(name, what);
     command->add_option("checkpoint", o.from, "a folder with `latest`, the folder of the shards, or a checkpoint of golem")->required();
-    command->add_option("--heads", o.heads, "of the model, which no shape tells; else 128 dims each")->check(CLI::PositiveNumber);
+    command->add_option("--heads", o.heads, "of the model, which no shape tells; else the preset's, or 128 dims each")->check(CLI::PositiveNumber);
     return command;
   };
   const auto add_converter = [&](const char* name, const char* what) {

@@ -43,6 +43,12 @@ struct CheckpointSource {
   const golem::TensorSource& weights() const { return sat ? *weights_of_sat : *own; }
 };
 
+/// Throws Error where a preset has another number of heads than the command line says; 0: nothing.
+inline void require_heads(const std::string& preset, int heads) {
+  const int own = preset_named(preset).heads;
+  golem::require(heads == 0 || heads == own, "--heads ", heads, " was given with --model ", preset, ", which has ", own, ": leave one of them out");
+}
+
 /// `preset` and `heads` may be left open ("", 0). Throws Error where a preset's sizes are not those of the tensors.
 inline CheckpointSource open_checkpoint(const std::string& path, const std::string& preset, int heads) {
   CheckpointSource source;
@@ -70,6 +76,7 @@ inline CheckpointSource open_checkpoint(const std::string& path, const std::stri
   if (!preset.empty()) {
     const golem::ModelConfig wanted = preset_named(preset);
     golem::require_model(source.model, wanted, golem::sentence("--model ", preset, ": '", source.folder, "'"));
+    require_heads(preset, heads);
     source.model = wanted;
   }
   return source;

@@ -33,6 +33,8 @@ inline constexpr std::int64_t head_tokens = 2048;  // whose logits are held at o
 template <class App>
 void add_threads_option(App&, int&, const char*) {}
 
+inline constexpr std::string_view tensor_degrees_option = "GOLEM_EXAMPLES_CUDA_TP";
+
 /// What a program is called here, of its name on the CPU.
 inline std::string program_name(std::string_view program) { return golem::sentence(program, "_cuda"); }
 
@@ -72,6 +74,7 @@ inline std::int64_t memory_of_rank(int) {
 #else
 
 using Device = golem::cpu::Device;
+inline constexpr std::string_view tensor_degrees_option = "GOLEM_EXAMPLES_TP";
 inline constexpr const char* device_key = "isa";
 inline std::string name_of(Device& device) { return golem::cpu::name_of(device.isa()); }
 inline int threads_of(Device& device) { return device.threads(); }

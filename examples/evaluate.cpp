@@ -111,16 +111,22 @@ Answers fill_by_engine(EngineType& engine, const std::vector<golem::Blank>& blan
   return answers;
 }
 
-// Bits per byte (unless `bits_per_byte` holds it already) and answers of one checkpoint.
+// Bits per byte of the held-out text at a step of the run.
+struct Measured {
+  std::int64_t step = -1;
+  double bits_per_byte = 0;
+};
+
+// Bits per byte (unless `known` is of this checkpoint's step) and answers of one checkpoint.
 template <class M>
 Answers measure(const std::string& precision, const std::string& checkpoint, const std::vector<golem::Blank>& blanks, const examples::HeldOut& held_out, const golem::Tokenizer& tokenizer,
-                examples::Device& device, double& bits_per_byte) {
+                examples::Device& device, Measured& known) {
   Answers answers;
   examples::with_engine_precision(precision, [&]<class P>() {
     golem::Engine<M, P, golem::Layout{}, examples::Device> engine(device, {.sequences = 8});
-    golem::load(engine, checkpoint, {.model = golem::describe(M::config)});
-    if (bits_per_byte == 0)
-      bits_per_byte = held_out.bits_per_byte(M::config.context, tokenizer.special(), [&](const golem::Batch& batch) { return engine.evaluate(batch).nats; });
+    const std::int64_t step = golem::load(engine, checkpoint, {.model = golem::describe(M::config)});
+    if (known.step != step)
+      known = {step, held_out.bits_per_byte(M::config.context, tokenizer.special(), [&](const golem::Batch& batch) { return engine.evaluate(batch).nats; })};
     answers = fill_by_engine(engine, blanks, tokenizer);
   });
   return answers;
@@ -146,7 +152,8 @@ void evaluate(const Options& options, const nlohmann::json& summary) {
   const Answers by_trigram = fill_by_trigram(trigram, Candidates(training_texts, tokenizer), blanks, tokenizer);
 
   const bool is_measured = summary.value("held_out", std::string()) == held_out.digest();  // by pretrain, on this text
-  double full_bits = is_measured ? summary.value("bpb", 0.0) : 0, int8_bits = 0, int4_bits = 0;
+  Measured full_bits, int8_bits, int4_bits;
+  if (is_measured && summary.contains("bpb")) full_bits = {summary.value("steps", std::int64_t{-1}), summary.value("bpb", 0.0)};
   const Answers full = measure<M>("full", options.run, blanks, held_out, tokenizer, device, full_bits);
   const Answers int8 = measure<M>("int8", options.int8.empty() ? options.run : options.int8, blanks, held_out, tokenizer, device, int8_bits);
   const Answers int4 = measure<M>("int4", options.int4.empty() ? options.run : options.int4, blanks, held_out, tokenizer, device, int4_bits);
@@ -158,16 +165,16 @@ void evaluate(const Options& options, const nlohmann::json& summary) {
                  golem::exact_match(full.texts[k], blanks[k].answer) ? "right" : "wrong");
   }
   std::fprintf(stderr, "\n                 full    int8    int4    trigram\n");
-  std::fprintf(stderr, "bits per byte   %6.4f  %6.4f  %6.4f  %6.4f\n", full_bits, int8_bits, int4_bits, ngram_bits / bytes);
+  std::fprintf(stderr, "bits per byte   %6.4f  %6.4f  %6.4f  %6.4f\n", full_bits.bits_per_byte, int8_bits.bits_per_byte, int4_bits.bits_per_byte, ngram_bits / bytes);
   std::fprintf(stderr, "blanks right    %6d  %6d  %6d  %6d   of %zu\n\n", full.right, int8.right, int4.right, by_trigram.right, blanks.size());
 
   nlohmann::ordered_json line{{"job", options.job}, {examples::device_key, examples::name_of(device)}, {"threads", examples::threads_of(device)}};
   for (const char* field : {"params", "vocab", "tokens", "tokens_per_s"}) line[field] = summary.value(field, nlohmann::json());
   line["bpb_start"] = is_measured ? summary.value("bpb_start", nlohmann::json()) : nlohmann::json();
-  line["bpb"] = full_bits;
+  line["bpb"] = full_bits.bits_per_byte;
   line["bpb_ngram"] = ngram_bits / bytes;
-  line["bpb_int8"] = int8_bits;
-  line["bpb_int4"] = int4_bits;
+  line["bpb_int8"] = int8_bits.bits_per_byte;
+  line["bpb_int4"] = int4_bits.bits_per_byte;
   line["blanks"] = blanks.size();
   line["right"] = full.right;
   line["right_ngram"] = by_trigram.right;

@@ -30,7 +30,7 @@ void with_training_precision(std::string_view name, Use use) {
   golem::fail("there is no training precision '", name, "' in this program: it was built for fp32 and bf16; add a line to with_training_precision() in examples/models.hpp");
 }
 
-/// The tensor-parallel degrees that the programs are built for; CMake's GOLEM_EXAMPLES_TP sets others.
+/// The tensor-parallel degrees that the programs are built for; CMake's `tensor_degrees_option` sets others.
 inline constexpr int tensor_degrees[]{GOLEM_EXAMPLES_TP};
 
 /// Calls use.template operator()<Tp>() for a tensor-parallel degree that this program was built for and the model's heads,
@@ -44,7 +44,7 @@ void with_tensor_degree(int tp, Use use) {
     if constexpr (divides) use.template operator()<degree>();
     else golem::fail("tp ", tp, " does not divide this model's ", M::config.heads, " heads, feed-forward of ", M::config.ffn, " and vocabulary of ", M::config.vocab, ": choose a degree that does");
   } else {
-    golem::fail("this program was not built for tp ", tp, ": add it to the list when configuring, -DGOLEM_EXAMPLES_TP=\"1;", tp, "\"");
+    golem::fail("this program was not built for tp ", tp, ": add it to the list when configuring, -D", tensor_degrees_option, "=\"1;", tp, "\"");
   }
 }
 

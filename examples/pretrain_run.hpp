@@ -93,9 +93,9 @@ std::vector<std::string> pull_levers(const PretrainOptions& options, TrainerType
   return notes;
 }
 
-// The JSON line of the run that goes on, as it ended before; empty where it did not come so far.
-inline nlohmann::json former_summary(const RunFolder& run) {
-  std::ifstream file(run.summary());
+// The JSON line of the run that goes on, as it ended before; empty where it did not come so far. A checkpoint lies in its run's folder.
+inline nlohmann::json former_summary(const std::string& checkpoint) {
+  std::ifstream file(RunFolder{checkpoint + "/.."}.summary());
   nlohmann::json line = nlohmann::json::parse(file, nullptr, false);
   return line.is_object() ? line : nlohmann::json::object();
 }
@@ -115,6 +115,7 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
   if (leads) {
     const auto note = [&](std::string_view activity) { world.note(0, activity); };
     run.create();
+    golem::require(resumes || golem::checkpoint::saved_steps(run.path).empty(), "the run's folder '", run.path, "' has checkpoints of a former run: go on with that by --resume auto, or name another folder by --out");
     const golem::AnyTokenizer made = make_tokenizer(options, run, M::config.vocab, note);
     if (!resumes) build_corpora(options, run, made, recipe, note), std::remove(run.summary().c_str());  // which is of a former run
     build_instructions(options, run, made, note);
@@ -134,9 +135,10 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
   golem::Loader loader(training_rows, recipe, tokenizer.special(), data.loading(options, world.data_rank(), world.layout().dp));
   State<decltype(trainer)> state{trainer, loader, tokenizer.digest()};
   const golem::LoadOptions loading{.model = fingerprint, .ranks = world.layout().ranks()};
+  const std::string resumed = resumes ? golem::find_checkpoint(options.resume == "auto" ? options.out : options.resume) : "";
   if (resumes) {
     world.note(0, "loading the checkpoint");
-    golem::load(options.resume == "auto" ? options.out : options.resume, state, loading);
+    golem::load(resumed, state, loading);
     golem::require(state.tokenizer == tokenizer.digest(), "the checkpoint in '", options.out, "' belongs to another tokenizer than '", run.tokenizer(), "'");
     check_resumed(options, trainer);
   }
@@ -162,18 +164,21 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
                                  {"params", trainer.parameter_elements()}, {"vocab", M::config.vocab}, {"corpus_tokens", training_rows.rows() * recipe.row}, {"order", options.order},
                                  {"instructions", data.instructions ? data.instructions->pairs() : 0}};
   constexpr double no_number = std::numeric_limits<double>::quiet_NaN();  // null in JSON: what was not measured here
-  const nlohmann::json former = resumes ? former_summary(run) : nlohmann::json::object();
+  const nlohmann::json former = resumes ? former_summary(resumed) : nlohmann::json::object();
   if (held_out) summary["held_out"] = held_out->digest();  // the text that bpb_start and bpb are of
   if (held_out && trainer.steps() == 0) summary["bpb_start"] = bits_per_byte();
   else if (held_out && former.value("held_out", std::string()) == held_out->digest()) summary["bpb_start"] = former.value("bpb_start", nlohmann::json());
 
   golem::Progress progress({.steps = options.steps});
   golem::BackgroundSaver saver;
+  std::string back_to = resumed;  // what a roll-back loads; of a run that goes on its beginning, behind which levers were pulled, until there is another
+  std::string rolled_back;        // what was said of a roll-back since the last step
   golem::StepReport last;
   last.loss = no_number;
   double seconds = 0, validation_loss = no_number, paused = 0;
   std::int64_t tokens = 0, steps_here = 0;
   const auto on_step = [&](const golem::StepReport& report) {
+    rolled_back.clear();
     last = report, seconds += report.seconds, tokens += report.tokens;
     if (!leads) return;
     progress.show(report);
@@ -199,20 +204,24 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
   const auto barrier = [&] { world.all().barrier(); };
   const auto save = [&] {
     world.note(trainer.steps(), "saving");
+    if (leads && !rolled_back.empty()) log->write_note(trainer.steps(), rolled_back);  // again: a run that goes on from here keeps no lines of later steps
     if (leads) log->sync();  // a checkpoint is not to be there without the lines before it
     const golem::SavePause pause = saver.save(options.out, trainer.steps(), state,
                                               {.model = fingerprint, .keep_last = options.keep, .keep_every = options.keep_every, .rank = world.rank(), .ranks = world.layout().ranks(), .barrier = barrier});
     paused = std::max(paused, pause.seconds());
+    back_to = options.out;
   };
   const auto roll_back = [&](const golem::StepReport& report) {
     const std::int64_t position = loader.position();
     saver.wait();
     world.all().barrier();
-    golem::load(options.out, state, loading);
-    if (leads) log->write_note(report.step, golem::sentence("rolled back to step ", trainer.steps(), "; rows ", loader.position(), " to ", position - 1, " are skipped: ", report.note));
+    golem::load(back_to, state, loading);
+    if (back_to == resumed) pull_levers(options, trainer, loader);
+    rolled_back = golem::sentence("rolled back to step ", trainer.steps(), "; rows ", loader.position(), " to ", position - 1, " are skipped: ", report.note);
+    if (leads) log->write_note(report.step, rolled_back);
     loader.seek(position);
   };
-  if (options.sentinel == "roll-back") save();  // what there is to go back to; of a run that goes on, with what its levers changed
+  if (options.sentinel == "roll-back" && !resumes) save();  // what there is to go back to
   const golem::LoopEnd end = golem::run_loop(
       trainer, [&](int rows) -> const golem::Batch& { return loader.next(rows); },
       {.last_step = options.steps, .validate_every = options.validate_every, .save_every = options.save_every, .stop = &interrupted},

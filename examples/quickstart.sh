@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # bash examples/quickstart.sh [--corpus DIR] [--out DIR] [--minutes N] [--threads N]
 #   --corpus DIR   any folder of UTF-8 text, instead of Debian's own books; every tenth file is held out
-#   --out DIR      where everything is left                                     (default: quickstart)
+#   --out DIR      where everything is left, instead of what a job before it left (default: quickstart)
 #   --minutes N    scales the fixed number of steps: N minutes in all on two cores with AVX-512 (default: 10)
 set -euo pipefail
 refuse() {
@@ -78,6 +78,7 @@ say "built in $((built - started)) seconds"
 steps=$(((minutes > 3 ? minutes - 3 : 1) * 850))
 bin=build-examples/examples
 say "training"
+rm -rf "$out/run" "$out/int8" "$out/int4"
 $bin/pretrain --corpus "$out/corpus/train" --held-out "$out/corpus/held_out" --out "$out/run" --model small --whole-words --steps "$steps" --validate-every 300 --threads "$threads" >"$out/pretrain.out"
 say "quantising"
 $bin/quantize "$out/run" --out "$out/int8" --bits 8 >&2

@@ -48,6 +48,8 @@ TEST_CASE("a stream waits for an event of another") {
     simt::enqueue([&] { order.push_back(1); }, first);
     runtime::record(event, first);
     CHECK_FALSE(runtime::happened(event));
+    CHECK_FALSE(runtime::is_past(event));
+    CHECK(cudaGetLastError() == cudaSuccess);
     runtime::wait(second, event);
     simt::enqueue([&] { order.push_back(2); }, second);
     CHECK(order.empty());  // late
@@ -89,6 +91,26 @@ TEST_CASE("what is wrong with the machine is said in a sentence") {
   machine = {};
   machine.fail_call = "cudaStreamCreateWithFlags";
   CHECK_THROWS_WITH(Device(), Contains("CUDA could not create a stream") && Contains("(cudaError"));
+}
+
+TEST_CASE("what fails half-way leaves nothing behind") {
+  const simt::MachineRestored restored;
+  const std::size_t streams = simt::counts().streams, events = simt::counts().events;
+  for (const char* call : {"cudaStreamCreateWithFlags", "cudaEventCreateWithFlags", "cudaMallocHost"}) {
+    INFO(call);
+    simt::machine().fail_call = call;
+    CHECK_THROWS_AS(Device(), golem::Error);
+    CHECK(simt::machine().fail_call.empty());
+    CHECK(simt::counts().streams == streams);
+    CHECK(simt::counts().events == events);
+  }
+  Device device;
+  const std::size_t bytes = simt::bytes_in_use();
+  simt::machine().fail_call = "cudaMemsetAsync";
+  CHECK_THROWS_AS((Buffer<float, Device>(device, 100, "weights")), golem::Error);
+  CHECK(device.memory().of("weights") == 0);
+  device.synchronize();
+  CHECK(simt::bytes_in_use() == bytes);
 }
 
 TEST_CASE("out of memory: how much was asked for, what is free, and who holds the rest") {

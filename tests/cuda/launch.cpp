@@ -33,6 +33,19 @@ TEST_CASE("a kernel runs on every block, later, and its arguments are what its p
   CHECK(blocks == 24);
 }
 
+TEST_CASE("a kernel that needs much shared memory is started by either Device of a GPU, in any order of sizes") {
+  const simt::MachineRestored restored;
+  Device first, second;
+  int blocks = 0;
+  for (const std::size_t kibibytes : {100, 60, 120, 50})
+    for (Device* device : {&first, &second}) {
+      launch(*device, {.name = "count", .shared_bytes = kibibytes << 10}, kernels::count, &blocks, 1.0, nullptr);
+      launch(second, {.name = "count", .shared_bytes = 49 << 10}, kernels::count, &blocks, 1.0, nullptr);
+    }
+  first.synchronize(), second.synchronize();
+  CHECK(blocks == 16 * 256);
+}
+
 TEST_CASE("a kernel that cannot be started is named, with its grid and what to do") {
   const simt::MachineRestored restored;
   Device device;

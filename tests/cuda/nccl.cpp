@@ -4,6 +4,7 @@
 
 #include "golem/comm/nccl.hpp"
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <string>
@@ -242,6 +243,40 @@ TEST_CASE("a lost peer ends the wait, and the next transfer says so") {
   }
   CHECK_THAT(why, Catch::Matchers::Contains("rank 1 went home"));
   CHECK_THAT(why, Catch::Matchers::Contains("NCCL"));
+}
+
+TEST_CASE("what a GPU computed since NCCL has failed is not acted on: the next meeting of the host says so") {
+  const simt::MachineRestored restored;
+  std::string met;
+  std::atomic<bool> waits = false;
+  const std::size_t aborts_alone = simt::counts().aborts_alone;
+  CHECK_THROWS_AS(on_ranks({.tp = 2, .dp = 2},
+                           [&](World& world, cuda::Device& device) {
+                             OnDevice<float> x(device, {1}), y(device, {1});
+                             world.tensor().all_reduce(y.view(), Reduce::sum);
+                             world.data().all_reduce(x.view(), Reduce::sum);
+                             x.values();
+                             world.all().barrier();
+                             if (world.rank() > 0) {
+                               while (!waits) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+                               if (world.rank() == 3) simt::locked([] { simt::machine().lost_peer = "rank 3 went home"; });
+                               while (!world.all().backend()->ended()) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+                               return;
+                             }
+                             world.tensor().all_reduce(y.view(), Reduce::sum);
+                             world.data().all_reduce(x.view(), Reduce::sum);  // for which nobody comes
+                             waits = true;
+                             x.values();                                      // comes back by the abort, with what it had
+                             try {
+                               world.all().barrier();
+                             } catch (const Error& error) {
+                               met = error.what();
+                               throw;
+                             }
+                           }),
+                  Error);
+  CHECK_THAT(met, Catch::Matchers::Contains("NCCL lost a peer") && Catch::Matchers::Contains("rank 3 went home"));
+  CHECK(simt::counts().aborts_alone == aborts_alone);
 }
 
 TEST_CASE("a rank that throws ends the run of ranks that are threads, and those that wait for it on their GPUs come back") {

@@ -189,8 +189,17 @@ TEST_CASE("prompts that are answered together get the answers that each gets alo
   }
   CHECK(generate_batch(two, {}, greedy, special).empty());
   CHECK(generate_batch(two, prompts, {.max_tokens = 0}, special) == std::vector<std::vector<std::int32_t>>(prompts.size()));
+  int drawn = 0;
+  const auto count = [&](std::size_t, std::int32_t) { ++drawn; };
+  prompts.push_back(make_prompt({1, 99}, special));
+  CHECK_THROWS_WITH(generate_batch(two, prompts, greedy, special, count), Catch::Matchers::Contains("token 99 is not in the model's vocabulary"));
+  prompts.pop_back();
+  SpecialTokens foreign = special;
+  foreign.eop = 99;
+  CHECK_THROWS_WITH(generate_batch(two, prompts, {.min_tokens = 1}, foreign, count), Catch::Matchers::Contains("token 99 is banned"));
   prompts.push_back(make_prompt(std::vector<std::int32_t>(15, 1), special));
-  CHECK_THROWS_WITH(generate_batch(two, prompts, greedy, special), Catch::Matchers::Contains("a prompt of 17 tokens leaves no room"));
+  CHECK_THROWS_WITH(generate_batch(two, prompts, greedy, special, count), Catch::Matchers::Contains("a prompt of 17 tokens leaves no room"));
+  CHECK(drawn == 0);
 }
 
 TEST_CASE("one prompt twice: the same answer by the same number of the seed, another by another; greedy takes no notice") {

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 #include <mutex>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -24,7 +25,7 @@ struct shared {
 struct Answers {
   std::vector<std::vector<double>> logits;  // of each pass, all rows
   std::vector<std::int32_t> greedy, sampled;
-  std::vector<std::vector<std::int32_t>> beams;
+  std::vector<std::vector<std::int32_t>> batch, beams;
   double loss = 0;
 };
 
@@ -44,6 +45,8 @@ Answers answers_of(EngineType& engine) {
   out.greedy = engine.generate(a, sampling, special);
   sampling.top_k = 0, sampling.top_p = 0.9f;
   out.sampled = engine.generate(b, sampling, special);
+  const Prompt both[]{a, b, a};
+  out.batch = generate_batch(engine, std::span<const Prompt>(both), sampling, special);
   for (const Beam& beam : generate_beams(engine, b, {.beams = 2, .no_repeat_ngram = 2, .min_tokens = 4, .max_tokens = 8}, special)) out.beams.push_back(beam.tokens);
   out.loss = engine.evaluate(models::random_batch(2, 15, shared::config.vocab, 8)).loss();
   return out;
@@ -87,6 +90,7 @@ void check_near(const Answers& found, const Answers& expected, double tolerance)
   CHECK(found.loss == Approx(expected.loss).epsilon(tolerance));
   CHECK(found.greedy == expected.greedy);
   CHECK(found.sampled == expected.sampled);
+  CHECK(found.batch == expected.batch);
   CHECK(found.beams.size() == 2);
   CHECK(found.beams == expected.beams);
 }

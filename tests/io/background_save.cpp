@@ -37,6 +37,22 @@ TEST_CASE("a state may change while its copy is written") {
   CHECK(golem::files::names_in(folder.path) == std::vector<std::string>{"latest", "step-00000008"});
 }
 
+TEST_CASE("where there is no memory for the copy, nothing is saved, and what there was stays") {
+  struct Huge {
+    std::byte byte{};
+    void visit_state(golem::StateVisitor& visitor) { visitor.tensor({"block.0.weight", golem::DType::u8, {std::int64_t{1} << 60}, &byte, std::size_t{1} << 60}); }
+  } huge;
+  const test::Folder folder;
+  RunState state(5);
+  golem::BackgroundSaver saver;
+  saver.save(folder.path, 5, state);
+  CHECK(has(error_of([&] { saver.save(folder.path, 6, huge); }), "there is no memory to copy 1099511627776 MiB of a checkpoint"));
+  CHECK(golem::files::names_in(folder.path) == std::vector<std::string>{"latest", "step-00000005"});
+  saver.save(folder.path, 7, state);
+  saver.wait();
+  CHECK(golem::files::names_in(folder.path) == std::vector<std::string>{"latest", "step-00000005", "step-00000007"});
+}
+
 TEST_CASE("an error of the background is thrown by the next call, whichever it is") {
   const test::Folder folder;
   RunState sick(5), well(6);

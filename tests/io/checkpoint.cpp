@@ -98,6 +98,12 @@ TEST_CASE("a checkpoint of another state is refused, and the state stays as it w
   Visit<decltype(doubled)> twice{doubled};
   CHECK(has(error_of([&] { golem::save(folder.path, 5, twice); }), "two values of the name 'n'"));
   CHECK(other == RunState(1));
+  const auto refuses = [&](golem::StateVisitor& v) {
+    other.visit_state(v);
+    golem::require(other.step < 3, "step ", other.step, " is beyond this run");
+  };
+  CHECK(has(load_error(path, refuses), "step 4 is beyond this run"));
+  CHECK(other == RunState(1));
 }
 
 TEST_CASE("altered, truncated and missing files are named, with what was expected and found") {

@@ -115,6 +115,7 @@ refuses "say how many heads" "$checkpoint" inspect "$golden"
 refuses "3 ranks do not divide" "$checkpoint" reshard "$golden" --heads 2 --tp 3 --out none
 refuses "there is no model" "$checkpoint" verify "$golden" --model glm_131b
 refuses "has layers 2, expected 70" "$checkpoint" inspect "$golden" --model glm_130b --heads 2
+refuses "which has 96: leave one of them out" "$checkpoint" verify "$golden" --model glm_130b --heads 2
 mkdir parts
 for part in 00 01 03; do head -c 50 "$golden/make.py" >parts/glm-130b-sat.tar.part_$part; done
 refuses "lacks 57 of the parts of 'glm-130b-sat.tar.part_*' from number 0 to 59" "$checkpoint" verify parts

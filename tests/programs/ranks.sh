@@ -69,6 +69,7 @@ fi
 
 echo "-- schedules, ZeRO-1, sequence parallelism, recomputation"
 variant() {
+  rm -rf variant
   well variant "$pretrain" "${train[@]}" --out variant "${cube[@]}" "$@"
   near variant one
 }

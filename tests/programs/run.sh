@@ -43,7 +43,9 @@ grep -q 'peak learning rate changed' resumed/metrics.jsonl && grep -q 'are skipp
 echo "-- a run that is resumed from an older step goes back to that one, with its levers, and ends where that does not help"
 cp -r straight spiking
 "${train[@]}" --out spiking --steps 50 --save-every 10 --keep 0 --resume auto >/dev/null 2>log || { cat log; fail "pretrain to 50"; }
+latest=$(cat spiking/latest spiking/step-*/state.json | cksum)
 refuse "after 8 roll-backs since step" "${train[@]}" --out spiking --steps 60 --resume spiking/step-00000040 --sentinel roll-back --new-peak-lr 3000
+[ "$(cat spiking/latest spiking/step-*/state.json | cksum)" = "$latest" ] || fail "a run that came to nothing changed checkpoints"
 grep -q 'rolled back to step 40' spiking/metrics.jsonl || fail "it went back to another step: $(grep 'rolled back' spiking/metrics.jsonl)"
 
 echo "-- instructions among the rows, in either order: a loss of their own, and resumed exactly"
@@ -88,10 +90,16 @@ bpb() { sed -E 's/.*"bpb":([0-9.]+).*/\1/' "$1.json"; }
 "${train[@]}" --out measured --steps 2 --held-out held_out --resume auto >again.json 2>log || { cat log; fail "pretrain --held-out --resume"; }
 [ "$(bpb_start again)" = "$(bpb_start measured)" ] && grep -q '"loss":null' again.json || fail "a run that is resumed at its end: $(cat again.json)"
 [ "$(bpb held_out)" = "$(bpb measured)" ] && grep -q '"bpb_start":[0-9]' held_out.json || fail "pretrain's own measure: $(cat measured.json held_out.json)"
+cp measured/pretrain.json earlier.json
+"${train[@]}" --out measured --steps 6 --held-out held_out --resume auto >later.json 2>log || { cat log; fail "pretrain --resume"; }
+cp earlier.json measured/pretrain.json # as if that run had died before its last line
+"$bin/evaluate" --run measured --corpus other_text --held-out held_out --blanks 1 --threads 1 >now.json 2>log || { cat log; fail "evaluate a later step"; }
+echo "$(bpb now) $(bpb later) $(bpb measured)" | awk '{ d = $1 / $2 - 1; exit !(d < 1e-4 && d > -1e-4 && $2 != $3) }' || fail "bits per byte of a later step: $(cat now.json later.json)"
 grep -q '"bpb_start":null' other_text.json || fail "another text's start: $(cat other_text.json)"
 sed -E 's/.*"bpb":([0-9.]+).*"bpb_int8":([0-9.]+).*/\1 \2/' other_text.json | awk '{ d = $1 / $2 - 1; exit !(d < 0.01 && d > -0.01) }' || fail "INT8 beside the bits per byte of another text: $(cat other_text.json)"
 
 echo "-- what goes wrong is told"
+refuse "has checkpoints of a former run" "${train[@]}" --out straight
 refuse "give --corpus" "$bin/pretrain" --out none
 for lever in --new-peak-lr --new-min-lr --rewarm --new-shrink --new-shrink-ramp --reshuffle --skip-rows; do refuse "$lever requires --resume" "${train[@]}" --out none $lever 2; done
 # said OPTION VALUE WORDS: a resumed run's own is another.

@@ -110,6 +110,8 @@ TEST_CASE("a damaged line is named, and nothing is cut from a damaged file") {
   CHECK(has(error_of([&] { golem::read_metrics(path); }), "'" + path + "', line 2: expected a JSON object with a step, found 'not JSON'"));
   CHECK(has(error_of([&] { golem::MetricsLog(path, {.resumed_step = 3}); }), "line 2 is damaged"));
   CHECK(test::read(path) == text);
+  CHECK_NOTHROW(golem::MetricsLog(path, {.resumed_step = 1}));  // what a power cut left behind the checkpoint goes with the rest there
+  CHECK(test::read(path) == "{\"step\":1}\n");
   CHECK(has(error_of([&] { golem::MetricsLog(folder / "none/metrics.jsonl"); }), "No such file"));
   golem::MetricsLog log(folder / "full.jsonl");
   const std::string sentence = error_of([&] {

@@ -22,6 +22,7 @@ struct Call {
   dim3 grid, block;
   std::size_t shared_bytes = 0;
   std::function<void()> thread;  // the kernel with its arguments
+  const void* kernel = nullptr;
 };
 
 /// Runs all blocks. Throws std::runtime_error where threads wait for each other in vain, and the like: which kernel, block,

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cstdint>
 #include <cstdio>
+#include <utility>
 
 #include "simt/runtime.hpp"
 
@@ -11,6 +12,7 @@ Machine& machine() {
   static Machine all;
   return all;
 }
+thread_local cudaError_t last_error = cudaSuccess;
 
 }  // namespace simt
 
@@ -31,7 +33,7 @@ const char* cudaGetErrorName(cudaError_t status) {
   }
 }
 const char* cudaGetErrorString(cudaError_t) { return "the host's runtime was told to fail"; }
-cudaError_t cudaGetLastError() { return cudaSuccess; }
+cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); }
 
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = machine().devices;

@@ -135,6 +135,8 @@ struct ncclComm {
 
 namespace {
 
+thread_local int groups = 0;  // that were begun and not ended
+
 ncclResult_t post(Call call, ncclComm_t comm, cudaStream_t stream) {
   if (comm->clique->joined < comm->clique->ranks) return ncclInvalidUsage;
   const auto done = call.done;
@@ -189,7 +191,16 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
   delete comm;
   return ncclSuccess;
 }
+ncclResult_t ncclGroupStart() {
+  ++groups;
+  return ncclSuccess;
+}
+ncclResult_t ncclGroupEnd() {
+  --groups;
+  return ncclSuccess;
+}
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
+  if (groups == 0) ++simt::counts().aborts_alone;
   simt::locked([&] {
     const auto rank = static_cast<std::size_t>(comm->rank);
     comm->clique->aborted[rank] = true;

@@ -148,6 +148,11 @@ cudaError_t enqueue(std::function<void()> work, cudaStream_t stream) {
 
 cudaError_t enqueue(Call call, cudaStream_t stream) {
   if (fails("cudaLaunchKernel")) return machine().fail_status;
+  constexpr std::size_t always_granted = 48 << 10;
+  {
+    const Lock lock(mutex);
+    if (call.shared_bytes > always_granted && call.shared_bytes > machine().shared_limits[call.kernel]) return cudaErrorInvalidValue;
+  }
   ++counts().kernels;
   return enqueue([call = std::move(call)] { run_kernel(call); }, stream);
 }
@@ -217,12 +222,14 @@ cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, 
       stream);
 }
 cudaError_t cudaMemsetAsync(void* memory, int byte, std::size_t bytes, cudaStream_t stream) {
+  FAIL_IF_ASKED(cudaMemsetAsync);
   return enqueue([=] { if (bytes) std::memset(memory, byte, bytes); }, stream);
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   FAIL_IF_ASKED(cudaStreamCreateWithFlags);
   *stream = new CUstream_st;
+  ++counts().streams;
   const Lock lock(mutex);
   streams.push_back(*stream);
   return cudaSuccess;
@@ -238,6 +245,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   const Lock lock(mutex);
   std::erase(streams, stream);
   delete stream;
+  --counts().streams;
   return cudaSuccess;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
@@ -276,10 +284,12 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   FAIL_IF_ASKED(cudaEventCreateWithFlags);
   *event = new CUevent_st;
+  ++counts().events;
   return cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
   delete event;
+  --counts().events;
   return cudaSuccess;
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
@@ -293,14 +303,16 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   const Lock lock(mutex);
-  return *event->happened ? cudaSuccess : cudaErrorNotReady;
+  return *event->happened ? cudaSuccess : last_error = cudaErrorNotReady;
 }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent_t) {
   *milliseconds = 1;
   return cudaSuccess;
 }
-cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) {
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
   FAIL_IF_ASKED(cudaFuncSetAttribute);
+  const Lock lock(mutex);
+  if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize) machine().shared_limits[kernel] = static_cast<std::size_t>(value);
   return cudaSuccess;
 }
 

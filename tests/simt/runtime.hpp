@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -30,9 +31,13 @@ struct Machine {
   int nccl_version = 0;  // of the library; 0: the header's
   bool lt_epilogues = true;  // whether cuBLASLt has algorithms with an epilogue
   std::set<std::pair<int, int>> opened_pools;  // of which device, to which
+  std::map<const void*, std::size_t> shared_limits;  // of kernels whose blocks may have more shared memory than all may
   std::uint64_t stream_seed = 1;  // the order in which streams take turns
 };
 Machine& machine();
+
+/// What cudaGetLastError says next.
+extern thread_local cudaError_t last_error;
 
 /// Whether the test wants this call to fail; the next one will not.
 bool fails(const char* call);
@@ -43,7 +48,7 @@ struct MachineRestored {
 };
 
 struct Counts {
-  std::atomic<std::size_t> kernels = 0, heuristics = 0, products = 0, allocations = 0, captures = 0, graph_runs = 0;
+  std::atomic<std::size_t> kernels = 0, heuristics = 0, products = 0, allocations = 0, captures = 0, graph_runs = 0, streams = 0, events = 0, aborts_alone = 0;  // the last: of NCCL, in no group
 };
 Counts& counts();
 

@@ -38,7 +38,7 @@ cudaError_t enqueue(Call call, cudaStream_t stream);
 /// The toolkit has this overload under nvcc only.
 template <class... Parameters>
 cudaError_t cudaLaunchKernel(void (*kernel)(Parameters...), dim3 grid, dim3 block, void** arguments, std::size_t shared_bytes, cudaStream_t stream) {
-  simt::Call call{simt::name_of(reinterpret_cast<const void*>(kernel)), grid, block, shared_bytes, {}};
+  simt::Call call{simt::name_of(reinterpret_cast<const void*>(kernel)), grid, block, shared_bytes, {}, reinterpret_cast<const void*>(kernel)};
   call.thread = [&]<std::size_t... I>(std::index_sequence<I...>) -> std::function<void()> {
     return [kernel, values = std::tuple<Parameters...>(*static_cast<Parameters*>(arguments[I])...)] { std::apply(kernel, values); };
   }(std::index_sequence_for<Parameters...>{});

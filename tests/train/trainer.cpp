@@ -249,19 +249,28 @@ TEST_CASE("levers: the rate is warmed up again, and changes are part of the stat
   trainer.levers().rewarm_from = trainer.steps() + 2, trainer.levers().rewarm_steps = 4;
   for (int i = 0; i < 2; ++i) CHECK(trainer.step(series).learning_rate == Approx(4e-3));  // not yet
   for (const double expected : {1e-3, 2e-3, 3e-3, 4e-3, 4e-3}) CHECK(trainer.step(series).learning_rate == Approx(expected));
+  trainer.levers().learning_rate = {.peak = 4e-3, .min = 2e-3, .warmup_samples = 11, .decay_samples = 12345};
   tests::MemoryState state;
   state.save(trainer);
   Trainer<M> other(device, {.learning_rate = {.peak = 1e-2, .min = 1e-3}, .batch = {.full = 1}, .micro_batch = 1});
   state.load(other);
   const Levers &saved = trainer.levers(), &kept = other.levers();
   CHECK(kept.learning_rate.peak == 4e-3);
-  CHECK(kept.learning_rate.min == saved.learning_rate.min);
+  CHECK(kept.learning_rate.min == 2e-3);
+  CHECK(kept.learning_rate.warmup_samples == 11);
+  CHECK(kept.learning_rate.decay_samples == 12345);
   CHECK(kept.rewarm_from == saved.rewarm_from);
   CHECK(kept.rewarm_steps == saved.rewarm_steps);
   CHECK(kept.shrink.alpha == saved.shrink.alpha);
   CHECK(kept.shrink.ramp_from == saved.shrink.ramp_from);
   CHECK(kept.shrink.ramp_steps == saved.shrink.ramp_steps);
   CHECK(kept.shrink.where == saved.shrink.where);
+}
+
+TEST_CASE("a world of another layout is a sentence") {
+  cpu::Device device({.threads = 1});
+  const World alone;
+  CHECK_THROWS_WITH((Trainer<M, fp32, Layout{.dp = 2}>(device, {}, alone)), Catch::Matchers::Contains("was given a world of") && Catch::Matchers::Contains("make the World with the same Layout"));
 }
 
 TEMPLATE_TEST_CASE("buffers hold what the plan says, within 5%", "", fp32, bf16_mixed) {

@@ -18,8 +18,9 @@ namespace golem {
 /// A transfer begins when what the compute stream was given before has run; Pending::wait() makes the stream wait, not the host.
 ///
 /// Collectives of a group share a communicator; messages have one for each pair of ranks and direction, since NCCL runs the calls of a
-/// communicator one after the other. Each is made by the first transfer that needs it, which waits for the others there: so the first messages
-/// of a ring must not all be receives, and those of a pipeline, whose stages receive what was sent before, are not.
+/// communicator one after the other. Each is made by the first transfer that needs it, which waits for the others there, by messages of host
+/// memory both ways: so the first messages of a ring must not all be sends, nor all receives, and no message of host memory may be under way
+/// between the two ranks then. Those of a pipeline, whose stages receive what was sent before, keep to it.
 class NcclGroup final : public PassingBackend, public std::enable_shared_from_this<NcclGroup> {
  public:
   NcclGroup(std::shared_ptr<Backend> inner, std::shared_ptr<nccl::Session> session) : PassingBackend(std::move(inner)), session_(std::move(session)) {}
@@ -29,15 +30,16 @@ class NcclGroup final : public PassingBackend, public std::enable_shared_from_th
 
   bool moves_device_memory() const override { return true; }
   void run(const Transfer& transfer) override {
-    if (!on_device(transfer)) return inner().run(transfer);
-    start(transfer)->wait();
+    if (on_device(transfer)) return start(transfer)->wait();
+    session_->require_alive();  // what the GPU computed since NCCL has failed is not to be acted on
+    inner().run(transfer);
   }
 
   std::unique_ptr<PendingTransfer> start(const Transfer& transfer) override {
+    session_->require_alive();
     if (!on_device(transfer)) return inner().start(transfer);
     check_peer(transfer, rank(), size(), axis());
     nccl::Communicator& communicator = communicator_for(transfer);
-    session_->require_alive();
     const cudaEvent_t event = take_event();
     auto started = std::make_unique<Started>(shared_from_this(), event);  // which keeps the event, also where a call fails
     cuda::runtime::record(event, session_->compute());
@@ -46,6 +48,7 @@ class NcclGroup final : public PassingBackend, public std::enable_shared_from_th
       communicator.enqueue(transfer, is_message(transfer) ? (transfer.kind == Transfer::Kind::send ? 1 : 0) : transfer.peer);
     } catch (...) {
       static_cast<void>(cudaEventRecord(event, communicator.stream()));  // what NCCL began may still read the transfer's memory: the compute stream waits for its end
+      session_->require_alive();  // why it failed, where more is known
       throw;
     }
     cuda::runtime::record(event, communicator.stream());
@@ -103,7 +106,7 @@ class NcclGroup final : public PassingBackend, public std::enable_shared_from_th
     inner().run(letter);
     if (Watch* const here = watch()) waiting.emplace(*here, transfer, axis(), -1);  // again: the letter's way may have noted its own end
     communicator = collective ? session_->meet(id, size(), rank(), axis()) : session_->meet(id, 2, sends ? 0 : 1, axis());
-    // Whoever goes on puts kernels on its GPU that wait for the others; these must not be in the midst of allocating for NCCL then.
+    // Whoever goes on puts kernels on its GPU that wait for the others; these must not be in the midst of allocating a communicator then.
     std::uint8_t met = 1;
     Transfer answer{.kind = collective ? Transfer::Kind::barrier : sends ? Transfer::Kind::receive : Transfer::Kind::send, .count = collective ? 0 : 1, .type = DType::u8, .peer = transfer.peer};
     if (answer.kind == Transfer::Kind::send) answer.in = &met;

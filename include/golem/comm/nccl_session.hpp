@@ -26,8 +26,12 @@ class Session {
  public:
   /// `host` is that way; null for a rank alone.
   Session(cudaStream_t compute, std::shared_ptr<Backend> host) : compute_(compute), host_(std::move(host)) {
-    if (Watch* const notes = host_ ? host_->watch() : nullptr) notes_.emplace(*notes, cuda::runtime::current_device());
-    watcher_ = std::thread([this] { watch(); });
+    const int device = cuda::runtime::current_device();
+    if (Watch* const notes = host_ ? host_->watch() : nullptr) notes_.emplace(*notes, device);
+    watcher_ = std::thread([this, device] {
+      static_cast<void>(cudaSetDevice(device));  // else an abort would open another GPU; where it fails, the rank itself meets what is wrong
+      watch();
+    });
   }
   ~Session() {
     notes_.reset();  // it may wait for the GPU, which the watcher gives back
@@ -53,7 +57,9 @@ class Session {
     }
     require_alive();  // the watcher may have ended meanwhile: it will abort no more
     if (notes_) notes_->add(made->under_way());
-    check(made->settle(), nullptr, "let rank ", rank, " of ", ranks, " on the ", axis, " axis meet the others");
+    const ncclResult_t status = made->settle();
+    require_alive();  // why it failed, where more is known
+    check(status, nullptr, "let rank ", rank, " of ", ranks, " on the ", axis, " axis meet the others");
     return made;
   }
 
@@ -88,7 +94,10 @@ class Session {
       if (why_.empty() && host_ && host_->ended()) why_ = "NCCL was stopped, since another rank has failed", run_ended_ = true;
       if (why_.empty()) continue;
       failed_.store(true, std::memory_order_release);
+      // As one group: the end of one frees memory of its GPU, which would wait for the kernels of the others.
+      static_cast<void>(ncclGroupStart());
       for (Communicator* one : communicators_) one->abort();
+      static_cast<void>(ncclGroupEnd());
       return;
     }
   }

@@ -25,7 +25,8 @@ class TransfersUnderWay {
  public:
   struct Running {
     Transfer transfer;
-    double seconds;  // since it was first seen to run
+    std::int64_t number;  // which of the communicator's transfers it is
+    double seconds;       // since it was first seen to run
   };
 
   explicit TransfersUnderWay(std::string_view axis) : axis_(axis) {}
@@ -38,36 +39,49 @@ class TransfersUnderWay {
 
   const std::string& axis() const { return axis_; }
 
-  /// Calls put(), which puts the transfer on `stream`, between two events.
+  /// Calls put(), which puts the transfer on `stream`, between two events. NCCL may wait for peers in there: it counts as under way already.
   template <class Put>
   void add(const Transfer& transfer, cudaStream_t stream, const Put& put) {
-    Entry entry{.transfer = transfer, .number = ++count_, .begun = take(), .ended = take()};
+    const cudaEvent_t begun = take();
+    Entry* entry = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      free_.push_back(begun);  // not lost, should one of the next lines throw
+      cuda::runtime::record(begun, stream);
+      entries_.push_back({.transfer = transfer, .number = ++count_, .begun = begun, .ended = nullptr});
+      entry = &entries_.back();  // it stays where it is: a deque grows and shrinks at its ends
+      free_.pop_back();
+    }
+    cudaEvent_t ended = nullptr;
     try {
-      cuda::runtime::record(entry.begun, stream);
       put();
-      cuda::runtime::record(entry.ended, stream);
+      ended = take();
+      cuda::runtime::record(ended, stream);
     } catch (...) {
-      give_back(entry);
+      const std::lock_guard lock(mutex_);
+      free_.push_back(begun);
+      if (ended) free_.push_back(ended);
+      entries_.pop_back();
       throw;
     }
     const std::lock_guard lock(mutex_);
-    entries_.push_back(entry);
+    entry->ended = ended;
   }
 
-  /// The oldest one, where the GPU has come to it: it computes no more then, and waits for the others, or for bytes.
+  /// The oldest one, where its stream has come to it: it waits for the others, or for bytes.
   std::optional<Running> running(double now) {
     const std::lock_guard lock(mutex_);
     drop_ended();
     if (entries_.empty() || !cuda::runtime::is_past(entries_.front().begun)) return std::nullopt;
     if (std::exchange(seen_, entries_.front().number) != entries_.front().number) since_ = now;
-    return Running{entries_.front().transfer, now - since_};
+    return Running{entries_.front().transfer, seen_, now - since_};
   }
 
  private:
   struct Entry {
     Transfer transfer;
     std::int64_t number;
-    cudaEvent_t begun, ended;
+    cudaEvent_t begun, ended;  // ended: null until it is on the stream
   };
 
   cudaEvent_t take() {
@@ -79,11 +93,8 @@ class TransfersUnderWay {
     return event;
   }
   void drop_ended() {
-    for (; !entries_.empty() && cuda::runtime::is_past(entries_.front().ended); entries_.pop_front()) free_.insert(free_.end(), {entries_.front().begun, entries_.front().ended});
-  }
-  void give_back(const Entry& entry) {
-    const std::lock_guard lock(mutex_);
-    free_.insert(free_.end(), {entry.begun, entry.ended});
+    for (; !entries_.empty() && entries_.front().ended && cuda::runtime::is_past(entries_.front().ended); entries_.pop_front())
+      free_.insert(free_.end(), {entries_.front().begun, entries_.front().ended});
   }
 
   const std::string axis_;
@@ -95,7 +106,8 @@ class TransfersUnderWay {
 };
 
 /// A transfer of device memory is no call that its rank waits in: the rank waits behind it, in whatever asks the GPU for a result. So a thread asks the
-/// GPU, and notes the rank as waiting for a transfer that has run for a second. It is a thread of its own since the GPU may not answer while it waits.
+/// GPU, and notes the rank as waiting for a transfer that has run for a second, be it beside what the rank computes. It is a thread of its own since
+/// the GPU may not answer while it waits.
 class WaitNotes {
  public:
   /// `device` is the rank's GPU.
@@ -133,18 +145,21 @@ class WaitNotes {
       look(all);
       lock.lock();
     }
+    watch_.end_on_device();  // nobody will say so later
   }
 
   void look(const std::vector<std::weak_ptr<TransfersUnderWay>>& all) {
     std::shared_ptr<TransfersUnderWay> longest;
-    TransfersUnderWay::Running running{{}, 0};
+    TransfersUnderWay::Running running{{}, 0, 0};
     for (const std::weak_ptr<TransfersUnderWay>& one : all) {
       const auto transfers = one.lock();
       const auto found = transfers ? transfers->running(steady_seconds()) : std::nullopt;
       if (found && (!longest || found->seconds > running.seconds)) longest = transfers, running = *found;
     }
-    if (longest && running.seconds >= long_seconds) watch_.begin_on_device(running.transfer, longest->axis(), -1);
-    else watch_.end_on_device();
+    const bool waits = longest && running.seconds >= long_seconds;
+    const std::pair<const void*, std::int64_t> which = waits ? std::pair(longest.get(), running.number) : std::pair(nullptr, 0);
+    if (std::exchange(noted_, which) != which) watch_.end_on_device();
+    if (waits) watch_.begin_on_device(running.transfer, longest->axis(), -1);
   }
 
   Watch& watch_;
@@ -153,6 +168,7 @@ class WaitNotes {
   std::condition_variable changed_;
   std::vector<std::weak_ptr<TransfersUnderWay>> all_;
   bool ending_ = false;
+  std::pair<const void*, std::int64_t> noted_;  // whose transfer, and which
   std::thread thread_;  // last: it uses the others
 };
 

@@ -4,6 +4,7 @@
 
 #if defined(__x86_64__)
 #include <cstdint>
+#include <limits>
 
 #include "golem/core/intrinsics.hpp"
 #include "golem/cpu/quantized_vectors.hpp"
@@ -69,11 +70,13 @@ template <Quant Q, int planes, class T>
         values[i] = load_numbers(from + column, first_lanes(x.extent(1) - column));
         largest = _mm512_max_epu32(largest, _mm512_and_si512(_mm512_castps_si512(values[i]), _mm512_set1_epi32(0x7fffffff)));
       }
-      const BlockScale scale(_mm512_reduce_max_epu32(largest), limit);
+      const std::uint32_t largest_bits = _mm512_reduce_max_epu32(largest);
+      const BlockScale scale(largest_bits, limit);
+      const __mmask16 finite = largest_bits < bits_as<std::uint32_t>(std::numeric_limits<float>::infinity()) ? 0xffff : 0;  // else the scale makes the sums what they are
       __m512i sums[planes] = {};
 #pragma GCC unroll 8
       for (int i = 0; i < block / 16; ++i) {
-        __m512i rest = _mm512_cvtps_epi32(_mm512_mul_ps(values[i], _mm512_set1_ps(scale.inverse)));
+        __m512i rest = _mm512_maskz_cvtps_epi32(finite, _mm512_mul_ps(values[i], _mm512_set1_ps(scale.inverse)));
 #pragma GCC unroll 3
         for (int p = 0; p < planes; ++p) {
           const __m512i digit = p == planes - 1 ? rest : _mm512_srai_epi32(_mm512_slli_epi32(rest, 24), 24);  // -128 .. 127

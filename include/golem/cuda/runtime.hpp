@@ -181,14 +181,20 @@ inline cudaEvent_t create_event(Timing timing = Timing::off) {
 inline void destroy(cudaEvent_t event) { check(cudaEventDestroy(event), "destroy an event"); }
 inline void record(cudaEvent_t event, cudaStream_t stream) { check(cudaEventRecord(event, stream), "record an event"); }
 inline void synchronize(cudaEvent_t event) { check(cudaEventSynchronize(event), "finish what was started before an event"); }
-inline bool happened(cudaEvent_t event) {
+/// How far an event is. That it has not happened is no error, and not to be found as one by whoever asks for the last error next.
+inline cudaError_t query(cudaEvent_t event) {
   const cudaError_t status = cudaEventQuery(event);
+  if (status == cudaErrorNotReady) static_cast<void>(cudaGetLastError());
+  return status;
+}
+inline bool happened(cudaEvent_t event) {
+  const cudaError_t status = query(event);
   if (status == cudaErrorNotReady) return false;
   check(status, "ask whether an event has happened");
   return true;
 }
 /// The same without an Error: an event of a device that has failed is past.
-inline bool is_past(cudaEvent_t event) { return cudaEventQuery(event) != cudaErrorNotReady; }
+inline bool is_past(cudaEvent_t event) { return query(event) != cudaErrorNotReady; }
 inline float milliseconds_between(cudaEvent_t start, cudaEvent_t end) {
   float milliseconds = 0;
   check(cudaEventElapsedTime(&milliseconds, start, end), "measure the time between two events");

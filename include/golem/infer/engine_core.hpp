@@ -12,6 +12,7 @@
 #include "golem/config/precision.hpp"
 #include "golem/core/function_ref.hpp"
 #include "golem/core/stateful.hpp"
+#include "golem/infer/answer_rules.hpp"
 #include "golem/infer/prompt.hpp"
 #include "golem/infer/sampling.hpp"
 #include "golem/infer/weight_store.hpp"
@@ -78,6 +79,7 @@ class EngineCore {
   int sequences() const { return options_.sequences; }
   int capacity() const { return options_.capacity; }
   int context() const { return M::config.context; }
+  int vocab() const { return M::config.vocab; }
   int rank() const { return tp_.rank(); }
   D& device() { return *device_; }
 
@@ -90,8 +92,8 @@ class EngineCore {
   View<A, 1> compute_logits(View<A, 1> space, View<T, 2> hidden);
   /// The same as whole rows (n, V) in `host`.
   View<const A, 2> collect_logits(std::vector<A>& host, View<A, 1> logits, std::int64_t count);
-  /// The token that the sampler draws from the logits (V) of one sequence, where they lie, but for the first `banned` of banned_.
-  std::int32_t draw(Sampler& sampler, View<A, 1> logits, std::size_t banned, std::uint64_t index);
+  /// The token that the sampler draws from the logits (V) of one sequence, where they lie; `banned` are the first of banned_.
+  std::int32_t draw(Sampler& sampler, View<A, 1> logits, std::span<const std::int32_t> banned, std::uint64_t index);
   /// What rank 0 says.
   bool agreed(bool says);
 
@@ -116,7 +118,6 @@ class EngineCore {
   typename D::Recording one_token_;  // the pass over one new token of each sequence, by their number
   Buffer<ChosenToken, D> chosen_;
   Buffer<std::int32_t, D> banned_;
-  std::vector<std::int32_t> host_banned_;
   std::vector<CachedSequence> host_sequences_;
   std::vector<std::int32_t> host_last_;
 };

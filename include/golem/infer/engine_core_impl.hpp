@@ -63,7 +63,7 @@ View<typename EngineCore<M, P, Tp, D>::A, 1> EngineCore<M, P, Tp, D>::run_steps(
     for (const CachedSequence& other : host_sequences_) require(other.slot != s.slot, "slot ", s.slot, " was named by two sequences of one forward pass: give each its own");
     for (std::int32_t i = 0; i < count; ++i) {
       const std::int32_t token = s.tokens[static_cast<std::size_t>(i)], position = s.positions[static_cast<std::size_t>(i)];
-      require(token >= 0 && token < M::config.vocab, "token ", token, " is not in the model's vocabulary of ", M::config.vocab, ": the prompt was made with another tokenizer");
+      require_token(token, M::config.vocab);
       require(position >= 0 && position < M::config.context, "position ", position, " is beyond the model's context of ", M::config.context);
       batch_.tokens.push_back(token), batch_.positions.push_back(position);
     }
@@ -114,14 +114,13 @@ View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::coll
 }
 
 template <Model M, Precision P, int Tp, Device D>
-std::int32_t EngineCore<M, P, Tp, D>::draw(Sampler& sampler, View<A, 1> logits, std::size_t banned, std::uint64_t index) {
-  const std::span<const std::int32_t> host{host_banned_.data(), banned};
+std::int32_t EngineCore<M, P, Tp, D>::draw(Sampler& sampler, View<A, 1> logits, std::span<const std::int32_t> banned, std::uint64_t index) {
   if constexpr (D::host_memory) {
-    return sampler.draw(logits.data, logits.size(), host, index);
+    return sampler.draw(logits.data, logits.size(), banned, index);
   } else {
     if (sampler.sampling().rules == SamplingRules::original)  // its sums in fp16 go one by one
-      return sampler.draw(collect_logits(host_logits_, logits, 1).data, logits.size(), host, index);
-    choose_token(*device_, chosen_.view(), logits, View<const std::int32_t, 1>{banned_.data(), static_cast<std::int64_t>(banned)}, sampler.choice(index));
+      return sampler.draw(collect_logits(host_logits_, logits, 1).data, logits.size(), banned, index);
+    choose_token(*device_, chosen_.view(), logits, View<const std::int32_t, 1>{banned_.data(), static_cast<std::int64_t>(banned.size())}, sampler.choice(index));
     ChosenToken chosen;
     device_->copy_out(&chosen, chosen_.data(), sizeof chosen);
     sampler.refuse(chosen.status);
@@ -159,21 +158,17 @@ std::vector<std::int32_t> EngineCore<M, P, Tp, D>::generate(const Prompt& prompt
   const auto length = static_cast<std::int32_t>(prompt.tokens.size());
   require_room(prompt, options_.capacity);
   Sampler sampler(sampling);
-  host_banned_.assign(sampling.invalid.begin(), sampling.invalid.end());
-  const std::size_t always_banned = host_banned_.size();
-  host_banned_.insert(host_banned_.end(), {special.eop, special.eos});
-  Sampler::check_banned({host_banned_.data(), sampling.min_tokens > 0 ? host_banned_.size() : always_banned}, M::config.vocab);
-  if (banned_.size() < static_cast<std::int64_t>(host_banned_.size())) banned_ = Buffer<std::int32_t, D>(*device_, static_cast<std::int64_t>(host_banned_.size()), "batch");
-  device_->copy_in(banned_.data(), host_banned_.data(), host_banned_.size() * sizeof(std::int32_t));
+  const AnswerRules rules(sampling, special, M::config.vocab);
+  if (banned_.size() < static_cast<std::int64_t>(rules.all().size())) banned_ = Buffer<std::int32_t, D>(*device_, static_cast<std::int64_t>(rules.all().size()), "batch");
+  device_->copy_in(banned_.data(), rules.all().data(), rules.all().size_bytes());
   std::vector<std::int32_t> generated;
   generated.reserve(static_cast<std::size_t>(std::max(0, std::min(sampling.max_tokens, options_.capacity - length))));
   std::int32_t token = 0, position = 0;
   SequenceStep next{.slot = 0, .first = 0, .prefix = prompt.prefix(), .tokens = prompt.tokens, .positions = prompt.positions};
   while (static_cast<int>(generated.size()) < sampling.max_tokens) {
     const View<A, 1> logits = run_steps({&next, 1}, {});
-    const bool may_end = static_cast<int>(generated.size()) >= sampling.min_tokens;
-    token = draw(sampler, logits, may_end ? always_banned : host_banned_.size(), generated.size());
-    if (token == special.eop || token == special.eos) break;
+    token = draw(sampler, logits, rules.banned(generated.size()), generated.size());
+    if (rules.is_end(token)) break;
     generated.push_back(token);
     if (!agreed(!on_token || on_token(token))) break;
     const auto last = static_cast<std::int32_t>(generated.size()) - 1;

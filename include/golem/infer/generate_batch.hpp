@@ -16,7 +16,7 @@ namespace golem {
 /// Generates behind each prompt until an end token, `sampling.max_tokens` or the end of the cache; as many prompts at once as the engine has
 /// sequences. Answer i draws the random numbers of answer `sampling.answer + i`, so that it is what engine.generate() gives that prompt alone, but
 /// for rounding: products of many rows may add in another order. `on_token(i, token)` sees each token as it is made. Tokens without end tokens.
-/// Throws Error for a prompt that leaves no room, before any is begun. Tensor ranks make the same call and get the same answers.
+/// Throws Error for a prompt that leaves no room or is of another vocabulary, before any is begun. Tensor ranks make the same call and get the same answers.
 template <class EngineType>
 std::vector<std::vector<std::int32_t>> generate_batch(EngineType& engine, std::span<const Prompt> prompts, const Sampling& sampling, const SpecialTokens& special,
                                                       function_ref<void(std::size_t, std::int32_t)> on_token = {}) {
@@ -26,12 +26,14 @@ std::vector<std::vector<std::int32_t>> generate_batch(EngineType& engine, std::s
     Sampler sampler;
     std::int32_t token = 0, position = 0;  // that come next, behind the prompt
   };
-  for (const Prompt& prompt : prompts) require_room(prompt, engine.capacity());
+  for (const Prompt& prompt : prompts) {
+    require_room(prompt, engine.capacity());
+    for (const std::int32_t token : prompt.tokens) require_token(token, engine.vocab());
+  }
+  const AnswerRules rules(sampling, special, engine.vocab());
   std::vector<std::vector<std::int32_t>> answers(prompts.size());
   if (sampling.max_tokens < 1) return answers;
-  std::vector<std::int32_t> banned(sampling.invalid.begin(), sampling.invalid.end()), free;
-  const std::size_t always_banned = banned.size();
-  banned.insert(banned.end(), {special.eop, special.eos});
+  std::vector<std::int32_t> free;
   for (std::int32_t slot = engine.sequences(); slot-- > 0;) free.push_back(slot);
 
   std::vector<Row> rows;
@@ -54,9 +56,8 @@ std::vector<std::vector<std::int32_t>> generate_batch(EngineType& engine, std::s
     for (std::size_t i = 0; i < rows.size(); ++i) {
       Row& row = rows[i];
       std::vector<std::int32_t>& answer = answers[row.prompt];
-      const bool may_end = static_cast<int>(answer.size()) >= sampling.min_tokens;
-      row.token = row.sampler.draw(&logits(static_cast<std::int64_t>(i), 0), logits.extent(1), std::span(banned).first(may_end ? always_banned : banned.size()), answer.size());
-      bool goes_on = row.token != special.eop && row.token != special.eos;
+      row.token = row.sampler.draw(&logits(static_cast<std::int64_t>(i), 0), logits.extent(1), rules.banned(answer.size()), answer.size());
+      bool goes_on = !rules.is_end(row.token);
       if (goes_on) {
         if (on_token) on_token(row.prompt, row.token);
         row.position = prompts[row.prompt].position(static_cast<std::int64_t>(answer.size()));

@@ -33,6 +33,11 @@ inline void require_room(const Prompt& prompt, int capacity) {
           " (EngineOptions::capacity, at most the model's context): shorten the text");
 }
 
+/// Throws Error for what is no token of a model's.
+inline void require_token(std::int32_t token, int vocab) {
+  require(token >= 0 && token < vocab, "token ", token, " is not in the model's vocabulary of ", vocab, ": the prompt was made with another tokenizer");
+}
+
 /// The mask token of `text` that is filled next, by kind: [MASK] before [sMASK] before [gMASK], left-most first (spec 2.4).
 /// -1 where there is none.
 inline std::int64_t next_mask(const std::vector<std::int32_t>& text, const SpecialTokens& special) {

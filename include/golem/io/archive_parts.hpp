@@ -34,12 +34,13 @@ inline std::pair<std::string, std::int64_t> number_of(const std::string& name) {
 
 }  // namespace archive_parts
 
-/// One sentence for each run of parts that are missing, or part that has another size than the others; the last is shorter. GLM-130B's are sixty; of
-/// other archives no name says how many there should be, so their count and sum are for the reader to compare with what was announced.
+/// One finding for each run of parts that are missing, or part that has another size than the others; the last is shorter. GLM-130B's are sixty; of
+/// other archives no name says how many there should be, so their count and sum are for the reader to compare with what was announced: a remark says
+/// so where the last part is as large as the others.
 struct ArchiveParts {
   std::int64_t count = 0;
   std::uint64_t bytes = 0;
-  std::vector<std::string> findings;
+  std::vector<std::string> findings, remarks;
 };
 
 /// Of all parts in a folder; none are there where `count` is 0.
@@ -71,7 +72,7 @@ inline ArchiveParts examine_archive_parts(const std::string& folder) {
       parts.findings.push_back(sentence("'", folder, "' lacks ", missing, " of the parts of '", printable(stem), "*' from number ", first, " to ",
                                         last, ": download them before joining the parts"));
     if (!is_original && numbered.size() > 1 && numbered.rbegin()->second.second == usual)
-      parts.findings.push_back(sentence("'", folder, "/", printable(numbered.rbegin()->second.first), "' is as large as the parts before it: the last part of an archive is smaller, so more are missing, unless just as many were announced"));
+      parts.remarks.push_back(sentence("'", folder, "/", printable(numbered.rbegin()->second.first), "' is as large as the parts before it: the last part of an archive is smaller as a rule, so see whether as many as ", numbered.size(), " were announced"));
     for (const auto& [number, part] : numbered)
       if (part.second > usual || (part.second < usual && number != last))
         parts.findings.push_back(sentence("'", folder, "/", printable(part.first), "' has ", part.second, " bytes, and the other parts have ", usual,

@@ -29,13 +29,20 @@ std::string save(const std::string& root, std::int64_t step, S& state, const Che
 
 namespace checkpoint {
 
-/// First visit of a load: compares, and changes nothing, so that a state is loaded whole or left as it was.
+/// Scalars by name.
+struct Scalars {
+  std::map<std::string, std::int64_t> integers;
+  std::map<std::string, double> reals;
+  std::map<std::string, std::string> texts;
+};
+
+/// First visit of a load: compares tensors, and tries the stored scalars, since the state may refuse some.
 class Comparison : public StateVisitor {
  public:
   Comparison(const CheckpointReader& reader, int ranks) : reader_(reader), ranks_(ranks) {}
-  void integer(std::string_view name, std::int64_t&) override { expect(reader_.state().integers, name, "integer"); }
-  void real(std::string_view name, double&) override { expect(reader_.state().reals, name, "real"); }
-  void text(std::string_view name, std::string&) override { expect(reader_.state().texts, name, "text"); }
+  void integer(std::string_view name, std::int64_t& value) override { attempt(reader_.state().integers, before_.integers, name, value, "integer"); }
+  void real(std::string_view name, double& value) override { attempt(reader_.state().reals, before_.reals, name, value, "real"); }
+  void text(std::string_view name, std::string& value) override { attempt(reader_.state().texts, before_.texts, name, value, "text"); }
   void tensor(const TensorState& tensor) override {
     visited_.insert(tensor.name);
     reader_.check(tensor);
@@ -50,12 +57,17 @@ class Comparison : public StateVisitor {
     for (const auto& [name, value] : reader_.state().reals) known(name, "real");
     for (const auto& [name, value] : reader_.state().texts) known(name, "text");
   }
+  /// What the state's own scalars were.
+  const Scalars& before() const { return before_; }
 
  private:
-  template <class Values>
-  void expect(const Values& values, std::string_view name, std::string_view kind) {
+  template <class Values, class Value>
+  void attempt(const Values& stored, Values& before, std::string_view name, Value& value, std::string_view kind) {
     visited_.emplace(name);
-    require(values.contains(std::string(name)), "the checkpoint '", reader_.folder(), "' has no ", kind, " '", name, "'");
+    const auto found = stored.find(std::string(name));
+    require(found != stored.end(), "the checkpoint '", reader_.folder(), "' has no ", kind, " '", name, "', which this state has: it was saved by another one, or by another version of golem");
+    before.emplace(name, value);
+    value = found->second;
   }
   void known(const std::string& name, std::string_view kind) const {
     require(visited_.contains(name), "the checkpoint '", reader_.folder(), "' has the ", kind, " '", printable(name),
@@ -64,6 +76,25 @@ class Comparison : public StateVisitor {
   const CheckpointReader& reader_;
   int ranks_;
   std::set<std::string, std::less<>> visited_;
+  Scalars before_;
+};
+
+/// Visit of a load that cannot be: gives the state its own scalars back.
+class Undo : public StateVisitor {
+ public:
+  explicit Undo(const Scalars& before) : before_(before) {}
+  void integer(std::string_view name, std::int64_t& value) override { give_back(before_.integers, name, value); }
+  void real(std::string_view name, double& value) override { give_back(before_.reals, name, value); }
+  void text(std::string_view name, std::string& value) override { give_back(before_.texts, name, value); }
+  void tensor(const TensorState&) override {}
+  bool loading() const override { return false; }
+
+ private:
+  template <class Values, class Value>
+  static void give_back(const Values& before, std::string_view name, Value& value) {
+    if (const auto found = before.find(std::string(name)); found != before.end()) value = found->second;
+  }
+  const Scalars& before_;
 };
 
 /// Second visit: writes into the state.
@@ -111,8 +142,14 @@ template <Stateful S>
 std::int64_t load(const std::string& path, S& state, const LoadOptions& options = {}) {
   const CheckpointReader reader(path, options);
   checkpoint::Comparison comparison(reader, options.ranks);
-  state.visit_state(comparison);
-  comparison.finish();
+  try {
+    state.visit_state(comparison);
+    comparison.finish();
+  } catch (...) {
+    checkpoint::Undo undo(comparison.before());
+    state.visit_state(undo);
+    throw;
+  }
   checkpoint::Restore restore(reader);
   state.visit_state(restore);
   return reader.state().step;

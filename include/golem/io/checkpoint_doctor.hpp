@@ -161,7 +161,10 @@ class Doctor {
   void look_at_whole() {
     const CheckpointReader reader(folder_, {.digests = false}), weights(folder_, {.part = CheckpointPart::model, .digests = false});
     for (const std::string& name : reader.names()) note([&] { reader.check_whole(name); });
-    const ModelConfig model = options_.model ? *options_.model : checkpoint_model(reader, options_.heads);
+    const ModelConfig found_model = checkpoint_model(reader, options_.model ? options_.model->heads : options_.heads), model = options_.model ? *options_.model : found_model;
+    const std::vector<std::string> others = differences(found_model, model);
+    for (const std::string& difference : others) find(sentence("'", folder_, "' has ", difference));
+    if (!others.empty()) return;  // every shape would be another
     const auto stored_group = reader.state().integers.find("quantized.group");
     const std::int64_t group = stored_group == reader.state().integers.end() ? 0 : stored_group->second;
     std::set<std::string> known;

@@ -46,10 +46,12 @@ class CheckpointWeights : public TensorSource {
 };
 
 /// Reads an engine's weights from the checkpoint at `path`, or the latest of the run's folder `path`: plain ones as they
-/// are, or quantised on the way where the engine wants that; quantised ones as they are stored.
+/// are, or quantised on the way where the engine wants that; quantised ones as they are stored. Returns the step that they are of.
 template <class EngineType>
-void load(EngineType& engine, const std::string& path, const LoadOptions& options = {}) {
-  engine.load_weights(CheckpointWeights(path, options));
+std::int64_t load(EngineType& engine, const std::string& path, const LoadOptions& options = {}) {
+  const CheckpointWeights weights(path, options);
+  engine.load_weights(weights);
+  return weights.reader().state().step;
 }
 
 }  // namespace golem

@@ -139,12 +139,16 @@ class MetricsLog {
     std::ifstream file(path_);
     require(file.is_open() || errno == ENOENT, "cannot read '", path_, "' to go on with it: ", std::strerror(errno));
     std::string line;
-    std::int64_t kept = 0, end = 0;
+    std::int64_t kept = 0, end = 0, damaged = 0;  // damaged: number of the first such line
     MetricsRecord record;
     for (std::int64_t number = 1; std::getline(file, line) && !file.eof(); ++number) {  // eof: the last line has no end, a crash tore it
-      require(metrics::parse(line, record), "'", path_, "', line ", number, " is damaged; mend or move the file, so that nothing of it is lost");
       end += static_cast<std::int64_t>(line.size()) + 1;
-      if (record.step <= options_.resumed_step) kept = end;
+      if (!metrics::parse(line, record)) {
+        if (damaged == 0) damaged = number;
+      } else if (record.step <= options_.resumed_step) {
+        require(damaged == 0, "'", path_, "', line ", damaged, " is damaged; mend or move the file, so that nothing of it is lost");
+        kept = end;
+      }
     }
     require(!file.bad(), "cannot read '", path_, "' to go on with it: ", std::strerror(errno));
     return kept;
