@@ -79,8 +79,9 @@ TEST_CASE("Python's random numbers") {
 
 TEST_CASE("a sample of any recipe holds its whole text, and each target belongs to its blank") {
   const SpecialTokens special{.mask = 1, .gmask = 2, .smask = 3, .sop = 4, .eop = 5, .eos = 6, .newline = 7, .pad = 0};
+  const auto [span_mean, mask_ratio] = GENERATE(std::pair(3.0, 0.15), std::pair(1.0, 0.25), std::pair(0.5, 0.4), std::pair(10.0, 0.3));
   for (const int context : {16, 31, 64, 100, 256, 512, 1023, 1025, 2048}) {
-    const BlankRecipe r = recipe(context);
+    const BlankRecipe r = recipe(context, span_mean, mask_ratio);
     BlankInfilling infilling(r, special);
     const std::vector<std::int32_t> source = counted(r.row, 10);
     int blanks = 0;
@@ -141,11 +142,13 @@ TEST_CASE("a sample of any recipe holds its whole text, and each target belongs 
       }
       REQUIRE(end_before == context);
     }
-    INFO("context " << context);
+    INFO("context " << context << ", spans of " << span_mean << " over " << mask_ratio);
     CHECK(std::abs(blanks / 300.0 - 0.3) < 0.1);
-    if (context >= 256) CHECK(std::abs(masked / seen - 0.155) < 0.03);
+    if (context >= 256) CHECK(std::abs(masked / seen - mask_ratio - 0.005) < 0.03);
   }
   CHECK_THROWS_WITH(recipe(8), Catch::Matchers::Contains("at least 16"));
+  for (const double wrong : {0.0, -1.0, 39.0, std::nan("")}) CHECK_THROWS_WITH(recipe(256, wrong), Catch::Matchers::Contains("above 0 and below 39"));
+  for (const double wrong : {0.0, -1.0, 1.0, std::nan("")}) CHECK_THROWS_WITH(recipe(256, 3, wrong), Catch::Matchers::Contains("the part between 0 and 1"));
 }
 
 TEST_CASE("a source of another length is refused") {

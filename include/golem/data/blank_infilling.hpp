@@ -58,8 +58,6 @@ class BlankInfilling {
   }
 
  private:
-  static constexpr int longest_span = 39;
-
   struct Span {
     int begin, length;
     int blank;  // which [MASK] of the window, in text order

@@ -29,6 +29,8 @@ struct BlankRecipe {
   constexpr int stretch() const { return row / windows; }
 };
 
+inline constexpr int longest_span = 39;  // tokens of a blank
+
 /// GLM-130B's own numbers. Most of its [MASK] windows overflow, and lose targets: its own quirk.
 inline constexpr BlankRecipe glm_130b_recipe{};
 
@@ -47,20 +49,25 @@ constexpr const char* broken_rule(const BlankRecipe& r) {
     return "golem: BlankRecipe::generation, short_window and single_span must be probabilities";
   if (!(r.mask_ratio > 0 && r.mask_ratio < 1) || !probability(r.min_generation))
     return "golem: BlankRecipe::mask_ratio and min_generation must be parts of 1";
-  if (!(r.span_mean > 0 && r.span_mean < 39)) return "golem: BlankRecipe::span_mean must be above 0 and below 39, the longest span";
+  if (!(r.span_mean > 0 && r.span_mean < longest_span)) return "golem: BlankRecipe::span_mean must be above 0 and below 39, the longest span";
   return nullptr;
 }
 
-/// The recipe for another context, with nothing cut off: windows of up to 512 tokens, a ninth of each kept free for the
-/// two tokens that every span adds, and no more spans than fit. [gMASK] samples fill the context. Throws Error for a
-/// context below 16.
-constexpr BlankRecipe recipe(int context) {
+/// The recipe for another context, and perhaps other spans, with nothing cut off: windows of up to 512 tokens, of which as much
+/// is kept free as the spans need, a ninth for GLM-130B's, and no more spans than fit. [gMASK] samples fill the context. Throws
+/// Error for a context below 16, and for spans that broken_rule() refuses.
+constexpr BlankRecipe recipe(int context, double span_mean = BlankRecipe{}.span_mean, double mask_ratio = BlankRecipe{}.mask_ratio) {
   if (context < 16) fail("a recipe for a context of ", context, " tokens was asked for: spans with their marks need at least 16");
   BlankRecipe r;
+  if (!(span_mean > 0 && span_mean < longest_span && mask_ratio > 0 && mask_ratio < 1))
+    fail("blanks of ", span_mean, " tokens over ", mask_ratio, " of the text were asked for: the mean is above 0 and below ", longest_span, ", the longest, and the part between 0 and 1");
   r.context = context;
   r.row = context - 1;  // and [gMASK]
   r.windows = static_cast<int>(ceil_div(context, 512));
-  r.max_spans = larger(1, r.window() / 18);  // each needs 2 tokens more than it masks
+  r.span_mean = span_mean, r.mask_ratio = mask_ratio;
+  const double mean = span_mean < 3 ? 1 + span_mean / 2 + span_mean * span_mean / 12 : span_mean;  // lambda / (1 - exp(-lambda)), nearly
+  const double spans = mask_ratio / mean, more = 11.0 / 9;                                           // of a token of a piece; and some to spare
+  r.max_spans = larger(1, static_cast<int>(more * spans / (1 + 2 * spans) * r.window() + 1e-9));     // each needs 2 tokens more than it masks
   r.piece = r.window() - 2 * r.max_spans;
   r.shortest_window = larger(4, r.piece / 16);
   r.redraw = true;

@@ -85,11 +85,15 @@ class Loader {
     const std::int64_t words_here = options_.words.empty() ? 0 : 1;
     std::int64_t whole_words = words_here;
     InstructionMix mix = order_.mix();
+    const BlankRecipe& recipe = infilling_.recipe();
+    double span_mean = recipe.span_mean, mask_ratio = recipe.mask_ratio;
     visitor.integer("loader.position", position);
     visitor.integer("loader.seed", seed);
     visitor.integer("loader.rows", rows);
     visitor.integer("loader.order", order);
     visitor.integer("loader.whole_words", whole_words);
+    visitor.real("loader.span_mean", span_mean);
+    visitor.real("loader.mask_ratio", mask_ratio);
     visitor.integer("loader.instructions", instructions);
     visitor.integer("loader.former_instructions", former);
     visitor.integer("loader.instructions_from", mix.from);
@@ -101,6 +105,8 @@ class Loader {
             ": go on with the order that it began with");
     require(whole_words == words_here, "the saved run made blanks of ", whole_words ? "whole words" : "any tokens", ", and this one makes them of ",
             words_here ? "whole words" : "any tokens", ": go on as it began");
+    require(span_mean == recipe.span_mean && mask_ratio == recipe.mask_ratio, "the saved run made blanks of ", span_mean, " tokens over ", mask_ratio, " of the text, and this one makes them of ",
+            recipe.span_mean, " over ", recipe.mask_ratio, ": go on as it began");
     const bool begin_here = instructions == 0 && here.instructions > 0;
     require(begin_here || (instructions == here.instructions && former == here.former), "the saved run had ", instructions, " instructions (and ", former,
             " former ones), and here are ", here.instructions, " (and ", here.former, "): go on with those that it began with");
