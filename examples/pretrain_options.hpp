@@ -62,9 +62,9 @@ inline golem::RowOrder row_order(const std::string& name) {
 
 // The original's own recipe where the model has its context; else one that fits.
 inline golem::BlankRecipe recipe_of(const PretrainOptions& o, int context) {
-  const bool is_original = row_order(o.order) == golem::RowOrder::glm_130b && context == golem::glm_130b_recipe.context;
+  const bool original_order = row_order(o.order) == golem::RowOrder::glm_130b, is_original = original_order && context == golem::glm_130b_recipe.context;
   const golem::BlankRecipe& original = golem::glm_130b_recipe;
-  golem::require(!is_original || (!o.span_mean && !o.mask_ratio), "--span-mean and --mask-ratio do not go with --order original, whose rows are the original's to the token: leave them out");
+  golem::require(!original_order || (!o.span_mean && !o.mask_ratio), "--span-mean and --mask-ratio do not go with --order original, whose blanks are GLM-130B's: leave them out");
   return is_original ? original : golem::recipe(context, o.span_mean.value_or(original.span_mean), o.mask_ratio.value_or(original.mask_ratio));
 }
 
