@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "golem/data/loader.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <set>
@@ -155,6 +156,34 @@ TEST_CASE("blanks of a row change from epoch to epoch, and those of the validati
   CHECK(epoch(training) != epoch(training));
   const std::vector<std::int32_t> tokens = validation.next(5).tokens;
   CHECK(validation.next(5).tokens == tokens);
+}
+
+TEST_CASE("rows of an epoch begin elsewhere than those of the epochs before, but the last; validation rows and the first epoch's where they lie") {
+  const test::Folder folder;
+  BlankRecipe r = recipe(64);
+  r.generation = 1;
+  const Corpus corpus(build(folder, r.row, r.row * 12));
+  Loader training(corpus, r, special), validation(corpus, r, special, {.order = LoaderOptions::Order::stored});
+  const auto begins = [&](Loader& loader) {  // tokens behind the nearest row's beginning
+    std::multiset<std::int32_t> all;
+    for (int i = 0; i < 12; ++i)
+      if (const std::int32_t first = loader.next(1).tokens[0]; first != special.gmask) all.insert((first - 10) % r.row);
+    return all;
+  };
+  std::set<std::int32_t> places;
+  for (int epoch = 0; epoch < 8; ++epoch) {
+    const auto all = begins(training), stored = begins(validation);
+    CHECK(std::set<std::int32_t>(stored.begin(), stored.end()) == std::set<std::int32_t>{0});
+    const std::int32_t usual = *std::max_element(all.begin(), all.end());
+    if (usual > 0) CHECK((all.count(usual) + all.count(0) == all.size() && all.count(0) <= 1));
+    CHECK((usual == 0) == (epoch == 0));
+    places.insert(usual);
+  }
+  CHECK(places.size() == 8);
+  CHECK(corpus.row(3, 5).front() == corpus.row(3).front() + 5);
+  CHECK(corpus.row(3, 5).back() == corpus.row(4)[4]);
+  CHECK(corpus.row(11, 5).front() == corpus.row(11).front());
+  CHECK_THROWS_WITH(corpus.row(3, r.row), Catch::Matchers::Contains("fewer than the 63 of a row"));
 }
 
 TEST_CASE("in the original's order the rows are GLM-130B's, token for token") {

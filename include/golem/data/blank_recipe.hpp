@@ -22,7 +22,7 @@ struct BlankRecipe {
   double single_span = 0.02;    // probability that a window has one span only
   double min_generation = 0.2;  // smallest part of a row that a [gMASK] sample generates
   int max_spans = 0;            // in a window; 0: as many as are drawn, and what does not fit is cut off
-  bool redraw = false;          // other blanks for a row in every epoch
+  bool redraw = false;          // in every epoch other blanks, and rows that begin elsewhere
 
   constexpr int window() const { return context / windows; }
   /// Tokens of the row that a window's piece is taken from: at a place drawn at random where it is longer than the piece.

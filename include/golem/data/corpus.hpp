@@ -37,10 +37,12 @@ class Corpus {
   const CorpusHeader& header() const { return header_; }
   std::int64_t rows() const { return header_.rows; }
 
-  /// The tokens of row i, each proved to be in the vocabulary.
-  std::span<const std::int32_t> row(std::int64_t i) const {
+  /// The tokens of row i, each proved to be in the vocabulary. `further`: as many tokens from further on in the text, which rows cut anywhere;
+  /// the last row stays where it is.
+  std::span<const std::int32_t> row(std::int64_t i, std::int64_t further = 0) const {
     require(i >= 0 && i < header_.rows, "row ", i, " was asked of the corpus '", path_, "', which has ", header_.rows);
-    const std::span<const std::int32_t> tokens{reinterpret_cast<const std::int32_t*>(file_.data()) + i * header_.row,
+    require(further >= 0 && further < header_.row, "row ", i, " of '", path_, "' was asked for from ", further, " tokens further on: fewer than the ", header_.row, " of a row");
+    const std::span<const std::int32_t> tokens{reinterpret_cast<const std::int32_t*>(file_.data()) + i * header_.row + (i + 1 < header_.rows ? further : 0),
                                                static_cast<std::size_t>(header_.row)};
     for (const std::int32_t token : tokens)
       require(token >= 0 && token < header_.vocab, "row ", i, " of '", path_, "' has token ", token, ", and its vocabulary ends at ",

@@ -32,7 +32,8 @@ struct LoaderOptions {
 };
 
 /// Endless batches from a corpus, with instructions among them. What sample s is, SampleOrder says; its blanks are drawn
-/// from the row (and the epoch, where the recipe draws anew): it does not depend on the batch or the rank that asks. The
+/// from the row (and the epoch, where the recipe draws anew: rows then begin elsewhere too, so that text is seen with what
+/// comes before it, and at other positions): it does not depend on the batch or the rank that asks. The
 /// corpus must outlive the loader.
 class Loader {
  public:
@@ -133,8 +134,9 @@ class Loader {
   }
 
   void make_text(const SampleOrigin& origin) {
-    const std::int64_t blanks = infilling_.recipe().redraw ? origin.epoch * corpus_->rows() + origin.row : origin.row;
-    infilling_.make(sample_, corpus_->row(origin.row), static_cast<std::uint64_t>(blanks));
+    const BlankRecipe& recipe = infilling_.recipe();
+    const std::int64_t epoch = recipe.redraw ? origin.epoch : 0, step = 1 + static_cast<std::int64_t>(0.618 * recipe.row);  // far from where it began before
+    infilling_.make(sample_, corpus_->row(origin.row, epoch * step % recipe.row), static_cast<std::uint64_t>(epoch * corpus_->rows() + origin.row));
   }
 
   void make_instructions(const InstructionSet& set, std::int64_t row) {
