@@ -21,14 +21,14 @@ inline double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-/// Sixteen chains of fp32 multiply-adds in registers.
+/// Sixteen chains of fp32 multiply-adds in registers, from numbers that the compiler does not know: of others it may compute the end.
 struct FmaPiece {
   static constexpr std::int64_t rounds = 200000, chains = 16;
   template <int width>
-  [[gnu::always_inline]] static void run(float* out) {
+  [[gnu::always_inline]] static void run(float* out, const float* from) {
     using V = golem::cpu::Lanes<float, width>;
-    V sum[chains], a = V{} + 0.999f, b = V{} + 0.001f;
-    for (V& s : sum) s = V{} + 1.0f;
+    V sum[chains], a = V{} + from[chains], b = V{} + from[chains + 1];
+    for (int c = 0; c < chains; ++c) sum[c] = V{} + from[c];
     for (std::int64_t i = 0; i < rounds; ++i)
 #pragma GCC unroll 16
       for (V& s : sum) s = s * a + b;
@@ -41,8 +41,11 @@ struct FmaPiece {
 inline double fma_seconds(golem::cpu::Device& device) {
   const double start = now();
   device.parallel(device.threads(), [&](std::int64_t) {
-    float out = 0;
-    golem::cpu::run_on<FmaPiece>(device.isa(), &out);
+    float out = 0, from[FmaPiece::chains + 2];
+    for (int c = 0; c < FmaPiece::chains; ++c) from[c] = static_cast<float>(c);
+    from[FmaPiece::chains] = 0.999f, from[FmaPiece::chains + 1] = 0.001f;
+    benchmark::DoNotOptimize(from);
+    golem::cpu::run_on<FmaPiece>(device.isa(), &out, static_cast<const float*>(from));
     benchmark::DoNotOptimize(out);
   });
   return now() - start;

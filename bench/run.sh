@@ -58,7 +58,7 @@ if [ -n "$peers" ]; then
     as_root=(env DEBIAN_FRONTEND=noninteractive)
     [ "$(id -u)" = 0 ] || as_root=(sudo "${as_root[@]}")
     "${as_root[@]}" apt-get update -qq
-    "${as_root[@]}" apt-get install -y -qq --no-install-recommends python3-torch python3-numpy
+    "${as_root[@]}" apt-get install -y -qq --no-install-recommends python3-torch python3-numpy libopenblas0-pthread # else its products are those of the reference BLAS
   }
   echo "== PyTorch, and ours again after it"
   /usr/bin/python3 bench/peers/torch_block.py | tee "$results/torch_block.json"

@@ -1,6 +1,7 @@
 # A PyTorch block of the same shape as bench/cpu/block.cpp: deep norm, fused QKV, rotary positions, prefix mask, GeGLU.
 # SPDX-License-Identifier: Apache-2.0
 # Prints one JSON line a case: {"name": "block/fp32/768/rows:4/threads:2", "ms": ...}, medians of steps.
+import ctypes
 import json
 import time
 
@@ -11,8 +12,16 @@ import glm_torch
 LENGTH = 512
 
 
-def measure(hidden, ffn, rows, threads, dtype, steps):
+def set_threads(threads):
     torch.set_num_threads(threads)
+    try:  # Debian's OpenBLAS has threads of its own, which do not ask PyTorch
+        ctypes.CDLL("libblas.so.3").openblas_set_num_threads(threads)
+    except (OSError, AttributeError):
+        pass
+
+
+def measure(hidden, ffn, rows, threads, dtype, steps):
+    set_threads(threads)
     torch.manual_seed(1)
     block = glm_torch.Block(hidden, ffn, hidden // 64, 12).to(dtype)
     x = torch.randn(rows, LENGTH, hidden, dtype=dtype, requires_grad=True)
