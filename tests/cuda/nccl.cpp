@@ -7,6 +7,8 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -330,6 +332,46 @@ TEST_CASE("a rank that waits on its GPU for one that stands still is noted as wa
     why = error.what();
   }
   CHECK_THAT(why, Catch::Matchers::Contains("rank 0 of 2 failed in step 3, in reading rows: it ") && Catch::Matchers::Contains("rank 1 waited in all_reduce of 4 bytes on the data axis in step 3, in forward of micro-batch 0"));
+}
+
+TEST_CASE("a transfer is under way while NCCL still takes it, and one that NCCL refuses is not") {
+  cuda::Device device;
+  nccl::TransfersUnderWay transfers("data");
+  const Transfer sum{.kind = Transfer::Kind::all_reduce, .count = 3, .type = DType::f32};
+  transfers.add(sum, device.stream(), [&] {
+    CHECK_FALSE(transfers.running(4));  // the GPU has not come to it
+    device.synchronize();
+    REQUIRE(transfers.running(5));
+    CHECK(transfers.running(7)->seconds == 2);
+    CHECK(transfers.running(7)->number == 1);
+  });
+  device.synchronize();
+  CHECK_FALSE(transfers.running(8));
+  CHECK_THROWS_AS(transfers.add(sum, device.stream(), [] { fail("no"); }), Error);
+  device.synchronize();
+  CHECK_FALSE(transfers.running(9));
+  transfers.add(sum, device.stream(), [&] {
+    device.synchronize();
+    CHECK(transfers.running(9)->number == 3);
+    CHECK(transfers.running(9)->seconds == 0);
+  });
+}
+
+TEST_CASE("what a GPU's transfers have noted ends with the notes") {
+  cuda::Device device;
+  Watch watch;
+  watch.note(3, "forward");
+  std::optional<nccl::WaitNotes> notes(std::in_place, watch, 0);
+  const auto transfers = std::make_shared<nccl::TransfersUnderWay>("data");
+  notes->add(transfers);
+  transfers->add({.kind = Transfer::Kind::all_reduce, .count = 3, .type = DType::f32}, device.stream(), [&] {
+    device.synchronize();
+    std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+    CHECK(watch.now().state == Doing::State::waiting);
+    CHECK(watch.now().bytes == 12);
+    notes.reset();
+    CHECK(watch.now().state == Doing::State::working);
+  });
 }
 
 TEST_CASE("a library older than its header is refused") {
