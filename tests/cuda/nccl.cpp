@@ -281,6 +281,23 @@ TEST_CASE("what a GPU computed since NCCL has failed is not acted on: the next m
   CHECK(simt::counts().aborts_alone == aborts_alone);
 }
 
+TEST_CASE("a rank that leaves before anybody has seen that NCCL failed aborts its communicators as one group") {
+  const simt::MachineRestored restored;
+  const std::size_t aborts_alone = simt::counts().aborts_alone, aborts = simt::counts().aborts;
+  std::atomic<bool> lost = false;
+  on_ranks({.tp = 2, .dp = 2}, [&](World& world, cuda::Device& device) {
+    OnDevice<float> x(device, {1});
+    world.tensor().all_reduce(x.view(), Reduce::sum);
+    world.data().all_reduce(x.view(), Reduce::sum);
+    x.values();
+    world.all().barrier();
+    if (world.rank() == 3) simt::locked([] { simt::machine().lost_peer = "rank 3 went home"; }), lost = true;
+    while (!lost) std::this_thread::yield();
+  });
+  CHECK(simt::counts().aborts >= aborts + 8);  // two communicators of four ranks
+  CHECK(simt::counts().aborts_alone == aborts_alone);
+}
+
 TEST_CASE("a rank that throws ends the run of ranks that are threads, and those that wait for it on their GPUs come back") {
   std::string why, waited;
   try {

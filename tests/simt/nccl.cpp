@@ -200,6 +200,7 @@ ncclResult_t ncclGroupEnd() {
   return ncclSuccess;
 }
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
+  ++simt::counts().aborts;
   if (groups == 0) ++simt::counts().aborts_alone;
   simt::locked([&] {
     const auto rank = static_cast<std::size_t>(comm->rank);

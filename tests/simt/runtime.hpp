@@ -48,7 +48,7 @@ struct MachineRestored {
 };
 
 struct Counts {
-  std::atomic<std::size_t> kernels = 0, heuristics = 0, products = 0, allocations = 0, captures = 0, graph_runs = 0, streams = 0, events = 0, aborts_alone = 0;  // the last: of NCCL, in no group
+  std::atomic<std::size_t> kernels = 0, heuristics = 0, products = 0, allocations = 0, captures = 0, graph_runs = 0, streams = 0, events = 0, aborts = 0, aborts_alone = 0;  // of NCCL's communicators; those in no group
 };
 Counts& counts();
 

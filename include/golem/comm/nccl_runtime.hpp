@@ -85,13 +85,7 @@ class Communicator {
     config.blocking = 0;
     check(ncclCommInitRankConfig(&comm_, ranks, id, rank, &config), nullptr, "let rank ", rank, " of ", ranks, " meet the others");
   }
-  ~Communicator() {  // failures have no one to go to here
-    bool whole = state() == ncclSuccess && std::uncaught_exceptions() == exceptions_;
-    if (whole) static_cast<void>(cudaStreamSynchronize(stream_.get()));
-    whole = whole && (ncclCommFinalize(comm_) == ncclSuccess || settle(10) == ncclSuccess);
-    if (!whole) abort();
-    else static_cast<void>(ncclCommDestroy(comm_));
-  }
+  ~Communicator() { abort(); }
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
 
@@ -118,6 +112,20 @@ class Communicator {
     }
   }
   const std::shared_ptr<TransfersUnderWay>& under_way() const { return under_way_; }
+  /// Waits for its transfers and takes leave of the other ranks. False where it can't: it has failed, or its rank leaves by an exception;
+  /// then it is to be aborted.
+  bool finish() {
+    if (state() != ncclSuccess || std::uncaught_exceptions() != exceptions_) return false;
+    static_cast<void>(cudaStreamSynchronize(stream_.get()));  // failures have no one to go to here
+    {
+      const std::lock_guard lock(mutex_);
+      if (comm_) static_cast<void>(ncclCommFinalize(comm_));  // an error of it is the communicator's state too
+    }
+    if (settle(10) != ncclSuccess) return false;
+    const std::lock_guard lock(mutex_);
+    if (comm_) static_cast<void>(ncclCommDestroy(std::exchange(comm_, nullptr)));
+    return true;
+  }
   /// Ends what it does on the device, so that nobody waits for it any more.
   void abort() {
     const std::lock_guard lock(mutex_);

@@ -53,7 +53,7 @@ class Session {
     const std::shared_ptr<Communicator> made(new Communicator(id, ranks, rank, axis), [this](Communicator* one) { forget(one); });
     {
       const std::lock_guard lock(mutex_);
-      if (why_.empty()) communicators_.push_back(made.get());
+      communicators_.push_back(made.get());
     }
     require_alive();  // the watcher may have ended meanwhile: it will abort no more
     if (notes_) notes_->add(made->under_way());
@@ -72,10 +72,12 @@ class Session {
   }
 
  private:
-  /// Ends a communicator in the thread that drops it, unseen by the watcher.
+  /// Ends a communicator in the thread that drops it; where it can't be ended alone, with all others.
   void forget(Communicator* communicator) {
+    const bool whole = communicator->finish();  // the watcher may abort it meanwhile, where a peer is gone
     {
       const std::lock_guard lock(mutex_);
+      if (!whole) end(failure().value_or("NCCL was stopped, since this rank has left by an error"));
       std::erase(communicators_, communicator);
     }
     delete communicator;
@@ -84,22 +86,32 @@ class Session {
   void watch() {
     std::unique_lock lock(mutex_);
     while (!changed_.wait_for(lock, std::chrono::milliseconds(100), [&] { return ending_; })) {
-      for (const Communicator* one : communicators_) {
-        const ncclResult_t status = one->state();
-        if (status == ncclSuccess || status == ncclInProgress) continue;
-        const std::string last = one->last_error();
-        why_ = sentence("NCCL lost a peer: ", std::string_view(ncclGetErrorString(status)), last.empty() ? "" : ", ", last, "; see what the other ranks say, or set NCCL_DEBUG=INFO");
-        break;
-      }
-      if (why_.empty() && host_ && host_->ended()) why_ = "NCCL was stopped, since another rank has failed", run_ended_ = true;
-      if (why_.empty()) continue;
-      failed_.store(true, std::memory_order_release);
-      // As one group: the end of one frees memory of its GPU, which would wait for the kernels of the others.
-      static_cast<void>(ncclGroupStart());
-      for (Communicator* one : communicators_) one->abort();
-      static_cast<void>(ncclGroupEnd());
+      std::optional<std::string> why = failure();
+      if (!why && host_ && host_->ended()) why = "NCCL was stopped, since another rank has failed", run_ended_ = true;
+      if (!why) continue;
+      end(std::move(*why));
       return;
     }
+  }
+
+  /// What a communicator says that has failed. The lock is held, here and below.
+  std::optional<std::string> failure() const {
+    for (const Communicator* one : communicators_) {
+      const ncclResult_t status = one->state();
+      if (status == ncclSuccess || status == ncclInProgress) continue;
+      const std::string last = one->last_error();
+      return sentence("NCCL lost a peer: ", std::string_view(ncclGetErrorString(status)), last.empty() ? "" : ", ", last, "; see what the other ranks say, or set NCCL_DEBUG=INFO");
+    }
+    return std::nullopt;
+  }
+
+  /// Aborts every communicator, as one group: the end of one frees memory of its GPU, which would wait for the kernels of the others.
+  void end(std::string why) {
+    if (why_.empty()) why_ = std::move(why);
+    failed_.store(true, std::memory_order_release);
+    static_cast<void>(ncclGroupStart());
+    for (Communicator* one : communicators_) one->abort();
+    static_cast<void>(ncclGroupEnd());
   }
 
   cudaStream_t compute_;
