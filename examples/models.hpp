@@ -6,6 +6,7 @@
 #include <iterator>
 #include <string>
 #include <string_view>
+#include <tuple>
 
 #include "device.hpp"
 #include "golem/config/precision.hpp"
@@ -14,12 +15,33 @@
 
 namespace examples {
 
-/// Calls use.template operator()<Model>() for the model of that name; another one is one more line.
+/// A model that the programs know by name; another one is one more line here.
+template <class M>
+struct Named {
+  std::string_view name;
+  using model = M;
+};
+inline constexpr Named<golem::glm_tiny> tiny{"tiny"};
+inline constexpr Named<golem::glm_small> small{"small"};
+
+/// The models that the programs are built for; CMake's GOLEM_EXAMPLES_MODELS names others.
+inline constexpr std::tuple models{GOLEM_EXAMPLES_MODELS};
+
+/// Calls use.template operator()<Model>() for the model of that name.
 template <class Use>
 void with_model(std::string_view name, Use use) {
-  if (name == "tiny") return use.template operator()<golem::glm_tiny>();
-  if (name == "small") return use.template operator()<golem::glm_small>();
-  golem::fail("there is no model '", name, "' in this program: it was built for tiny and small; add a line to with_model() in examples/models.hpp");
+  std::apply(
+      [&](auto... known) {
+        const auto is_it = [&]<class M>(const Named<M>& model) {
+          if (name == model.name) use.template operator()<M>();
+          return name == model.name;
+        };
+        if ((is_it(known) || ...)) return;
+        std::string names;
+        ((names += names.empty() ? "" : ", ", names += known.name), ...);
+        golem::fail("there is no model '", name, "' in this program: it was built for ", names, "; add a line to examples/models.hpp and its name to GOLEM_EXAMPLES_MODELS when configuring");
+      },
+      models);
 }
 
 /// The same for a precision that trains.

@@ -68,7 +68,7 @@ say "building"
 mkdir -p build-examples
 generator=()
 if [ ! -e build-examples/CMakeCache.txt ] && command -v ninja >/dev/null; then generator=(-G Ninja); fi
-cmake -S . -B build-examples "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DGOLEM_BUILD_TESTS=OFF -DGOLEM_BUILD_BENCH=OFF -DGOLEM_CUDA=OFF -DGOLEM_EXAMPLES_TP=1 >&2
+cmake -S . -B build-examples "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DGOLEM_BUILD_TESTS=OFF -DGOLEM_BUILD_BENCH=OFF -DGOLEM_CUDA=OFF -DGOLEM_EXAMPLES_TP=1 -DGOLEM_EXAMPLES_MODELS=small >&2
 cmake --build build-examples --parallel "$(nproc)" --target pretrain quantize evaluate fill >&2
 built=$(date +%s)
 say "built in $((built - started)) seconds"

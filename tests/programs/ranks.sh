@@ -170,7 +170,7 @@ for i in "${!words[@]}"; do
 done
 exec "${words[@]}"
 END
-base=("$pretrain" --precision fp32 --steps 20 --tokenizer many/tokenizer.model --corpus=text --model=tiny --seed=1 --peak-lr=0.001 --dp 2)
+base=("$pretrain" --precision fp32 --steps 20 --tokenizer many/tokenizer.model --corpus=text --model=tiny --seed=1 --peak-lr=0.001 --span-mean=1 --dp 2)
 odd() { refuse "$1" "${launch[@]}" 2 bash odd.sh "$2" "$3" "${base[@]}" --out="${4-odd}"; }
 refuse "^a world of 3 ranks was given a layout of tp 1 x pp 1 x dp 2 = 2 ranks" "${launch[@]}" 3 "${base[@]}" --out odd
 refuse "failed: .*--no-such-option" "${launch[@]}" 2 "${base[@]}" --no-such-option
@@ -178,6 +178,7 @@ refuse "^a step of 3 rows cannot be dealt out to 2 data ranks" "${launch[@]}" 2 
 odd "^rank 1 does not agree with rank 0 on the seed: '1' on rank 0, '2' on rank 1" --seed=1 --seed=2
 odd "^rank 1 does not agree with rank 0 on the model: 'tiny' on rank 0, 'small' on rank 1" --model=tiny --model=small
 odd "^rank 1 does not agree with rank 0 on the options: .*0.001.* on rank 0, .*0.002.* on rank 1" --peak-lr=0.001 --peak-lr=0.002
+odd "^rank 1 does not agree with rank 0 on the options: .*spans of 1,.* on rank 0, .*spans of 2,.* on rank 1" --span-mean=1 --span-mean=2
 odd "^rank 1 of 2 failed: .*--sed=3" --seed=1 --sed=3
 [ ! -e odd ] || fail "ranks that differ left something"
 well other "$pretrain" "${tiny[@]}" --corpus other_text --steps 1 --out other

@@ -112,7 +112,7 @@ said --seed 5 "1234: leave it out"
 for option in --length-penalty=2 --no-repeat-ngram=2 --sample-beams; do refuse "${option%=*} requires --beams" "$bin/fill" --run straight --text 'a [MASK]' $option; done
 for option in --temperature=0.5 --top-p=0.5; do refuse "${option%=*} requires --top-k" "$bin/fill" --run straight --text 'a [MASK]' $option; done
 refuse "--beams excludes --top-k" "$bin/fill" --run straight --text 'a [MASK]' --top-k 0 --beams 2
-refuse "No such file" "$bin/pretrain" --corpus nowhere --out none
+refuse "No such file" "$bin/pretrain" --corpus nowhere --model tiny --out none
 refuse "the saved run made blanks of 3 tokens over 0.15 of the text, and this one makes them of 1 over 0.15" "${train[@]}" --out straight --steps 13 --resume auto --span-mean 1
 refuse "do not go with --order original" "${train[@]}" --out none --order original --mask-ratio 0.3
 refuse "the part between 0 and 1" "${train[@]}" --out none --mask-ratio 1.5
