@@ -2,19 +2,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "golem/io/reshard.hpp"
 
-#include <sys/resource.h>
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "checkpoint_line.hpp"
 #include "checkpoint_source.hpp"
 #include "golem/core/random.hpp"
 #include "golem/io/archive_parts.hpp"
@@ -31,48 +27,6 @@ struct Options {
   int heads = 0, tp = 0, bits = 0, layers = 0;
   bool tensors = false;
 };
-
-volatile std::sig_atomic_t stop = 0;
-
-// One line on a terminal, rewritten in place; elsewhere a line every ten seconds.
-class Progress {
- public:
-  bool operator()(std::uint64_t done, std::uint64_t total) {
-    const auto now = std::chrono::steady_clock::now();
-    const bool terminal = ::isatty(2) != 0, last = done == total;
-    if (now - shown_ >= (terminal ? std::chrono::milliseconds(200) : std::chrono::milliseconds(10000)) || (last && terminal)) {
-      const double seconds = seconds_since_start(), gigabytes = static_cast<double>(done) / 1e9;
-      std::fprintf(stderr, "%s%5.1f%%  %.2f of %.2f GB  %.2f GB/s  %.0f s left%s", terminal ? "\r" : "",
-                   100.0 * static_cast<double>(done) / static_cast<double>(std::max<std::uint64_t>(total, 1)), gigabytes,
-                   static_cast<double>(total) / 1e9, gigabytes / std::max(seconds, 1e-3),
-                   seconds / std::max(gigabytes, 1e-9) * static_cast<double>(total - done) / 1e9, terminal && !last ? "   " : "\n");
-      shown_ = now;
-    }
-    return stop == 0;
-  }
-  double seconds_since_start() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now(), shown_ = start_;
-};
-
-// The most memory that this process ever had, file pages that it looked at included.
-std::int64_t peak_memory() {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_maxrss * 1024;
-}
-
-nlohmann::json json_of(const golem::ModelConfig& c) {
-  return {{"layers", c.layers}, {"hidden", c.hidden}, {"heads", c.heads},
-          {"ffn", c.ffn},       {"vocab", c.vocab},   {"parameters", golem::parameter_count(c)}};
-}
-
-void end_with(nlohmann::json line, const Progress& progress) {
-  line["seconds"] = progress.seconds_since_start();
-  line["peak_memory"] = peak_memory();
-  std::printf("%s\n", line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
-}
 
 golem::DType type_named(const std::string& name) {
   for (const golem::DType type : {golem::DType::f16, golem::DType::bf16, golem::DType::f32})
@@ -114,7 +68,7 @@ std::unique_ptr<golem::ReshardTarget> target_of(const std::string& layout, const
 }
 
 void convert(const char* job, const Options& o) {
-  Progress progress;
+  examples::Progress progress;
   const examples::CheckpointSource source = examples::open_checkpoint(o.from, o.model, o.heads);
   golem::require(source.bits == 0, "'", source.folder,
                  "' is quantised, and its scales are of each rank's rows: start from the checkpoint that it was made from");
@@ -134,17 +88,17 @@ void convert(const char* job, const Options& o) {
   if (resumed > 0) std::fprintf(stderr, "goes on with what an earlier attempt left: %zu tensors are complete\n", resumed);
   const std::uint64_t bytes = golem::reshard(source.weights(), plan, *target, {.on_progress = progress});
   nlohmann::json line{{"job", job},       {"from", source.folder}, {"to", o.to},     {"layout", layout},           {"ranks_before", source.tp},
-                      {"ranks", plan.tp}, {"bits", o.bits},        {"bytes", bytes}, {"resumed_tensors", resumed}, {"model", json_of(plan.config)}};
+                      {"ranks", plan.tp}, {"bits", o.bits},        {"bytes", bytes}, {"resumed_tensors", resumed}, {"model", examples::json_of(plan.config)}};
   if (o.bits > 0)
     line["quantized_by_this_attempt"] = {{"weights", quantizer.report.weights},
                                          {"signal_to_noise_db", quantizer.report.signal_to_noise()},
                                          {"clamped", quantizer.report.clamped},
                                          {"zero_scales", quantizer.report.zero_scales}};
-  end_with(std::move(line), progress);
+  examples::end_with(std::move(line), progress);
 }
 
 void inspect(const Options& o) {
-  const Progress progress;
+  const examples::Progress progress;
   const examples::CheckpointSource source = examples::open_checkpoint(o.from, o.model, o.heads);
   const golem::ModelConfig& c = source.model;
   std::printf("%s: %s, step %s, %d rank%s, %s\n", source.folder.c_str(), source.sat ? "released layout" : "golem checkpoint", source.step.c_str(),
@@ -166,7 +120,7 @@ void inspect(const Options& o) {
       tell(name, source.own->reader().find(name)->type, source.own->reader().find(name)->shape);
   std::printf("%llu tensors, %.2f GB%s\n", static_cast<unsigned long long>(count), static_cast<double>(bytes) / 1e9,
               source.sat ? " on each rank" : "");
-  end_with({{"job", "inspect"},
+  examples::end_with({{"job", "inspect"},
             {"from", source.folder},
             {"layout", source.sat ? "sat" : "golem"},
             {"step", source.step},
@@ -174,7 +128,7 @@ void inspect(const Options& o) {
             {"bits", source.bits},
             {"tensors", count},
             {"bytes", bytes},
-            {"model", json_of(c)}},
+            {"model", examples::json_of(c)}},
            progress);
 }
 
@@ -186,7 +140,7 @@ bool holds_own(const std::string& path) {
 }
 
 int verify(const Options& o) {
-  Progress progress;
+  examples::Progress progress;
   const bool folder = golem::files::is_folder(o.from);
   const golem::ArchiveParts parts = folder ? golem::examine_archive_parts(o.from) : golem::ArchiveParts{};
   std::vector<std::string> findings = parts.findings;
@@ -210,7 +164,7 @@ int verify(const Options& o) {
   for (const std::string& finding : findings) std::fprintf(stderr, "%s\n", finding.c_str());
   if (!parts.remarks.empty()) line["remarks"] = parts.remarks;
   line["sound"] = findings.empty(), line["findings"] = findings;
-  end_with(std::move(line), progress);
+  examples::end_with(std::move(line), progress);
   return findings.empty() ? 0 : 1;
 }
 
@@ -234,7 +188,7 @@ class RandomWeights : public golem::TensorSource {
 };
 
 void synthesize(const Options& o) {
-  Progress progress;
+  examples::Progress progress;
   golem::ModelConfig model = examples::preset_named(o.model.empty() ? "glm_130b" : o.model);
   if (o.layers > 0) model.layers = o.layers;
   const golem::ReshardPlan plan{.config = model, .tp = o.tp > 0 ? o.tp : 8};
@@ -242,7 +196,7 @@ void synthesize(const Options& o) {
   const auto target = target_of("sat", o.to, "49300", plan, "random");
   const std::size_t resumed = target->completed();
   const std::uint64_t bytes = golem::reshard(RandomWeights(), plan, *target, {.on_progress = progress});
-  end_with({{"job", "synthesize"}, {"to", o.to}, {"ranks", plan.tp}, {"bytes", bytes}, {"resumed_tensors", resumed}, {"model", json_of(model)}},
+  examples::end_with({{"job", "synthesize"}, {"to", o.to}, {"ranks", plan.tp}, {"bytes", bytes}, {"resumed_tensors", resumed}, {"model", examples::json_of(model)}},
            progress);
 }
 
@@ -287,11 +241,7 @@ int main(int argc, char** argv) {
   synthesis->add_option("--tp", o.tp, "tensor-parallel ranks; else 8")->check(CLI::PositiveNumber);
   synthesis->add_option("--layers", o.layers, "how many of the model's layers; else all")->check(CLI::PositiveNumber);
   CLI11_PARSE(app, argc, argv);
-  const auto on_signal = [](int signal) {
-    stop = 1;
-    std::signal(signal, SIG_DFL);  // a second one kills
-  };
-  std::signal(SIGINT, on_signal), std::signal(SIGTERM, on_signal);
+  examples::stop_on_signals();
   const std::string job = app.get_subcommands().front()->get_name();
   try {
     if (job == "inspect") inspect(o);

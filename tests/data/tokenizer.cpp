@@ -145,6 +145,16 @@ TEST_CASE("what is no model, or no model for GLM, or cannot be trained, is told"
   CHECK_THROWS_WITH(Tokenizer::train(std::vector<std::string>{"too little"}, {.vocab = 4096}), Catch::Matchers::Contains("ask for fewer pieces"));
 }
 
+TEST_CASE("where texts give fewer pieces than were asked for, they may be taken") {
+  const std::vector<std::string> texts{"a little text, and a little more of the text", "文字不多，也有一些"};
+  const Tokenizer few = Tokenizer::train(texts, {.vocab = 4096, .or_fewer = true});
+  CHECK((few.size() > 264 && few.size() < 400));
+  for (const std::string& text : texts) CHECK(few.decode(few.encode(text)) == text);
+  const Tokenizer enough = Tokenizer::train(texts, {.vocab = 280, .or_fewer = true}), exact = Tokenizer::train(texts, {.vocab = 280});
+  CHECK((enough.size() == 280 && exact.size() == 280));
+  for (const std::string& text : texts) CHECK(enough.encode(text) == exact.encode(text));
+}
+
 TEST_CASE("a damaged model is refused, or stays within its vocabulary") {
   const std::string path = "tokenizer_test.model";
   std::uint32_t state = 3;

@@ -37,11 +37,11 @@ struct glm_base {
   static constexpr auto config = checked({.layers = 12, .hidden = 768, .heads = 12, .ffn = 2048, .vocab = 32000, .context = 1024, .embedding_std = 0.02});
 };
 
-/// 4 x 192 with a vocabulary of 8,192: learns from a few megabytes of text in minutes, on a CPU. With GLM-130B's initial
+/// 4 x 192 with a vocabulary of 16,384: learns from a few megabytes of text in minutes, on a CPU. With GLM-130B's initial
 /// gain it would spend those minutes at the frequencies of single tokens: the residual drowns what the layers add.
 struct glm_small {
   static constexpr auto config =
-      checked({.layers = 4, .hidden = 192, .heads = 3, .ffn = 512, .vocab = 8192, .context = 256, .embedding_std = 0.02, .initial_gain = 1});
+      checked({.layers = 4, .hidden = 192, .heads = 3, .ffn = 512, .vocab = 16384, .context = 256, .embedding_std = 0.02, .initial_gain = 1});
 };
 
 /// 2 x 64: for tests and first steps.

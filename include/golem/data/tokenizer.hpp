@@ -31,6 +31,7 @@ struct TokenizerTraining {
   int vocab = 4096;                   // pieces, special tokens and 256 bytes included
   double character_coverage = 0.998;  // of the characters of the texts, at most, and no more than half of the vocabulary; the rest is spelt in bytes
   std::size_t most_bytes = 16 << 20;  // of longer texts, every k-th line is read
+  bool or_fewer = false;              // where the texts do not give as many pieces, take those that they give
 };
 
 enum class Newlines : std::uint8_t {
@@ -42,7 +43,7 @@ enum class Newlines : std::uint8_t {
 class Tokenizer {
  public:
   /// Trains a unigram model on lines of text. Newlines are a token of their own; any byte can be spelt. Throws Error where
-  /// the texts do not give that many pieces.
+  /// the texts do not give that many pieces, and fewer were not asked for.
   static Tokenizer train(std::span<const std::string> texts, const TokenizerTraining& training) {
     std::vector<std::string> text = training_lines(texts, training.most_bytes);
     keep_frequent_characters(text, (training.vocab - 256) / 2, training.character_coverage);
@@ -50,6 +51,7 @@ class Tokenizer {
     const std::unordered_map<std::string, std::string> options{
         {"model_type", "unigram"},
         {"vocab_size", sentence(training.vocab)},
+        {"hard_vocab_limit", training.or_fewer ? "false" : "true"},
         {"character_coverage", "1"},                  // of the characters that were kept
         {"required_chars", std::string(space_sign)},  // also where no text has a space
         {"normalization_rule_name", "identity"},      // so that no byte of the text is lost

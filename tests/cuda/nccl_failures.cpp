@@ -1,0 +1,191 @@
+// NCCL's groups on the host's NCCL where something goes wrong: a peer that is lost, one that stands still, a library that is too old.
+// SPDX-License-Identifier: Apache-2.0
+#include "cuda/on_ranks.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "catch.hpp"
+#include "simt/runtime.hpp"
+
+using namespace cuda_tests;
+
+TEST_CASE("a lost peer ends the wait, and the next transfer says so") {
+  const simt::MachineRestored restored;
+  std::string why;
+  try {
+    on_ranks({.dp = 2}, [](World& world, cuda::Device& device) {
+      OnDevice<float> x(device, {1});
+      world.data().all_reduce(x.view(), Reduce::sum);
+      x.values();
+      world.all().barrier();
+      if (world.rank() == 1) simt::locked([] { simt::machine().lost_peer = "rank 1 went home"; });
+      world.all().barrier();
+      for (;;) {
+        world.data().all_reduce(x.view(), Reduce::sum);
+        x.values();
+      }
+    });
+  } catch (const Error& error) {
+    why = error.what();
+  }
+  CHECK_THAT(why, Catch::Matchers::Contains("rank 1 went home"));
+  CHECK_THAT(why, Catch::Matchers::Contains("NCCL"));
+}
+
+TEST_CASE("what a GPU computed since NCCL has failed is not acted on: the next meeting of the host says so") {
+  const simt::MachineRestored restored;
+  std::string met;
+  std::atomic<bool> waits = false;
+  const std::size_t aborts_alone = simt::counts().aborts_alone;
+  CHECK_THROWS_AS(on_ranks({.tp = 2, .dp = 2},
+                           [&](World& world, cuda::Device& device) {
+                             OnDevice<float> x(device, {1}), y(device, {1});
+                             world.tensor().all_reduce(y.view(), Reduce::sum);
+                             world.data().all_reduce(x.view(), Reduce::sum);
+                             x.values();
+                             world.all().barrier();
+                             if (world.rank() > 0) {
+                               while (!waits) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+                               if (world.rank() == 3) simt::locked([] { simt::machine().lost_peer = "rank 3 went home"; });
+                               while (!world.all().backend()->ended()) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+                               return;
+                             }
+                             world.tensor().all_reduce(y.view(), Reduce::sum);
+                             world.data().all_reduce(x.view(), Reduce::sum);  // for which nobody comes
+                             waits = true;
+                             x.values();                                      // comes back by the abort, with what it had
+                             try {
+                               world.all().barrier();
+                             } catch (const Error& error) {
+                               met = error.what();
+                               throw;
+                             }
+                           }),
+                  Error);
+  CHECK_THAT(met, Catch::Matchers::Contains("NCCL lost a peer") && Catch::Matchers::Contains("rank 3 went home"));
+  CHECK(simt::counts().aborts_alone == aborts_alone);
+}
+
+TEST_CASE("a rank that leaves before anybody has seen that NCCL failed aborts its communicators as one group") {
+  const simt::MachineRestored restored;
+  const std::size_t aborts_alone = simt::counts().aborts_alone, aborts = simt::counts().aborts;
+  std::atomic<bool> lost = false;
+  on_ranks({.tp = 2, .dp = 2}, [&](World& world, cuda::Device& device) {
+    OnDevice<float> x(device, {1});
+    world.tensor().all_reduce(x.view(), Reduce::sum);
+    world.data().all_reduce(x.view(), Reduce::sum);
+    x.values();
+    world.all().barrier();
+    if (world.rank() == 3) simt::locked([] { simt::machine().lost_peer = "rank 3 went home"; }), lost = true;
+    while (!lost) std::this_thread::yield();
+  });
+  CHECK(simt::counts().aborts >= aborts + 8);  // two communicators of four ranks
+  CHECK(simt::counts().aborts_alone == aborts_alone);
+}
+
+TEST_CASE("a rank that throws ends the run of ranks that are threads, and those that wait for it on their GPUs come back") {
+  std::string why, waited;
+  try {
+    on_ranks({.dp = 2}, [&](World& world, cuda::Device& device) {
+      OnDevice<float> x(device, {1});
+      world.data().all_reduce(x.view(), Reduce::sum);
+      x.values();
+      world.all().barrier();
+      if (world.rank() == 1) fail("the disk is full");
+      try {
+        world.data().all_reduce(x.view(), Reduce::sum);  // for which rank 1 never comes
+        x.values();
+        world.data().all_reduce(x.view(), Reduce::sum);
+      } catch (const RunEnded& error) {
+        waited = error.what();
+        throw;
+      }
+    });
+  } catch (const Error& error) {
+    why = error.what();
+  }
+  CHECK_THAT(why, Catch::Matchers::Contains("rank 1 of 2 failed") && Catch::Matchers::Contains("the disk is full"));
+  CHECK_THAT(waited, Catch::Matchers::Contains("NCCL was stopped, since another rank has failed"));
+}
+
+TEST_CASE("a rank that waits on its GPU for one that stands still is noted as waiting, and the other is named") {
+  std::string why;
+  try {
+    run_ranks(2, [](Group all) {
+      World world(std::move(all), Layout{.dp = 2});
+      cuda::Device device;
+      use_nccl(world, device.stream());
+      OnDevice<float> x(device, {1});
+      world.data().all_reduce(x.view(), Reduce::sum);
+      x.values();
+      world.all().barrier();
+      if (world.rank() == 1) {
+        world.note(3, "forward of micro-batch 0");  // said before the other's last word
+        world.data().all_reduce(x.view(), Reduce::sum);
+        x.values();
+        world.data().all_reduce(x.view(), Reduce::sum);
+      } else {
+        std::this_thread::sleep_for(std::chrono::milliseconds(300));
+        world.note(3, "reading rows");
+        while (!world.all().backend()->ended()) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      }
+    }, {.deadline = 3});
+  } catch (const Error& error) {
+    why = error.what();
+  }
+  CHECK_THAT(why, Catch::Matchers::Contains("rank 0 of 2 failed in step 3, in reading rows: it ") && Catch::Matchers::Contains("rank 1 waited in all_reduce of 4 bytes on the data axis in step 3, in forward of micro-batch 0"));
+}
+
+TEST_CASE("a transfer is under way while NCCL still takes it, and one that NCCL refuses is not") {
+  cuda::Device device;
+  nccl::TransfersUnderWay transfers("data");
+  const Transfer sum{.kind = Transfer::Kind::all_reduce, .count = 3, .type = DType::f32};
+  transfers.add(sum, device.stream(), [&] {
+    CHECK_FALSE(transfers.running(4));  // the GPU has not come to it
+    device.synchronize();
+    REQUIRE(transfers.running(5));
+    CHECK(transfers.running(7)->seconds == 2);
+    CHECK(transfers.running(7)->number == 1);
+  });
+  device.synchronize();
+  CHECK_FALSE(transfers.running(8));
+  CHECK_THROWS_AS(transfers.add(sum, device.stream(), [] { fail("no"); }), Error);
+  device.synchronize();
+  CHECK_FALSE(transfers.running(9));
+  transfers.add(sum, device.stream(), [&] {
+    device.synchronize();
+    CHECK(transfers.running(9)->number == 3);
+    CHECK(transfers.running(9)->seconds == 0);
+  });
+}
+
+TEST_CASE("what a GPU's transfers have noted ends with the notes") {
+  cuda::Device device;
+  Watch watch;
+  watch.note(3, "forward");
+  std::optional<nccl::WaitNotes> notes(std::in_place, watch, 0);
+  const auto transfers = std::make_shared<nccl::TransfersUnderWay>("data");
+  notes->add(transfers);
+  transfers->add({.kind = Transfer::Kind::all_reduce, .count = 3, .type = DType::f32}, device.stream(), [&] {
+    device.synchronize();
+    std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+    CHECK(watch.now().state == Doing::State::waiting);
+    CHECK(watch.now().bytes == 12);
+    notes.reset();
+    CHECK(watch.now().state == Doing::State::working);
+  });
+}
+
+TEST_CASE("a library older than its header is refused") {
+  const simt::MachineRestored restored;
+  simt::machine().nccl_version = 21000;
+  World world;
+  CHECK_THROWS_WITH(use_nccl(world, nullptr), Catch::Matchers::Contains("runs with the library of NCCL 2.10.0"));
+  simt::machine().nccl_version = NCCL_VERSION_CODE / 100 * 100;  // an older patch of the same version
+  CHECK_NOTHROW(use_nccl(world, nullptr));
+}
