@@ -121,15 +121,15 @@ void inspect(const Options& o) {
   std::printf("%llu tensors, %.2f GB%s\n", static_cast<unsigned long long>(count), static_cast<double>(bytes) / 1e9,
               source.sat ? " on each rank" : "");
   examples::end_with({{"job", "inspect"},
-            {"from", source.folder},
-            {"layout", source.sat ? "sat" : "golem"},
-            {"step", source.step},
-            {"ranks", source.tp},
-            {"bits", source.bits},
-            {"tensors", count},
-            {"bytes", bytes},
-            {"model", examples::json_of(c)}},
-           progress);
+                      {"from", source.folder},
+                      {"layout", source.sat ? "sat" : "golem"},
+                      {"step", source.step},
+                      {"ranks", source.tp},
+                      {"bits", source.bits},
+                      {"tensors", count},
+                      {"bytes", bytes},
+                      {"model", examples::json_of(c)}},
+                     progress);
 }
 
 // Whether there is anything of a golem checkpoint, so that a folder with parts of an archive is looked at for it too.
@@ -197,7 +197,7 @@ void synthesize(const Options& o) {
   const std::size_t resumed = target->completed();
   const std::uint64_t bytes = golem::reshard(RandomWeights(), plan, *target, {.on_progress = progress});
   examples::end_with({{"job", "synthesize"}, {"to", o.to}, {"ranks", plan.tp}, {"bytes", bytes}, {"resumed_tensors", resumed}, {"model", examples::json_of(model)}},
-           progress);
+                     progress);
 }
 
 }  // namespace

@@ -11,7 +11,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <nlohmann/json.hpp>
-#include <utility>
 
 #include "golem/config/model.hpp"
 #include "golem/config/parameters.hpp"

@@ -27,21 +27,26 @@ inline constexpr Named<golem::glm_small> small{"small"};
 /// The models that the programs are built for; CMake's GOLEM_EXAMPLES_MODELS names others.
 inline constexpr std::tuple models{GOLEM_EXAMPLES_MODELS};
 
+/// "tiny (2 x 64), small (4 x 192)": these models and their layers and width.
+inline std::string model_names() {
+  std::string names;
+  const auto add = [&]<class M>(const Named<M>& model) { names += golem::sentence(names.empty() ? "" : ", ", model.name, " (", M::config.layers, " x ", M::config.hidden, ")"); };
+  std::apply([&](const auto&... known) { (add(known), ...); }, models);
+  return names;
+}
+/// The last of them, for who names none.
+inline std::string_view default_model() { return std::get<std::tuple_size_v<decltype(models)> - 1>(models).name; }
+
 /// Calls use.template operator()<Model>() for the model of that name.
 template <class Use>
 void with_model(std::string_view name, Use use) {
-  std::apply(
-      [&](auto... known) {
-        const auto is_it = [&]<class M>(const Named<M>& model) {
-          if (name == model.name) use.template operator()<M>();
-          return name == model.name;
-        };
-        if ((is_it(known) || ...)) return;
-        std::string names;
-        ((names += names.empty() ? "" : ", ", names += known.name), ...);
-        golem::fail("there is no model '", name, "' in this program: it was built for ", names, "; add a line to examples/models.hpp and its name to GOLEM_EXAMPLES_MODELS when configuring");
-      },
-      models);
+  const auto is_it = [&]<class M>(const Named<M>& model) {
+    if (name == model.name) use.template operator()<M>();
+    return name == model.name;
+  };
+  const bool found = std::apply([&](const auto&... known) { return (is_it(known) || ...); }, models);
+  if (!found)
+    golem::fail("there is no model '", name, "' in this program: it was built for ", model_names(), "; name it in GOLEM_EXAMPLES_MODELS when configuring, and write it into examples/models.hpp where it is new");
 }
 
 /// The same for a precision that trains.

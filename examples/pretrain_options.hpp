@@ -14,12 +14,13 @@
 #include "golem/core/error.hpp"
 #include "golem/data/blank_recipe.hpp"
 #include "golem/data/sample_order.hpp"
+#include "models.hpp"
 
 namespace examples {
 
 struct PretrainOptions {
   std::string job = "pretrain";  // the program's name
-  std::string corpus, held_out, out = "run", model = "small", precision = "auto", tokenizer, resume;
+  std::string corpus, held_out, out = "run", model{default_model()}, precision = "auto", tokenizer, resume;
   std::int64_t steps = 4000, batch = 4, warmup = 200, save_every = 0, validate_every = 250, validation_rows = 128, keep = 2, keep_every = 0;
   int micro_batch = 4, threads = 0;
   bool whole_words = false;
@@ -137,7 +138,7 @@ inline void note_said(CLI::Option* option, PretrainOptions& o) {
 /// The options of pretrain.
 inline void add_options(CLI::App& app, PretrainOptions& o) {
   add_file_options(app, o);
-  app.add_option("--model", o.model, "tiny (2 x 64) or small (4 x 192)")->capture_default_str();
+  app.add_option("--model", o.model, model_names())->capture_default_str();
   app.add_option("--precision", o.precision, "fp32, bf16 (with fp32 master weights), or auto: what this processor is faster in")->capture_default_str();
   app.add_option("--span-mean", o.span_mean, "lambda of the Poisson distribution of the lengths of blanks, in tokens; without it GLM-130B's 3");
   app.add_option("--mask-ratio", o.mask_ratio, "part of the tokens that is blanked in rows with [MASK]s; without it GLM-130B's 0.15");

@@ -75,7 +75,7 @@ say "built in $((built - started)) seconds"
 
 # Steps are fixed, so that the same seed gives the same model: 575 for each minute behind the first three, which are
 # for building, measuring and filling. Two cores with AVX-512 do them in the time given; a slower machine says its own.
-# The text is read some seven times over: a weight decay five times the usual one keeps it from being learnt by heart.
+# Such a text is read many times over: a weight decay five times the usual one keeps it from being learnt by heart.
 steps=$(((minutes > 3 ? minutes - 3 : 1) * 575))
 bin=build-examples/examples
 say "training"

@@ -41,14 +41,14 @@ done
 mkdir -p build
 generator=()
 if [ ! -e build/CMakeCache.txt ] && command -v ninja >/dev/null; then generator=(-G Ninja); fi
-cuda_examples=doctor cuda_architectures=80 gpu=() # nvcc takes minutes for each of the others
+models=tiny cuda_examples=doctor cuda_architectures=80 gpu=() # nvcc takes minutes for each of the others
 benches=OFF # they are compiled with the long tests, and by bench/run.sh
 if [ ${#long[@]} = 0 ]; then
-  benches=ON cuda_examples=ON cuda_architectures=90a gpu=(-DGOLEM_TEST_GPU=ON -DGOLEM_BENCH_ARCHITECTURES=90a) # each kernel is in both of its forms in test_gpu
+  benches=ON models='tiny;small' cuda_examples=ON cuda_architectures=90a gpu=(-DGOLEM_TEST_GPU=ON -DGOLEM_BENCH_ARCHITECTURES=90a) # each kernel is in both of its forms in test_gpu
   export GOLEM_TEST_ALL=1 # every variant of every layout
 fi
 # The example programs' tests are of tiny models: what compiles in half the time runs in little more.
-cmake -S . -B build "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS_RELEASE="-O1 -DNDEBUG" -DGOLEM_BUILD_BENCH=$benches -DGOLEM_EXAMPLES_TP="1;2" -DGOLEM_EXAMPLES_MODELS=tiny -DGOLEM_EXAMPLES_CUDA_TP=1 -DGOLEM_EXAMPLES_CUDA="$cuda_examples" -DGOLEM_EXAMPLES_CUDA_ARCHITECTURES="$cuda_architectures" "${gpu[@]}" | tee build/configured
+cmake -S . -B build "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS_RELEASE="-O1 -DNDEBUG" -DGOLEM_BUILD_BENCH=$benches -DGOLEM_EXAMPLES_TP="1;2" -DGOLEM_EXAMPLES_MODELS="$models" -DGOLEM_EXAMPLES_CUDA_TP=1 -DGOLEM_EXAMPLES_CUDA="$cuda_examples" -DGOLEM_EXAMPLES_CUDA_ARCHITECTURES="$cuda_architectures" "${gpu[@]}" | tee build/configured
 grep -q 'left out: most tests' build/configured && { echo "the tests need Catch2"; exit 1; }
 cmake --build build --parallel "$(nproc)"
 

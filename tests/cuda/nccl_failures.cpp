@@ -88,6 +88,64 @@ TEST_CASE("a rank that leaves before anybody has seen that NCCL failed aborts it
   CHECK(simt::counts().aborts_alone == aborts_alone);
 }
 
+TEST_CASE("a peer that goes while this rank takes leave ends its wait") {
+  const simt::MachineRestored restored;
+  const std::size_t aborts_alone = simt::counts().aborts_alone;
+  std::atomic<bool> waits = false;
+  on_ranks({.dp = 2}, [&](World& world, cuda::Device& device) {
+    OnDevice<float> x(device, {1});
+    Group other = world.data().split(0, world.rank());
+    other.all_reduce(x.view(), Reduce::sum);
+    x.values();
+    if (world.rank() == 0) {
+      other.all_reduce(x.view(), Reduce::sum);  // for which nobody comes
+      waits = true;
+      other = Group();
+    } else {
+      while (!waits) std::this_thread::yield();
+      std::this_thread::sleep_for(std::chrono::milliseconds(300));
+      simt::locked([] { simt::machine().lost_peer = "rank 1 went home"; });
+    }
+  });
+  CHECK(simt::counts().aborts_alone == aborts_alone);
+}
+
+TEST_CASE("a group that is dropped is no peer that is lost, however long NCCL takes over it") {
+  const simt::MachineRestored restored;
+  const std::size_t aborts = simt::counts().aborts;
+  simt::machine().nccl_leave = std::chrono::milliseconds(250);  // more than the watcher sleeps
+  on_ranks({.dp = 2}, [&](World& world, cuda::Device& device) {
+    OnDevice<float> x(device, {1});
+    {
+      Group other = world.data().split(0, world.rank());
+      other.all_reduce(x.view(), Reduce::sum);
+      x.values();
+    }
+    world.all().barrier();
+    world.data().all_reduce(x.view(), Reduce::sum);
+    if (x.values()[0] != 4) fail("a sum of ", x.values()[0]);
+  });
+  CHECK(simt::counts().aborts == aborts);
+}
+
+TEST_CASE("an error that its caller handles ends the groups that it drops, and no others that rest") {
+  const std::size_t aborts = simt::counts().aborts;
+  on_ranks({.dp = 2}, [&](World& world, cuda::Device& device) {
+    OnDevice<float> x(device, {1});
+    try {
+      Group other = world.data().split(0, world.rank());
+      other.all_reduce(x.view(), Reduce::sum);
+      x.values();
+      fail("too much of it");
+    } catch (const Error&) {
+    }
+    world.all().barrier();
+    world.data().all_reduce(x.view(), Reduce::sum);
+    if (x.values()[0] != 4) fail("a sum of ", x.values()[0]);
+  });
+  CHECK(simt::counts().aborts == aborts + 2);
+}
+
 TEST_CASE("a rank that throws ends the run of ranks that are threads, and those that wait for it on their GPUs come back") {
   std::string why, waited;
   try {

@@ -8,6 +8,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "golem/core/number.hpp"
@@ -187,6 +188,7 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* status) {
 }
 ncclResult_t ncclCommFinalize(ncclComm_t) { return ncclSuccess; }
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
+  std::this_thread::sleep_for(simt::machine().nccl_leave);
   simt::expect_other_threads(-1);
   delete comm;
   return ncclSuccess;
@@ -208,7 +210,9 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
     for (Call& call : comm->clique->calls[rank]) *call.done = true;
     comm->clique->calls[rank].clear();
   });
-  return ncclCommDestroy(comm);
+  simt::expect_other_threads(-1);
+  delete comm;
+  return ncclSuccess;
 }
 
 ncclResult_t ncclAllReduce(const void* in, void* out, size_t count, ncclDataType_t type, ncclRedOp_t how, ncclComm_t comm, cudaStream_t stream) {

@@ -6,6 +6,7 @@
 #include <cublasLt.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -26,6 +27,7 @@ struct Machine {
   std::string fail_call;  // the next call of this name fails with `fail_status`
   bool keeps_failing = false;  // and all that follow
   cudaError_t fail_status = cudaErrorUnknown;
+  std::chrono::milliseconds nccl_leave{0};  // that NCCL takes to destroy a communicator
   std::string lost_peer;  // NCCL's communicators have failed with this as the reason
   std::size_t lt_version = CUBLAS_VERSION;
   int nccl_version = 0;  // of the library; 0: the header's

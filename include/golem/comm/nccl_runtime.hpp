@@ -85,7 +85,10 @@ class Communicator {
     config.blocking = 0;
     check(ncclCommInitRankConfig(&comm_, ranks, id, rank, &config), nullptr, "let rank ", rank, " of ", ranks, " meet the others");
   }
-  ~Communicator() { abort(); }
+  ~Communicator() {
+    if (comm_ && took_leave_) static_cast<void>(ncclCommDestroy(std::exchange(comm_, nullptr)));  // failures have no one to go to here
+    else abort();
+  }
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
 
@@ -112,19 +115,21 @@ class Communicator {
     }
   }
   const std::shared_ptr<TransfersUnderWay>& under_way() const { return under_way_; }
-  /// Waits for its transfers and takes leave of the other ranks. False where it can't: it has failed, or its rank leaves by an exception;
-  /// then it is to be aborted.
-  bool finish() {
-    if (state() != ncclSuccess || std::uncaught_exceptions() != exceptions_) return false;
-    static_cast<void>(cudaStreamSynchronize(stream_.get()));  // failures have no one to go to here
+  /// Waits for its transfers and takes leave of the other ranks. Returns what keeps it from that, after which it is to be aborted; empty: nothing.
+  std::string_view take_leave() {
+    if (std::uncaught_exceptions() != exceptions_) return "this rank has left by an error";
+    constexpr std::string_view failed = "a communicator has failed";
+    if (state() != ncclSuccess) return failed;
+    static_cast<void>(cudaStreamSynchronize(stream_.get()));  // comes back by an abort, where a peer is gone
     {
       const std::lock_guard lock(mutex_);
       if (comm_) static_cast<void>(ncclCommFinalize(comm_));  // an error of it is the communicator's state too
     }
-    if (settle(10) != ncclSuccess) return false;
-    const std::lock_guard lock(mutex_);
-    if (comm_) static_cast<void>(ncclCommDestroy(std::exchange(comm_, nullptr)));
-    return true;
+    const ncclResult_t status = settle(10);
+    if (status == ncclInProgress) return "the other ranks did not take leave of a group within 10 seconds";
+    if (status != ncclSuccess) return failed;
+    took_leave_ = true;
+    return {};
   }
   /// Ends what it does on the device, so that nobody waits for it any more.
   void abort() {
@@ -166,6 +171,7 @@ class Communicator {
   mutable std::mutex mutex_;  // a communicator that is aborted is gone
   ncclComm_t comm_ = nullptr;
   const int exceptions_ = std::uncaught_exceptions();
+  bool took_leave_ = false;
 };
 
 }  // namespace golem::nccl

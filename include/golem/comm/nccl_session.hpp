@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -72,12 +73,16 @@ class Session {
   }
 
  private:
-  /// Ends a communicator in the thread that drops it; where it can't be ended alone, with all others.
+  /// Ends a communicator in the thread that drops it; where it does not come to a good end and others are at work, with all others: see end().
   void forget(Communicator* communicator) {
-    const bool whole = communicator->finish();  // the watcher may abort it meanwhile, where a peer is gone
+    const std::string_view kept = communicator->take_leave();  // the watcher may abort it meanwhile, where a peer is gone
+    const bool alone = std::all_of(communicators_.begin(), communicators_.end(), [&](const Communicator* one) { return one == communicator || one->under_way()->none(); });
     {
       const std::lock_guard lock(mutex_);
-      if (!whole) end(failure().value_or("NCCL was stopped, since this rank has left by an error"));
+      if (!kept.empty()) {
+        std::optional<std::string> why = failure();
+        if (why || !alone) end(why ? std::move(*why) : sentence("NCCL was stopped: ", kept));
+      }
       std::erase(communicators_, communicator);
     }
     delete communicator;
@@ -86,11 +91,10 @@ class Session {
   void watch() {
     std::unique_lock lock(mutex_);
     while (!changed_.wait_for(lock, std::chrono::milliseconds(100), [&] { return ending_; })) {
+      if (!why_.empty()) return;
       std::optional<std::string> why = failure();
       if (!why && host_ && host_->ended()) why = "NCCL was stopped, since another rank has failed", run_ended_ = true;
-      if (!why) continue;
-      end(std::move(*why));
-      return;
+      if (why) return end(std::move(*why));
     }
   }
 
@@ -118,7 +122,7 @@ class Session {
   std::shared_ptr<Backend> host_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::vector<Communicator*> communicators_;  // that are alive
+  std::vector<Communicator*> communicators_;  // that are alive; the rank's thread alone adds and drops
   std::string why_;
   std::atomic<bool> failed_{false};
   bool ending_ = false, run_ended_ = false;

@@ -68,6 +68,12 @@ class TransfersUnderWay {
     entry->ended = ended;
   }
 
+  bool none() {
+    const std::lock_guard lock(mutex_);
+    drop_ended();
+    return entries_.empty();
+  }
+
   /// The oldest one, where its stream has come to it: it waits for the others, or for bytes.
   std::optional<Running> running(double now) {
     const std::lock_guard lock(mutex_);
