@@ -19,7 +19,6 @@ namespace examples {
 template <class M>
 struct Named {
   std::string_view name;
-  using model = M;
 };
 inline constexpr Named<golem::glm_tiny> tiny{"tiny"};
 inline constexpr Named<golem::glm_small> small{"small"};

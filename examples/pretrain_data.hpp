@@ -45,7 +45,7 @@ inline golem::AnyTokenizer make_tokenizer(const PretrainOptions& options, const 
     for (golem::Document& document : golem::read_documents(options.corpus)) texts.push_back(std::move(document.text));
     note("training a tokenizer");
     tokenizer.emplace(golem::Tokenizer::train(texts, {.vocab = vocab, .or_fewer = true}));
-    if (tokenizer->size() < vocab) std::fprintf(stderr, "training a tokenizer: the text gave %d pieces\n", tokenizer->size());
+    if (tokenizer->size() < vocab) std::fprintf(stderr, "training a tokenizer: the text gave %d pieces, and the others of the vocabulary stay unused\n", tokenizer->size());
   }
   golem::require(tokenizer->size() <= vocab, "the tokenizer has ", tokenizer->size(), " pieces, and the model '", options.model, "' a vocabulary of ", vocab,
                  ": train another tokenizer, or choose another model");

@@ -98,6 +98,11 @@ echo "$(bpb now) $(bpb later) $(bpb measured)" | awk '{ d = $1 / $2 - 1; exit !(
 grep -q '"bpb_start":null' other_text.json || fail "another text's start: $(cat other_text.json)"
 sed -E 's/.*"bpb":([0-9.]+).*"bpb_int8":([0-9.]+).*/\1 \2/' other_text.json | awk '{ d = $1 / $2 - 1; exit !(d < 0.01 && d > -0.01) }' || fail "INT8 beside the bits per byte of another text: $(cat other_text.json)"
 
+echo "-- a text that gives fewer pieces than the model has is trained on with those"
+mkdir little && head -c 400 text/README.md >little/text.md
+"$bin/pretrain" --corpus little --model tiny --precision fp32 --threads 1 --out few --steps 1 >few.json 2>log && grep -qE 'the text gave [0-9]{3} pieces' log || { cat log; fail "few pieces"; }
+"$bin/fill" --run few --threads 1 --text 'golem is a [MASK] library' >few.json 2>log && grep -q '^{"job":"fill"' few.json || { cat log few.json; fail "fill with few pieces"; }
+
 echo "-- what goes wrong is told"
 refuse "has checkpoints of a former run" "${train[@]}" --out straight
 refuse "give --corpus" "$bin/pretrain" --out none
