@@ -4,6 +4,7 @@
 # glm130b.sh BINARIES SOURCE
 set -euo pipefail
 bin=$1 source=$2
+source "$source/tests/programs/texts.sh"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
@@ -34,9 +35,7 @@ refuse "GiB on each rank" "$bin/glm130b_train" --corpus nowhere
 refuse "there is no model" "$bin/glm130b_train" --model huge
 
 echo "-- the sibling, to the end"
-mkdir text
-cp "$source"/README.md text/
-for header in "$source"/include/golem/*/*.hpp; do cp "$header" "text/$(basename "$header").txt"; done
+texts text 30
 timeout 400 "$bin/glm130b_train" --model tiny --corpus text --out run >train.json 2>log || { cat log; fail "glm130b_train --model tiny"; }
 grep -q '"job":"glm130b_train","model":"tiny","precision":"low_gradients".*"finished":true' train.json || fail "its last line: $(cat train.json)"
 grep -qF '"layout":{"tp":2,"pp":2,"dp":2,"sequence_parallel":false,"schedule":"1f1b","chunks":1,"zero":1}' train.json || fail "its layout: $(cat train.json)"
@@ -63,7 +62,7 @@ cmp <(head -n 1 short1) <(head -n 1 short2) || fail "two ranks answer otherwise 
 cmp <(head -n 1 drawn) <(head -n 1 again) || fail "the defaults should be the original's"
 
 echo "-- beams, on one rank and two"
-beams=("${generate[@]}" --sampling-strategy BeamSearchStrategy --num-beams 3 --print-all-beams --min-gen-length 2 --text 'a [MASK] of text and a [MASK]')
+beams=("${generate[@]}" --sampling-strategy BeamSearchStrategy --num-beams 3 --print-all-beams --min-gen-length 2 --text 'bi [MASK] ku [MASK]')
 for how in drawn best; do
   for tp in 1 2; do
     for run in first second; do "${beams[@]}" $([ $how = drawn ] || echo --deterministic) --tp $tp >$run 2>log || { cat log; fail "beams, $how, on $tp"; }; done
@@ -71,7 +70,7 @@ for how in drawn best; do
     cmp <(head -n 3 first) <(head -n 3 second) || fail "the same command finds other beams, $how, on $tp: $(cat first second)"
   done
 done
-search=("${generate[@]}" --sampling-strategy BeamSearchStrategy --deterministic --tp 1 --text 'a [MASK] of text')
+search=("${generate[@]}" --sampling-strategy BeamSearchStrategy --deterministic --tp 1 --text 'bi [MASK] kofade')
 "${search[@]}" >plain 2>log || { cat log; fail "one answer of four beams"; }
 "${search[@]}" --length-penalty 5 --no-repeat-ngram-size 0 >other 2>log || { cat log; fail "beams with a length penalty"; }
 [ "$(wc -l <plain)" = 2 ] || fail "the best beam alone should be shown: $(cat plain)"
@@ -110,8 +109,8 @@ refuse "are not quantised" "${generate[@]}" --quantization-bit-width 8 --from-qu
 refuse "0 or at least 2" "${generate[@]}" --no-repeat-ngram-size 1 --text x
 refuse "original or golem" "${generate[@]}" --sampling-rules own --text x
 refuse "BaseStrategy or BeamSearchStrategy" "${generate[@]}" --sampling-strategy Greedy --text x
-refuse "shorten the text" "${generate[@]}" --tp 2 --text "$(head -c 2000 text/README.md | tr '\n' ' ')"
-refuse "has no tab" "${generate[@]}" --input-source "$source/README.md" --with-id
+refuse "shorten the text" "${generate[@]}" --tp 2 --text "$(head -c 2000 text/0.txt | tr '\n' ' ')"
+refuse "has no tab" "${generate[@]}" --input-source text/0.txt --with-id
 for id in '' ../b a/b; do
   printf '%s\tthe first\n' "$id" >texts
   refuse "has the id '$id'" "${generate[@]}" --input-source texts --with-id --output-path new/answers

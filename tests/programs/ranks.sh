@@ -4,6 +4,7 @@
 # ranks.sh BINARIES SOURCE
 set -euo pipefail
 bin=$1 source=$2
+source "$source/tests/programs/texts.sh"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
@@ -44,10 +45,8 @@ near() {
   awk -v a="$(field loss "$1")" -v b="$(field loss "$2")" 'BEGIN { d = a > b ? a - b : b - a; exit !(b > 1 && d <= 1e-6 * b) }' || fail "the loss of $1 is $(field loss "$1"), and of $2 $(field loss "$2")"
 }
 
-mkdir text other_text
-cp "$source"/README.md "$source"/include/golem/train/*.hpp text/
-cp "$source"/include/golem/data/*.hpp other_text/
-for file in */*.hpp; do mv "$file" "$file.txt"; done
+texts text 8
+texts other_text 8 8
 tiny=(--model tiny --precision fp32 --keep 0)
 train=("${tiny[@]}" --steps 20 --seed 1 --corpus text --save-every 10)
 cube=(--tp 2 --pp 2 --dp 2)

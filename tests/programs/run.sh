@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # run.sh BINARIES SOURCE
 set -euo pipefail
-bin=$1 source=$2
+bin=$1
+source "$2/tests/programs/texts.sh"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
@@ -18,10 +19,7 @@ refuse() {
   [ ! -s out ] || fail "something was printed by: $*"
 }
 
-mkdir text
-cp "$source"/README.md text/
-cp "$source"/include/golem/README.md text/map.md
-for header in "$source"/include/golem/*/*.hpp; do cp "$header" "text/$(basename "$header").txt"; done
+texts text 30
 
 train=("$bin/pretrain" --corpus text --model tiny --precision fp32 --threads 1 --batch 4 --micro-batch 4 --validate-every 5)
 "${train[@]}" --out straight --steps 12 --save-every 6 --keep 0 >straight.json 2>log || { cat log; fail "pretrain"; }
@@ -79,8 +77,8 @@ cmp <(head -n 2 first) <(head -n 2 second) || fail "the same command draws other
 
 echo "-- bits per byte are of the text that is held out now, whatever pretrain measured"
 mkdir held_out other_text
-cp text/README.md held_out/
-cp text/map.md other_text/
+cp text/0.txt held_out/
+cp text/1.txt other_text/
 "${train[@]}" --out measured --steps 2 --held-out held_out >measured.json 2>log || { cat log; fail "pretrain --held-out"; }
 for set in held_out other_text; do
   "$bin/evaluate" --run measured --corpus other_text --held-out $set --blanks 1 --threads 1 >$set.json 2>log || { cat log; fail "evaluate --held-out $set"; }
@@ -99,7 +97,7 @@ grep -q '"bpb_start":null' other_text.json || fail "another text's start: $(cat 
 sed -E 's/.*"bpb":([0-9.]+).*"bpb_int8":([0-9.]+).*/\1 \2/' other_text.json | awk '{ d = $1 / $2 - 1; exit !(d < 0.01 && d > -0.01) }' || fail "INT8 beside the bits per byte of another text: $(cat other_text.json)"
 
 echo "-- a text that gives fewer pieces than the model has is trained on with those"
-mkdir little && head -c 400 text/README.md >little/text.md
+mkdir little && head -c 400 text/0.txt >little/text.md
 "$bin/pretrain" --corpus little --model tiny --precision fp32 --threads 1 --out few --steps 1 >few.json 2>log && grep -qE 'the text gave [0-9]{3} pieces' log || { cat log; fail "few pieces"; }
 "$bin/fill" --run few --threads 1 --text 'golem is a [MASK] library' >few.json 2>log && grep -q '^{"job":"fill"' few.json || { cat log few.json; fail "fill with few pieces"; }
 
@@ -129,7 +127,7 @@ refuse "bad/noise.bin" "$bin/pretrain" --corpus bad --model tiny --out none
 mkdir empty
 refuse "there is no text" "$bin/pretrain" --corpus empty --model tiny --out none
 refuse "there is no model" "$bin/pretrain" --corpus text --model huge --out none
-refuse "shorten the text" "$bin/fill" --run straight --text "$(head -c 3000 text/README.md | tr '\n' ' ')"
+refuse "shorten the text" "$bin/fill" --run straight --text "$(head -c 3000 text/0.txt | tr '\n' ' ')"
 refuse "built for 8 bits" "$bin/quantize" straight --out none --bits 5
 refuse "quantised already" "$bin/quantize" int4 --out none
 shard=$(ls straight/step-00000012/model*.safetensors | head -n 1)
@@ -137,7 +135,7 @@ printf 'golem was here' | dd of="$shard" bs=1 seek=70000 conv=notrunc status=non
 refuse "is not what was saved" "$bin/fill" --run straight --text 'a [MASK]'
 truncate -s 50000 "$shard"
 refuse "is not what was saved" "$bin/fill" --run straight --text 'a [MASK]'
-"$bin/pretrain" --corpus text/README.md --model tiny --precision fp32 --threads 1 --out other --steps 1 >/dev/null 2>log || { cat log; fail "another run"; }
+"$bin/pretrain" --corpus text/0.txt --model tiny --precision fp32 --threads 1 --out other --steps 1 >/dev/null 2>log || { cat log; fail "another run"; }
 cp other/tokenizer.model resumed/tokenizer.model
 refuse "another tokenizer" "${train[@]}" --out resumed --steps 14 --resume auto
 echo "all went as it should"
