@@ -87,13 +87,14 @@ std::vector<std::uint8_t>& pool() {
   return bytes;
 }
 
-/// range: threads, tokens, hidden size. Weights stream from memory; the limit is measured in turn with each product.
+/// range: threads, tokens, hidden size. Weights and their scales stream from memory, and both count; the limit is measured in turn with each product.
 template <Quant Q, class T>
 void project(benchmark::State& state) {
   golem::cpu::Device device({.threads = static_cast<int>(state.range(0))});
-  const std::int64_t tokens = state.range(1), size = state.range(2), bytes = size * Q.row_bytes(size);
-  const auto matrices = static_cast<std::int64_t>(pool().size()) / bytes;
-  const std::vector<float16> scales(static_cast<std::size_t>(size * Q.groups(size)), float16(0.01f));
+  const std::int64_t tokens = state.range(1), size = state.range(2), scale_count = size * Q.groups(size);
+  const std::int64_t weight_bytes = size * Q.row_bytes(size), bytes = weight_bytes + scale_count * static_cast<std::int64_t>(sizeof(float16));
+  const auto matrices = (static_cast<std::int64_t>(pool().size()) - bytes) / weight_bytes;
+  const std::vector<float16> scales(static_cast<std::size_t>(matrices * scale_count), float16(0.01f));
   std::vector<T> x(static_cast<std::size_t>(tokens * size)), y(x.size());
   const golem::Random random{.seed = 1};
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = T(random.normal(i));
@@ -101,11 +102,11 @@ void project(benchmark::State& state) {
   std::vector<double> seconds, reads, peaks;
   std::int64_t matrix = 0;
   for (auto _ : state) {
-    if (tokens <= 16) reads.push_back(limits::read(device, pool().data() + (matrix + matrices / 2) % matrices * bytes, bytes));
+    if (tokens <= 16) reads.push_back(limits::read(device, pool().data() + (matrix + matrices / 2) % matrices * weight_bytes, bytes));
     peaks.push_back(Q.activations == Activations::int8 ? limits::int8_peak(device) : limits::fma_peak(device));
     const double start = limits::now();
     golem::cpu::project(device, View<T, 2>(y.data(), tokens, size), View<const T, 2>(x.data(), tokens, size),
-                        QuantizedView<Q>(size, size, pool().data() + matrix * bytes, scales.data()), View<const T, 1>{});
+                        QuantizedView<Q>(size, size, pool().data() + matrix * weight_bytes, scales.data() + matrix * scale_count), View<const T, 1>{});
     seconds.push_back(limits::now() - start);
     state.SetIterationTime(seconds.back());
     matrix = (matrix + 1) % matrices;

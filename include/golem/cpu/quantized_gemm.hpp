@@ -15,6 +15,11 @@
 
 namespace golem::cpu {
 
+/// Asks for memory that will be read soon.
+inline void prefetch(const void* from, std::int64_t bytes) {
+  for (std::int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(from) + i, 0, 2);
+}
+
 /// y of `rows` rows and the next tokens, at most `tokens`; returns how many those were.
 template <class Row, Quant Q, int rows, int tokens, class T, class Weight, class Tokens>
 std::int64_t dot_rows(View<T, 2> y, const Weight* weights, std::int64_t columns, const RowScales& scales, const Tokens& x, View<const T, 1> bias,
@@ -34,6 +39,7 @@ template <class Row, int rows, int tokens, class T, class Tokens, Quant Q>
 void meet_rows(View<T, 2> y, const Tokens& x, const QuantizedView<Q>& w, View<const T, 1> bias, std::int8_t* unpacked, const RowScales& scales,
                std::int64_t row) {
   const std::int64_t groups = Q.groups(w.columns);
+  if constexpr (Q.group != 0) prefetch(w.scales.data + (row + 2 * rows) * groups, rows * groups * 2);  // of the call after next
   const auto* weights = Row::template unpack<Q>(unpacked, w.data.data + row * Q.row_bytes(w.columns), w.columns);
   for (int r = 0; r < rows; ++r)
     Row::template spread<Q>(scales.scales + r * scales.stride, w.scales.data + (row + r) * groups, groups, blocks_of<Q>(w.columns));
@@ -61,11 +67,6 @@ void project_rows(Device& device, View<T, 2> y, const Tokens& x, const Quantized
 }
 
 #if defined(__x86_64__)
-/// Asks for memory that will be read soon.
-inline void prefetch(const std::uint8_t* from, std::int64_t bytes) {
-  for (std::int64_t i = 0; i < bytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(from + i), _MM_HINT_T1);
-}
-
 /// Tile::multiply of `count` tokens, `tokens` at most.
 template <class Tile, Quant Q, int tokens>
 void multiply_tile(float* sums, const std::byte* tile, const float* scales, const Int8Activations& x, std::int64_t chunk, std::int64_t token,
