@@ -77,7 +77,22 @@ TEST_CASE("prompts hold mask tokens, plain text does not") {
   CHECK(prompt.back() == special.gmask);
   const auto plain = tokenizer().encode("install [MASK] the");
   CHECK(std::count(plain.begin(), plain.end(), special.mask) == 0);
-  CHECK(tokenizer().decode(prompt) == "install [MASK] the [gMASK]");
+  CHECK(tokenizer().decode(prompt) == "install[MASK] the[gMASK]");
+}
+
+TEST_CASE("a space before a mask is left to the answer, and one alone") {
+  const auto of = [](const char* text, std::int32_t mask) {
+    auto tokens = tokenizer().encode(text);
+    tokens.push_back(mask);
+    return tokens;
+  };
+  const SpecialTokens& s = tokenizer().special();
+  CHECK(tokenizer().encode_prompt("the file [MASK]") == of("the file", s.mask));
+  CHECK(tokenizer().encode_prompt("the file[MASK]") == of("the file", s.mask));
+  CHECK(tokenizer().encode_prompt("the file  [gMASK]") == of("the file ", s.gmask));
+  CHECK(tokenizer().encode_prompt("the file\n[MASK]") == of("the file\n", s.mask));
+  CHECK(tokenizer().encode_prompt("the file\n[sMASK]", Newlines::ignore) == of("the file", s.smask));
+  CHECK(tokenizer().encode_prompt("the file ") == tokenizer().encode("the file "));
 }
 
 TEST_CASE("special tokens differ, and all but masks and newlines vanish from text") {

@@ -119,7 +119,8 @@ class Tokenizer {
     }
   }
 
-  /// The same, but "[MASK]", "[gMASK]" and "[sMASK]" are the mask tokens.
+  /// The same, but "[MASK]", "[gMASK]" and "[sMASK]" are the mask tokens. A space before one is left to the answer, since a
+  /// word's first token begins with its space.
   std::vector<std::int32_t> encode_prompt(std::string_view text, Newlines newlines = Newlines::keep) const {
     std::vector<std::int32_t> tokens;
     while (!text.empty()) {
@@ -128,7 +129,10 @@ class Tokenizer {
       for (const auto& [name, id] :
            {std::pair<std::string_view, std::int32_t>{"[MASK]", special_.mask}, {"[gMASK]", special_.gmask}, {"[sMASK]", special_.smask}})
         if (const std::size_t found = text.find(name); found < at) at = found, length = name.size(), token = id;
-      const auto part = encode(text.substr(0, at), newlines);
+      std::string_view before = text.substr(0, at);
+      const bool spaced = before.ends_with(' ') || (newlines == Newlines::ignore && before.ends_with('\n'));
+      if (at != text.npos && spaced) before.remove_suffix(1);
+      const auto part = encode(before, newlines);
       tokens.insert(tokens.end(), part.begin(), part.end());
       if (at == text.npos) break;
       tokens.push_back(token);
