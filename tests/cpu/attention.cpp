@@ -12,7 +12,7 @@ using namespace ops;
 TEMPLATE_TEST_CASE("results do not depend on the number of threads", "", float, bfloat16) {
   for (auto c : cases()) {
     c.dropout = 0.1;
-    const auto qkv = converted<TestType>(normals(qkv_size(c), 1)), dout = converted<TestType>(normals(qkv_size(c) / 3, 2));
+    const auto qkv = converted<TestType>(normals(c.qkv_size(), 1)), dout = converted<TestType>(normals(c.out_size(), 2));
     cpu::Device one({.threads = 1});
     const auto expected = run(one, c, qkv, dout);
     for (const int threads : {2, 3}) {

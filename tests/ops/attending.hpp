@@ -42,8 +42,6 @@ inline std::vector<double> normals(std::size_t count, std::uint64_t stream) {
   return values;
 }
 
-inline std::size_t qkv_size(const oracle::AttentionCase& c) { return std::size_t(c.rows) * c.length * c.heads * 3 * c.dims; }
-
 /// Calls body(device) for each device, and, where T is a type that they take, for one that attends by the instructions of sm_90a, and on
 /// the host for one that has its memory alone.
 template <class T, class Body>
@@ -119,7 +117,7 @@ Result<T> run(D& device, const oracle::AttentionCase& c, const std::vector<T>& q
   Buffer<T, D> y(device, tokens * heads * dims, "test");
   Buffer<A, D> log_sum(device, tokens * heads, "test");
   const Windows<D> windows(device, c);
-  const auto x4 = x.view_at(0, tokens, heads, 3, dims);
+  const auto x4 = x.view_at(0, tokens, heads / c.sharers, c.sharers + 2, dims);
   const auto y3 = y.view_at(0, tokens, heads, dims);
   const auto l3 = log_sum.view_at(0, c.rows, heads, c.length);
   attend(device, y3, l3, x4, c.rows, windows.list(), options_of(c, layer_scale, rounding));
@@ -127,7 +125,7 @@ Result<T> run(D& device, const oracle::AttentionCase& c, const std::vector<T>& q
   if (dout.empty()) return result;
   const auto dy = upload(device, dout);
   Buffer<T, D> dx = upload(device, std::vector<T>(qkv.size(), T(99.0f)));
-  attend_backward(device, dx.view_at(0, tokens, heads, 3, dims), dy.view_at(0, tokens, heads, dims), y3, l3, x4, c.rows, windows.list(),
+  attend_backward(device, dx.view_at(0, tokens, heads / c.sharers, c.sharers + 2, dims), dy.view_at(0, tokens, heads, dims), y3, l3, x4, c.rows, windows.list(),
                   options_of(c, layer_scale));
   result.dqkv = download(device, dx);
   return result;
@@ -154,6 +152,10 @@ inline std::vector<oracle::AttentionCase> cases() {
                                  .windows = std::move(windows),
                                  .scale = static_cast<float>(1 / std::sqrt(dims))};
   };
+  const auto shared = [&](int sharers, oracle::AttentionCase c) {
+    c.sharers = sharers;
+    return c;
+  };
   return {make(1, 1, 1, 2, {{{0, 1, 0}}}),        make(2, 7, 3, 6, {{{0, 7, 3}}, {{1, 3, 1}, {3, 6, 0}}}),
           make(2, 67, 1, 30, {{{0, 67, 0}}, {}}), make(1, 64, 2, 64, {{{0, 64, 10}}}),
           make(1, 200, 2, 80, {{{0, 200, 131}}}), make(2, 193, 1, 32, {{{0, 50, 7}, {50, 130, 80}, {140, 193, 0}}, {{0, 193, 193}}}),
@@ -162,7 +164,13 @@ inline std::vector<oracle::AttentionCase> cases() {
           // choices behind a text that they share (spec 7.2): within a tile, and across tiles with rows of their own, gaps, and two texts
           make(2, 29, 2, 6, {{{0, 11, 11}, {11, 14, 0, 0, 11}, {14, 15, 0, 0, 11}, {15, 22, 0, 0, 11}}, {{0, 29, 5}}}),
           make(2, 270, 1, 32, {{{0, 90, 90}, {90, 133, 0, 0, 90}, {133, 134, 0, 0, 90}, {134, 260, 2, 0, 90}},
-                               {{2, 40, 38}, {45, 80, 0, 2, 40}, {80, 170, 90}, {170, 171, 0, 90, 169}, {171, 250, 0, 80, 170}}})};
+                               {{2, 40, 38}, {45, 80, 0, 2, 40}, {80, 170, 90}, {170, 171, 0, 90, 169}, {171, 250, 0, 80, 170}}}),
+          // heads that share keys and values: all of them, and two groups; within a tile, across tiles, and in the wide heads that warps share
+          shared(3, make(2, 7, 3, 6, {{{0, 7, 3}}, {{1, 3, 1}, {3, 6, 0}}})),
+          shared(2, make(1, 70, 4, 16, {{{0, 70, 31}}})),
+          shared(2, make(2, 193, 2, 32, {{{0, 50, 7}, {50, 130, 80}, {140, 193, 0}}, {{0, 193, 193}}})),
+          shared(2, make(1, 150, 2, 128, {{{0, 150, 33}}})),
+          shared(2, make(1, 70, 2, 144, {{{0, 70, 70}}}))};
 }
 
 template <class T>

@@ -14,7 +14,7 @@ using namespace ops;
 TEMPLATE_TEST_CASE("attend computes attention's definition, and the log-sum-exp of each query", "", double, float, bfloat16, float16) {
   on_each_attention<TestType>([&](TestDevice& device) {
     for (const auto& c : cases()) {
-      const auto qkv = converted<TestType>(normals(qkv_size(c), 1));
+      const auto qkv = converted<TestType>(normals(c.qkv_size(), 1));
       const auto expected = oracle::attend(c, converted<double>(qkv));
       const auto result = run(device, c, qkv);
       INFO("length " << c.length << ", dims " << c.dims);
@@ -27,7 +27,7 @@ TEMPLATE_TEST_CASE("attend computes attention's definition, and the log-sum-exp 
 TEMPLATE_TEST_CASE("a token outside every window gets a zero output, a zero log-sum-exp and a zero gradient", "", float, bfloat16) {
   on_each_attention<TestType>([&](TestDevice& device) {
     const auto c = cases()[5];  // tokens 130 .. 139 of row 0
-    const auto result = run(device, c, converted<TestType>(normals(qkv_size(c), 1)), converted<TestType>(normals(qkv_size(c) / 3, 2)));
+    const auto result = run(device, c, converted<TestType>(normals(c.qkv_size(), 1)), converted<TestType>(normals(c.out_size(), 2)));
     for (int t = 130; t < 140; ++t) {
       CHECK(result.log_sum[t] == 0);
       for (int d = 0; d < c.dims; ++d) CHECK(static_cast<float>(result.out[t * c.dims + d]) == 0);
@@ -43,8 +43,8 @@ TEST_CASE("attend_backward agrees with central differences, with dropout and wit
         if (c.dims > 80) continue;  // the gradients of narrower types reach those
         c.dropout = dropout;
         c.random = {11, 5};
-        auto qkv = normals(qkv_size(c), 1);
-        const auto dout = normals(qkv.size() / 3, 2);
+        auto qkv = normals(c.qkv_size(), 1);
+        const auto dout = normals(c.out_size(), 2);
         const auto gradient = run(device, c, qkv, dout).dqkv;
         const auto loss = [&] {
           const auto out = oracle::attend(c, qkv).out;
@@ -75,7 +75,7 @@ TEMPLATE_TEST_CASE("the gradient of narrower types is that of double, up to roun
     for (std::size_t i = 0; i < all.size(); ++i) {
       auto c = all[i];
       c.dropout = 0.1;
-      const auto qkv = converted<TestType>(normals(qkv_size(c), 1)), dout = converted<TestType>(normals(qkv_size(c) / 3, 2));
+      const auto qkv = converted<TestType>(normals(c.qkv_size(), 1)), dout = converted<TestType>(normals(c.out_size(), 2));
       if (i == expected.size()) expected.push_back(run(device, c, converted<double>(qkv), converted<double>(dout)).dqkv);
       double top = 1;
       for (const double g : expected[i]) top = std::max(top, std::abs(g));
@@ -90,7 +90,7 @@ TEMPLATE_TEST_CASE("attend drops the probabilities that their places in the matr
     for (auto c : cases()) {
       c.dropout = 0.25;
       c.random = {1130, stream_of("layer 3")};
-      const auto qkv = converted<TestType>(normals(qkv_size(c), 1));
+      const auto qkv = converted<TestType>(normals(c.qkv_size(), 1));
       const auto expected = oracle::attend(c, converted<double>(qkv));
       const auto result = run(device, c, qkv);
       const double bound = std::is_same_v<TestType, double> ? 1e-13 : (c.dims > 128 ? 40 : 20) * unit<TestType>;
@@ -104,7 +104,7 @@ TEMPLATE_TEST_CASE("attend drops the probabilities that their places in the matr
 TEST_CASE("layer_scale keeps large fp16 queries small before the product, and changes nothing else") {
   on_each_device([&](TestDevice& device) {
     const auto c = cases()[4];
-    const auto qkv = normals(qkv_size(c), 1), dout = normals(qkv_size(c) / 3, 2);
+    const auto qkv = normals(c.qkv_size(), 1), dout = normals(c.out_size(), 2);
     const auto expected = run(device, c, qkv, dout), scaled = run(device, c, qkv, dout, 70);
     CHECK(largest_difference(scaled.out, expected.out) < 1e-13);
     CHECK(largest_difference(scaled.log_sum, expected.log_sum) < 1e-13);
@@ -127,37 +127,39 @@ TEMPLATE_TEST_CASE("attend_cached, fed in any portions, gives what attend gives 
   };
   const std::vector<Sequence> sequences{{20, 2, {21, 1, 1}}, {0, 0, {3, 70, 1}}, {70, 1, {81, 4, 5}}};
   const AttentionOptions options{.scale = 0.125f, .layer_scale = 3};
-  for (const int dims : {30, 96}) {
+  for (int i = 0; i < 4; ++i) {
+    const int dims = i % 2 ? 96 : 30, sharers = 1 + i / 2;
+    const int key_heads = heads / sharers, token_size = key_heads * (sharers + 2) * dims;
     std::vector<std::vector<double>> qkv, expected;
     for (const Sequence& s : sequences) {
       const int length = s.portions[0] + s.portions[1] + s.portions[2];
       const oracle::AttentionCase c{
-          .rows = 1, .length = length, .heads = heads, .dims = dims, .windows = {{{0, length, s.prefix}}}, .scale = 0.125, .random = {}};
-      qkv.push_back(converted<double>(converted<T>(normals(qkv_size(c), 10 + s.slot))));
+          .rows = 1, .length = length, .heads = heads, .dims = dims, .windows = {{{0, length, s.prefix}}}, .scale = 0.125, .random = {}, .sharers = sharers};
+      qkv.push_back(converted<double>(converted<T>(normals(c.qkv_size(), 10 + s.slot))));
       expected.push_back(oracle::attend(c, qkv.back()).out);
     }
     on_each_device([&](TestDevice& device) {
-      Buffer<T, TestDevice> keys(device, slots * heads * capacity * dims, "test"), values(device, keys.size(), "test");
-      const auto k = keys.view_at(0, slots, heads, capacity, dims), v = values.view_at(0, slots, heads, capacity, dims);
+      Buffer<T, TestDevice> keys(device, slots * key_heads * capacity * dims, "test"), values(device, keys.size(), "test");
+      const auto k = keys.view_at(0, slots, key_heads, capacity, dims), v = values.view_at(0, slots, key_heads, capacity, dims);
       std::vector<int> done(sequences.size());
       for (std::size_t portion = 0; portion < 3; ++portion) {
         std::vector<CachedSequence> call;
         std::vector<double> x, wanted;
         for (std::size_t s = 0; s < sequences.size(); ++s) {
-          const int count = sequences[s].portions[portion], first = done[s], row = static_cast<int>(x.size() / (heads * 3 * dims));
+          const int count = sequences[s].portions[portion], first = done[s], row = static_cast<int>(x.size()) / token_size;
           call.push_back({.row = row, .count = count, .first = first, .prefix = sequences[s].prefix, .slot = sequences[s].slot});
-          x.insert(x.end(), qkv[s].begin() + first * heads * 3 * dims, qkv[s].begin() + (first + count) * heads * 3 * dims);
+          x.insert(x.end(), qkv[s].begin() + first * token_size, qkv[s].begin() + (first + count) * token_size);
           wanted.insert(wanted.end(), expected[s].begin() + first * heads * dims, expected[s].begin() + (first + count) * heads * dims);
           done[s] += count;
         }
-        const auto tokens = static_cast<std::int64_t>(x.size()) / (heads * 3 * dims);
+        const auto tokens = static_cast<std::int64_t>(x.size()) / token_size;
         const auto input = upload(device, converted<T>(x));
         const auto calls = upload(device, call);
         Buffer<T, TestDevice> out(device, tokens * heads * dims, "test");
-        const auto x4 = input.view_at(0, tokens, heads, 3, dims);
+        const auto x4 = input.view_at(0, tokens, key_heads, sharers + 2, dims);
         append_cache(device, k, v, x4, calls.view());
         attend_cached(device, out.view_at(0, tokens, heads, dims), x4, k, v, calls.view(), options);
-        INFO("dims " << dims << ", portion " << portion);
+        INFO("dims " << dims << ", " << sharers << " heads to a key, portion " << portion);
         CHECK(largest_difference(download(device, out), wanted) < 40 * unit<T>);
       }
     });
@@ -262,6 +264,7 @@ TEST_CASE("attention says what does not fit") {
     CHECK_THROWS_WITH(attend(device, View<float, 3>(memory.data(), 8, 2, 4), {}, qkv, 3, windows, {}), Contains("8 tokens in 3 rows"));
     CHECK_THROWS_WITH(attend(device, View<float, 3>(memory.data(), 8, 2, 4), {}, qkv, 4, windows, {}), Contains("windows for 3"));
     CHECK_THROWS_WITH(attend(device, View<float, 3>(memory.data(), 8, 2, 2), {}, qkv, 2, {{}, {first, 3}}, {}), Contains("(8, 2, 2)"));
+    CHECK_THROWS_WITH(attend(device, View<float, 3>(memory.data(), 8, 2, 4), {}, View<const float, 4>(memory.data(), 8, 2, 2, 4), 2, {{}, {first, 3}}, {}), Contains("(8, 2, 2, 4)") && Contains("(N, G, S + 2, D)"));
   });
 }
 
@@ -274,7 +277,7 @@ TEST_CASE("attention runs by wgmma on a GPU that has it; a program that asks for
     simt::machine().major = major;
     TestDevice device({.attention = path});
     const oracle::AttentionCase c{.length = 3, .dims = dims, .windows = {{{0, 3, 1}}}};
-    run(device, c, converted<bfloat16>(normals(qkv_size(c), 1)));
+    run(device, c, converted<bfloat16>(normals(c.qkv_size(), 1)));
     return std::string(device.last_kernel());
   };
   for (const int dims : {16, 64, 128})

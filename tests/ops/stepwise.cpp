@@ -36,7 +36,7 @@ std::size_t unequal(const Tensor<T>& got, const std::vector<float>& want) {
 // Attention's definition with every rounding written out; a hidden key has the score -10000.
 template <class T>
 std::vector<float> attended(const oracle::AttentionCase& c, const std::vector<T>& qkv, float layer_scale) {
-  const auto at = [&](int part, int b, int t, int h, int d) { return static_cast<float>(qkv[((std::size_t(b * c.length + t) * c.heads + h) * 3 + part) * c.dims + d]); };
+  const auto at = [&](int part, int b, int t, int h, int d) { return static_cast<float>(qkv[c.at(part, b, t, h, d)]); };
   const float factor = 1 / static_cast<float>(layer_scale / c.scale);
   std::vector<float> out;
   std::vector<double> p(c.length);
@@ -135,7 +135,7 @@ TEMPLATE_TEST_CASE("scores and probabilities are rounded, and a query that sees 
   on_each_device([&](TestDevice& device) {
     for (const auto& c : cases()) {
       if (c.dims > 128) continue;
-      const auto qkv = converted<T>(normals(qkv_size(c), 1));
+      const auto qkv = converted<T>(normals(c.qkv_size(), 1));
       const auto want = attended<T>(c, qkv, 3);
       const auto result = run(device, c, qkv, {}, 3, Rounding::stepwise);
       INFO("length " << c.length << ", dims " << c.dims);
@@ -149,7 +149,7 @@ TEMPLATE_TEST_CASE("scores and probabilities are rounded, and a query that sees 
 TEMPLATE_TEST_CASE("in fp32 the steps are attention's definition", "", float, double) {
   on_each_device([&](TestDevice& device) {
     for (const auto& c : cases()) {
-      const auto qkv = converted<TestType>(normals(qkv_size(c), 1));
+      const auto qkv = converted<TestType>(normals(c.qkv_size(), 1));
       const auto expected = oracle::attend(c, converted<double>(qkv));
       const auto result = run(device, c, qkv, {}, 3, Rounding::stepwise);
       double out = 0, log_sum = 0;
@@ -171,20 +171,21 @@ TEMPLATE_TEST_CASE("in fp32 the steps are attention's definition", "", float, do
 
 TEST_CASE("a cache gives what whole rows give, to the bit of each score and probability") {
   constexpr int heads = 2, length = 75, prefix = 70;
-  const int dims = GENERATE(30, 48, 144);  // the last in several parts
-  const oracle::AttentionCase c{.rows = 1, .length = length, .heads = heads, .dims = dims, .windows = {{{0, length, prefix}}}, .scale = 0.125, .random = {}};
-  const auto qkv = converted<float16>(normals(qkv_size(c), 1));
+  const int dims = GENERATE(30, 48, 144), sharers = GENERATE(1, 2);  // the last dims in several parts
+  const int key_heads = heads / sharers, token_size = key_heads * (sharers + 2) * dims;
+  const oracle::AttentionCase c{.rows = 1, .length = length, .heads = heads, .dims = dims, .windows = {{{0, length, prefix}}}, .scale = 0.125, .random = {}, .sharers = sharers};
+  const auto qkv = converted<float16>(normals(c.qkv_size(), 1));
   const auto want = attended<float16>(c, qkv, 3);
   on_each_device([&](TestDevice& device) {
-    Buffer<float16, TestDevice> keys(device, heads * 80 * dims, "test"), values(device, keys.size(), "test");
-    const auto k = keys.view_at(0, 1, heads, 80, dims), v = values.view_at(0, 1, heads, 80, dims);
+    Buffer<float16, TestDevice> keys(device, key_heads * 80 * dims, "test"), values(device, keys.size(), "test");
+    const auto k = keys.view_at(0, 1, key_heads, 80, dims), v = values.view_at(0, 1, key_heads, 80, dims);
     std::vector<float16> got;
     for (int first = 0, count = 71; first < length; first += count, count = first == 71 ? 1 : 3) {
-      const auto input = upload(device, std::vector<float16>(qkv.begin() + first * heads * 3 * dims, qkv.begin() + (first + count) * heads * 3 * dims));
+      const auto input = upload(device, std::vector<float16>(qkv.begin() + first * token_size, qkv.begin() + (first + count) * token_size));
       const auto call = upload(device, std::vector<CachedSequence>{{.row = 0, .count = count, .first = first, .prefix = prefix, .slot = 0}});
       Buffer<float16, TestDevice> out(device, count * heads * dims, "test");
-      append_cache(device, k, v, input.view_at(0, count, heads, 3, dims), call.view());
-      attend_cached(device, out.view_at(0, count, heads, dims), input.view_at(0, count, heads, 3, dims), k, v, call.view(), {.scale = 0.125, .layer_scale = 3, .rounding = Rounding::stepwise});
+      append_cache(device, k, v, input.view_at(0, count, key_heads, sharers + 2, dims), call.view());
+      attend_cached(device, out.view_at(0, count, heads, dims), input.view_at(0, count, key_heads, sharers + 2, dims), k, v, call.view(), {.scale = 0.125, .layer_scale = 3, .rounding = Rounding::stepwise});
       const auto part = download(device, out);
       got.insert(got.end(), part.begin(), part.end());
     }
@@ -199,6 +200,6 @@ TEST_CASE("what is stepwise drops nothing") {
   on_each_device([&](TestDevice& device) {
     auto c = cases()[1];
     c.dropout = 0.1;
-    CHECK_THROWS_WITH(run(device, c, converted<float>(normals(qkv_size(c), 1)), {}, 3, Rounding::stepwise), Catch::Matchers::Contains("give a dropout of 0"));
+    CHECK_THROWS_WITH(run(device, c, converted<float>(normals(c.qkv_size(), 1)), {}, 3, Rounding::stepwise), Catch::Matchers::Contains("give a dropout of 0"));
   });
 }

@@ -27,6 +27,15 @@ struct AttentionCase {
   double scale = 1;
   double dropout = 0;
   Random random{};
+  int sharers = 1;  // query heads that share a key and a value, which lie behind their queries
+
+  std::size_t qkv_size() const { return std::size_t(rows) * length * (heads / sharers) * (sharers + 2) * dims; }
+  /// In (N, G, S + 2, D), the query (0) of head h, or the key (1) or value (2) that it attends to.
+  std::size_t at(int part, int b, int t, int h, int d) const {
+    const int group = h / sharers, place = part == 0 ? h % sharers : sharers + part - 1;
+    return ((std::size_t(b * length + t) * (heads / sharers) + group) * (sharers + 2) + place) * dims + d;
+  }
+  std::size_t out_size() const { return std::size_t(rows) * length * heads * dims; }
 
   /// 0, or 1 / (1 - rate), of probability (b, h, i, j).
   double kept(int b, int h, int i, int j) const {
@@ -43,8 +52,8 @@ struct Attended {
 };
 
 inline Attended attend(const AttentionCase& c, const std::vector<double>& qkv) {
-  const auto at = [&](int part, int b, int t, int h, int d) { return qkv[((std::size_t(b * c.length + t) * c.heads + h) * 3 + part) * c.dims + d]; };
-  Attended result{std::vector<double>(qkv.size() / 3), std::vector<double>(std::size_t(c.rows) * c.heads * c.length)};
+  const auto at = [&](int part, int b, int t, int h, int d) { return qkv[c.at(part, b, t, h, d)]; };
+  Attended result{std::vector<double>(c.out_size()), std::vector<double>(std::size_t(c.rows) * c.heads * c.length)};
   std::vector<double> scores(c.length);
   for (int b = 0; b < c.rows; ++b)
     for (int h = 0; h < c.heads; ++h)

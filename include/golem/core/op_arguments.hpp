@@ -18,6 +18,14 @@ struct WindowList {
   View<const std::int32_t, 1> first;  // (B + 1)
 };
 
+/// Query heads H of qkv (N, G, S + 2, D): behind the queries of the S heads that share them lie a key and a value (spec 1.3:
+/// S = 1, each head has its own).
+template <class T>
+std::int64_t query_heads(const View<T, 4>& qkv) {
+  require(qkv.extent(2) >= 3, "attention was given qkv of shape ", shape_of(qkv), ": give (N, G, S + 2, D), queries of S heads, their key and their value");
+  return qkv.extent(1) * (qkv.extent(2) - 2);
+}
+
 /// probabilities = softmax(scores * layer_scale), scores = (q * scale / layer_scale) kT, with q rounded to its type after
 /// the scaling (spec 1.5: layer_scale is layer + 1, and keeps fp16 scores in range). Rounding::stepwise also rounds scores and
 /// probabilities to its type, and hides a key by a score of hidden_score, as the original does.

@@ -1,6 +1,6 @@
 // View: a pointer with a shape; and the letters of shape comments, everywhere in golem.
 // SPDX-License-Identifier: Apache-2.0
-//   B batch rows   T sequence   N = B*T tokens   C hidden   H heads   D head dim   F ffn   V vocab   L layers   "/tp" per tensor-parallel rank
+//   B batch rows   T sequence   N = B*T tokens   C hidden   H heads   G heads of keys and values, S = H/G share one   D head dim   F ffn   V vocab   L layers   "/tp" per tensor-parallel rank
 #pragma once
 
 #include <cstdint>

@@ -15,10 +15,11 @@
 
 namespace golem::cpu {
 
-/// Of q (0), k (1) or v (2) in qkv (N, H, 3, D), the rows of a head from token `token` on.
+/// Of a query head's q (0), or the k (1) or v (2) that it attends to, in qkv (N, G, S + 2, D): the rows from token `token` on.
 template <class T>
 HeadRows<T> rows_of(const View<T, 4>& qkv, int part, std::int64_t token, std::int64_t head) {
-  return {&qkv(token, head, part, 0), 3 * qkv.extent(1) * qkv.extent(3)};
+  const std::int64_t sharers = qkv.extent(2) - 2;
+  return {&qkv(token, head / sharers, part == 0 ? head % sharers : sharers + part - 1, 0), qkv.extent(1) * qkv.extent(2) * qkv.extent(3)};
 }
 /// The same in a tensor (N, H, D).
 template <class T>
@@ -38,16 +39,16 @@ struct MaskPlace {
   }
 };
 
-/// Each query's softmax-weighted mean of the values of its window: out (N, H, D) from rotated qkv (N, H, 3, D) of `rows` rows
-/// of T = N / rows tokens. log_sum (B, H, T), where given, keeps the log-sum-exp of each query's scores for the backward.
+/// Each query's softmax-weighted mean of the values of its window: out (N, H, D) from rotated qkv (N, G, S + 2, D) of `rows`
+/// rows of T = N / rows tokens. log_sum (B, H, T), where given, keeps the log-sum-exp of each query's scores for the backward.
 /// A query outside every window gets zeros (spec 1.5, 2.3, 2.5), or, where rounding is stepwise, the mean of all values.
 template <class T>
 void attend(Device& device, View<T, 3> out, std::type_identity_t<View<accumulate_t<T>, 3>> log_sum, std::type_identity_t<View<const T, 4>> qkv,
             int rows, const WindowList& windows, const AttentionOptions& options) {
-  const std::int64_t tokens = qkv.extent(0), heads = qkv.extent(1), dims = qkv.extent(3);
+  const std::int64_t tokens = qkv.extent(0), heads = query_heads(qkv), dims = qkv.extent(3);
   require(rows > 0 && tokens % rows == 0 && windows.first.extent(0) == rows + 1, "attend was given ", tokens, " tokens in ", rows,
           " rows, and windows for ", windows.first.extent(0) - 1, ": give rows of equal length, and first[0] .. first[rows]");
-  require(out.size() * 3 == qkv.size(), "attend writes ", shape_of(out), " from qkv of shape ", shape_of(qkv), ": give (N, H, D) and (N, H, 3, D)");
+  require(out.size() == tokens * heads * dims, "attend writes ", shape_of(out), " from qkv of shape ", shape_of(qkv), ": give (N, H, D) and (N, G, S + 2, D)");
   require(options.dropout == 0 || options.rounding == Rounding::once, "attend was asked to drop probabilities and to round as the original's inference does: give a dropout of 0");
   const std::int64_t length = tokens / rows, groups = ceil_div(length, group_queries);
   require(!log_sum || log_sum.size() == tokens * heads, "attend saves log-sum-exps to ", shape_of(log_sum), ": give (B, H, T), ", tokens * heads,
@@ -73,21 +74,21 @@ void attend(Device& device, View<T, 3> out, std::type_identity_t<View<accumulate
   });
 }
 
-/// dqkv (N, H, 3, D) from dout (N, H, D), what `attend` wrote, and what it was given; overwrites dqkv.
+/// dqkv (N, G, S + 2, D) from dout (N, H, D), what `attend` wrote, and what it was given; overwrites dqkv.
 template <class T>
 void attend_backward(Device& device, View<T, 4> dqkv, std::type_identity_t<View<const T, 3>> dout, std::type_identity_t<View<const T, 3>> out,
                      std::type_identity_t<View<const accumulate_t<T>, 3>> log_sum, std::type_identity_t<View<const T, 4>> qkv, int rows,
                      const WindowList& windows, const AttentionOptions& options) {
-  const std::int64_t tokens = qkv.extent(0), heads = qkv.extent(1), dims = qkv.extent(3);
+  const std::int64_t tokens = qkv.extent(0), heads = query_heads(qkv), dims = qkv.extent(3);
   require(rows > 0 && tokens % rows == 0 && windows.first.extent(0) == rows + 1, "attend_backward was given ", tokens, " tokens in ", rows,
           " rows, and windows for ", windows.first.extent(0) - 1, ": give rows of equal length, and first[0] .. first[rows]");
-  require(dqkv.size() == qkv.size() && out.size() * 3 == qkv.size() && dout.size() == out.size() && log_sum.size() == tokens * heads,
+  require(dqkv.size() == qkv.size() && out.size() == tokens * heads * dims && dout.size() == out.size() && log_sum.size() == tokens * heads,
           "attend_backward was given dqkv ", shape_of(dqkv), ", dout ", shape_of(dout), ", out ", shape_of(out), ", log-sum-exps ", shape_of(log_sum),
-          " and qkv ", shape_of(qkv), ": give (N, H, 3, D), (N, H, D) twice, (B, H, T) and (N, H, 3, D)");
-  const std::int64_t length = tokens / rows;
+          " and qkv ", shape_of(qkv), ": give (N, G, S + 2, D), (N, H, D) twice, (B, H, T) and (N, G, S + 2, D)");
+  const std::int64_t length = tokens / rows, key_heads = qkv.extent(1), sharers = heads / key_heads;
   const MaskPlace masks(options, heads, length);
-  device.parallel_uneven(length > 0 ? rows * heads : 0, [&](std::int64_t piece) {
-    const std::int64_t row = piece / heads, head = piece % heads, token = row * length;
+  device.parallel_uneven(length > 0 ? rows * key_heads : 0, [&](std::int64_t piece) {
+    const std::int64_t row = piece / key_heads, head = piece % key_heads * sharers, token = row * length;
     attend_head_backward(device,
                          HeadGradient<T>{.dqueries = rows_of(dqkv, 0, token, head),
                                          .dkeys = rows_of(dqkv, 1, token, head),
@@ -101,17 +102,18 @@ void attend_backward(Device& device, View<T, 4> dqkv, std::type_identity_t<View<
                                          .length = length,
                                          .dims = dims,
                                          .row = row,
+                                         .sharers = sharers,
                                          .first_element = masks.element(row, head, 0),
                                          .element_step = static_cast<std::uint64_t>(masks.tokens)},
                          windows, options);
   });
 }
 
-/// Copies the rotated keys and the values of new tokens to their places in the cache: keys, values (slots, H, capacity, D).
+/// Copies the rotated keys and the values of new tokens to their places in the cache: keys, values (slots, G, capacity, D).
 template <class T>
 void append_cache(Device& device, View<T, 4> keys, std::type_identity_t<View<T, 4>> values, std::type_identity_t<View<const T, 4>> qkv,
                   View<const CachedSequence, 1> sequences) {
-  const std::int64_t heads = qkv.extent(1), capacity = keys.extent(2), dims = qkv.extent(3);
+  const std::int64_t heads = qkv.extent(1), sharers = query_heads(qkv) / heads, capacity = keys.extent(2), dims = qkv.extent(3);
   for (std::int64_t s = 0; s < sequences.extent(0); ++s) {
     const CachedSequence& q = sequences(s);
     require(q.first >= 0 && q.count >= 0 && q.first + q.count <= capacity && q.slot >= 0 && q.slot < keys.extent(0) && q.row >= 0 &&
@@ -123,8 +125,8 @@ void append_cache(Device& device, View<T, 4> keys, std::type_identity_t<View<T, 
     const CachedSequence& q = sequences(piece / heads);
     const std::int64_t head = piece % heads;
     for (std::int64_t i = 0; i < q.count; ++i) {
-      std::memcpy(&keys(q.slot, head, q.first + i, 0), &qkv(q.row + i, head, 1, 0), static_cast<std::size_t>(dims) * sizeof(T));
-      std::memcpy(&values(q.slot, head, q.first + i, 0), &qkv(q.row + i, head, 2, 0), static_cast<std::size_t>(dims) * sizeof(T));
+      std::memcpy(&keys(q.slot, head, q.first + i, 0), &qkv(q.row + i, head, sharers, 0), static_cast<std::size_t>(dims) * sizeof(T));
+      std::memcpy(&values(q.slot, head, q.first + i, 0), &qkv(q.row + i, head, sharers + 1, 0), static_cast<std::size_t>(dims) * sizeof(T));
     }
   });
 }
@@ -136,10 +138,10 @@ template <class T>
 void attend_cached(Device& device, View<T, 3> out, std::type_identity_t<View<const T, 4>> qkv, std::type_identity_t<View<const T, 4>> keys,
                    std::type_identity_t<View<const T, 4>> values, View<const CachedSequence, 1> sequences, const AttentionOptions& options) {
   constexpr std::int64_t few_tokens = 4;
-  const std::int64_t heads = qkv.extent(1), dims = qkv.extent(3);
-  require(keys.extent(1) == heads && keys.extent(3) == dims && keys.size() == values.size() && out.size() * 3 == qkv.size(),
+  const std::int64_t heads = query_heads(qkv), dims = qkv.extent(3), sharers = qkv.extent(2) - 2;
+  require(keys.extent(1) == qkv.extent(1) && keys.extent(3) == dims && keys.size() == values.size() && out.size() == qkv.extent(0) * heads * dims,
           "attend_cached was given qkv ", shape_of(qkv), ", keys ", shape_of(keys), ", values ", shape_of(values), " and out ", shape_of(out),
-          ": give (N, H, 3, D), (slots, H, capacity, D) twice, and (N, H, D)");
+          ": give (N, G, S + 2, D), (slots, G, capacity, D) twice, and (N, H, D)");
   AttentionOptions inference = options;
   inference.dropout = 0;
   std::int64_t longest = 0;
@@ -151,8 +153,8 @@ void attend_cached(Device& device, View<T, 3> out, std::type_identity_t<View<con
     if (query >= sequence.count) return;
     QueryGroup<T> group{.out = rows_of(out, sequence.row + query, head),
                         .queries = rows_of(qkv, 0, sequence.row + query, head),
-                        .keys = {&keys(sequence.slot, head, 0, 0), dims},
-                        .values = {&values(sequence.slot, head, 0, 0), dims},
+                        .keys = {&keys(sequence.slot, head / sharers, 0, 0), dims},
+                        .values = {&values(sequence.slot, head / sharers, 0, 0), dims},
                         .dims = dims,
                         .count = smaller(group_queries, sequence.count - query),
                         .key_count = sequence.first + sequence.count};

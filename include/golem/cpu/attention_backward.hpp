@@ -1,4 +1,4 @@
-// The backward of attention for one head of one row: probabilities are made again from the saved log-sum-exp, tile by tile.
+// The backward of attention for the heads of one row that share keys and values: probabilities are made again from the saved log-sum-exp, tile by tile.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -9,18 +9,27 @@
 
 namespace golem::cpu {
 
-/// Where a head of row `row` finds its operands: T rows each.
+/// Where a head of row `row` finds its operands, T rows each; the first of `sharers` heads side by side that share keys and values.
 template <class T>
 struct HeadGradient {
   using A = accumulate_t<T>;
   HeadRows<T> dqueries, dkeys, dvalues;
   HeadRows<const T> dout, out, queries, keys, values;
   const A* log_sum = nullptr;  // (T)
-  std::int64_t length = 0, dims = 0, row = 0;
+  std::int64_t length = 0, dims = 0, row = 0, sharers = 1;
   std::uint64_t first_element = 0, element_step = 0;  // of probability (0, 0), and from query to query, for dropout
+
+  /// The head behind `count` others.
+  HeadGradient behind(std::int64_t count) const {
+    HeadGradient head = *this;
+    head.dqueries.data += count * dims, head.queries.data += count * dims, head.dout.data += count * dims, head.out.data += count * dims;
+    head.log_sum += count * length;
+    head.first_element += static_cast<std::uint64_t>(count) * element_step * element_step;
+    return head;
+  }
 };
 
-/// What a head works on: keys and values with their gradients whole, queries in blocks of 64, some of them both ways round
+/// What they work on: keys and values with their gradients whole, queries in blocks of 64, some of them both ways round
 /// ("across": a query in each lane).
 template <class A>
 struct BackwardTiles {
@@ -110,20 +119,13 @@ void attend_tile_backward(Isa isa, const BackwardTiles<accumulate_t<T>>& tiles, 
   }
 }
 
+/// The gradient of one head's queries, and its part of that of the keys and values in `tiles`.
 template <class T>
-void attend_head_backward(Device& device, const HeadGradient<T>& head, const WindowList& windows, const AttentionOptions& options) {
+void attend_queries_backward(Device& device, const BackwardTiles<accumulate_t<T>>& tiles, const HeadGradient<T>& head, const WindowList& windows, const AttentionOptions& options) {
   using A = accumulate_t<T>;
   const Isa isa = device.isa();
-  const std::int64_t width = tile_width(head.dims);
-  const auto tiles = tiles_in_scratch<BackwardTiles<A>>(device, head.length, width);
+  const std::int64_t width = tiles.keys.extent(1);
   const A query_scale = static_cast<A>(options.scale) / static_cast<A>(options.layer_scale);
-  const auto clear = [&](View<A, 2> view) { device.clear(view.data, static_cast<std::size_t>(view.size()) * sizeof(A)); };
-
-  run_on<LoadRows>(isa, RowsIn<T>{tiles.keys.data, width, head.keys[0], head.keys.step, head.length, tiles.keys.extent(0), head.dims});
-  run_on<LoadRows>(isa, RowsIn<T>{tiles.values.data, width, head.values[0], head.values.step, head.length, tiles.values.extent(0), head.dims});
-  clear(tiles.dkeys);
-  clear(tiles.dvalues);
-
   VisibleKeys<lane_integer_t<A>> visible;
   for (std::int64_t query = 0; query < head.length; query += tile_queries) {
     const std::int64_t count = smaller<std::int64_t>(tile_queries, head.length - query);
@@ -135,7 +137,7 @@ void attend_head_backward(Device& device, const HeadGradient<T>& head, const Win
     run_on<RowDots>(isa, tiles.delta.data, HeadRows<const T>{head.dout[query], head.dout.step}, HeadRows<const T>{head.out[query], head.out.step},
                     count, head.dims);
     for (std::int64_t i = 0; i < tile_queries; ++i) tiles.log_sum(i) = i < count ? head.log_sum[query + i] : A{0};
-    clear(tiles.dqueries_across);
+    device.clear(tiles.dqueries_across.data, static_cast<std::size_t>(tiles.dqueries_across.size()) * sizeof(A));
 
     for (std::int64_t key = visible.some_first; key < visible.some_last; key += tile_keys)
       attend_tile_backward(isa, tiles, head, visible, query, count, key, smaller<std::int64_t>(tile_keys, visible.some_last - key), options);
@@ -144,6 +146,18 @@ void attend_head_backward(Device& device, const HeadGradient<T>& head, const Win
     run_on<StoreRows>(
         isa, RowsOut<T>{head.dqueries[query], head.dqueries.step, tiles.queries.data, width, count, head.dims, static_cast<A>(options.scale)});
   }
+}
+
+template <class T>
+void attend_head_backward(Device& device, const HeadGradient<T>& head, const WindowList& windows, const AttentionOptions& options) {
+  using A = accumulate_t<T>;
+  const Isa isa = device.isa();
+  const std::int64_t width = tile_width(head.dims);
+  const auto tiles = tiles_in_scratch<BackwardTiles<A>>(device, head.length, width);
+  run_on<LoadRows>(isa, RowsIn<T>{tiles.keys.data, width, head.keys[0], head.keys.step, head.length, tiles.keys.extent(0), head.dims});
+  run_on<LoadRows>(isa, RowsIn<T>{tiles.values.data, width, head.values[0], head.values.step, head.length, tiles.values.extent(0), head.dims});
+  for (const View<A, 2>& sums : {tiles.dkeys, tiles.dvalues}) device.clear(sums.data, static_cast<std::size_t>(sums.size()) * sizeof(A));
+  for (std::int64_t s = 0; s < head.sharers; ++s) attend_queries_backward(device, tiles, head.behind(s), windows, options);
   run_on<StoreRows>(isa,
                     RowsOut<T>{head.dkeys[0], head.dkeys.step, tiles.dkeys.data, width, head.length, head.dims, static_cast<A>(options.layer_scale)});
   run_on<StoreRows>(isa, RowsOut<T>{head.dvalues[0], head.dvalues.step, tiles.dvalues.data, width, head.length, head.dims});

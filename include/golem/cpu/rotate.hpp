@@ -39,14 +39,14 @@ struct RotateHead {
 
 template <Rounding rounding, class T, class A>
 void rotate_by(Device& device, View<T, 4> qkv, View<const A, 2> cos, View<const A, 2> sin, View<const std::int32_t, 1> positions, A sign) {
-  const std::int64_t heads = qkv.extent(1), dim = qkv.extent(3);
+  const std::int64_t parts = qkv.extent(2), dim = qkv.extent(3);
   device.parallel(qkv.extent(0), [&](std::int64_t n) {
-    for (std::int64_t part = 0; part < 3 * heads; ++part)
-      if (part % 3 < 2) run_on<RotateHead<T, rounding>>(device.isa(), qkv.row(n) + part * dim, cos.row(positions(n)), sin.row(positions(n)), sign, dim / 2);
+    for (std::int64_t part = 0; part < qkv.extent(1) * parts; ++part)
+      if (part % parts != parts - 1) run_on<RotateHead<T, rounding>>(device.isa(), qkv.row(n) + part * dim, cos.row(positions(n)), sin.row(positions(n)), sign, dim / 2);
   });
 }
 
-/// Turns q and k of qkv (N, H, 3, D) by the angles of cos, sin (context, D/2) at positions (N).
+/// Turns all of qkv (N, G, S + 2, D) but the values by the angles of cos, sin (context, D/2) at positions (N).
 template <class T>
 void rotate(Device& device, View<T, 4> qkv, std::type_identity_t<View<const accumulate_t<T>, 2>> cos, std::type_identity_t<View<const accumulate_t<T>, 2>> sin,
             View<const std::int32_t, 1> positions, Rounding rounding = Rounding::once) {

@@ -40,17 +40,17 @@ struct AttentionWorkspace {
   }
 };
 
-/// Each query's softmax-weighted mean of the values of its window: out (N, H, D) from rotated qkv (N, H, 3, D) of `rows` rows
-/// of T = N / rows tokens. log_sum (B, H, T), where given, keeps the log-sum-exp of each query's scores for the backward.
+/// Each query's softmax-weighted mean of the values of its window: out (N, H, D) from rotated qkv (N, G, S + 2, D) of `rows`
+/// rows of T = N / rows tokens. log_sum (B, H, T), where given, keeps the log-sum-exp of each query's scores for the backward.
 /// A query outside every window gets zeros (spec 1.5, 2.3, 2.5), or, where rounding is stepwise, the mean of all values.
 template <class T>
 void attend(Device& device, View<T, 3> out, std::type_identity_t<View<accumulate_t<T>, 3>> log_sum, std::type_identity_t<View<const T, 4>> qkv, int rows, const WindowList& windows,
             const AttentionOptions& options) {
   using A = accumulate_t<T>;
-  const std::int64_t tokens = qkv.extent(0), heads = qkv.extent(1), dims = qkv.extent(3);
+  const std::int64_t tokens = qkv.extent(0), heads = query_heads(qkv), dims = qkv.extent(3);
   require(rows > 0 && tokens % rows == 0 && windows.first.extent(0) == rows + 1, "attend was given ", tokens, " tokens in ", rows, " rows, and windows for ", windows.first.extent(0) - 1,
           ": give rows of equal length, and first[0] .. first[rows]");
-  require(out.size() * 3 == qkv.size(), "attend writes ", shape_of(out), " from qkv of shape ", shape_of(qkv), ": give (N, H, D) and (N, H, 3, D)");
+  require(out.size() == tokens * heads * dims, "attend writes ", shape_of(out), " from qkv of shape ", shape_of(qkv), ": give (N, H, D) and (N, G, S + 2, D)");
   require(!log_sum || log_sum.size() == tokens * heads, "attend saves log-sum-exps to ", shape_of(log_sum), ": give (B, H, T), ", tokens * heads, " elements");
   require(options.dropout == 0 || options.rounding == Rounding::once, "attend was asked to drop probabilities and to round as the original's inference does: give a dropout of 0");
   if (tokens == 0) return;
@@ -74,17 +74,17 @@ void attend(Device& device, View<T, 3> out, std::type_identity_t<View<accumulate
   if (!done) launch(device, plain_launch<A>("attend_plain", tokens * heads, dims), attend_plain_kernel<T>, out.data, log_sum.data, qkv.data, ranges, shape);
 }
 
-/// dqkv (N, H, 3, D) from dout (N, H, D), what `attend` wrote, and what it was given; overwrites dqkv.
+/// dqkv (N, G, S + 2, D) from dout (N, H, D), what `attend` wrote, and what it was given; overwrites dqkv.
 template <class T>
 void attend_backward(Device& device, View<T, 4> dqkv, std::type_identity_t<View<const T, 3>> dout, std::type_identity_t<View<const T, 3>> out,
                      std::type_identity_t<View<const accumulate_t<T>, 3>> log_sum, std::type_identity_t<View<const T, 4>> qkv, int rows, const WindowList& windows,
                      const AttentionOptions& options) {
   using A = accumulate_t<T>;
-  const std::int64_t tokens = qkv.extent(0), heads = qkv.extent(1), dims = qkv.extent(3);
+  const std::int64_t tokens = qkv.extent(0), heads = query_heads(qkv), dims = qkv.extent(3);
   require(rows > 0 && tokens % rows == 0 && windows.first.extent(0) == rows + 1, "attend_backward was given ", tokens, " tokens in ", rows, " rows, and windows for ",
           windows.first.extent(0) - 1, ": give rows of equal length, and first[0] .. first[rows]");
-  require(dqkv.size() == qkv.size() && out.size() * 3 == qkv.size() && dout.size() == out.size() && log_sum.size() == tokens * heads, "attend_backward was given dqkv ", shape_of(dqkv), ", dout ",
-          shape_of(dout), ", out ", shape_of(out), ", log-sum-exps ", shape_of(log_sum), " and qkv ", shape_of(qkv), ": give (N, H, 3, D), (N, H, D) twice, (B, H, T) and (N, H, 3, D)");
+  require(dqkv.size() == qkv.size() && out.size() == tokens * heads * dims && dout.size() == out.size() && log_sum.size() == tokens * heads, "attend_backward was given dqkv ", shape_of(dqkv), ", dout ",
+          shape_of(dout), ", out ", shape_of(out), ", log-sum-exps ", shape_of(log_sum), " and qkv ", shape_of(qkv), ": give (N, G, S + 2, D), (N, H, D) twice, (B, H, T) and (N, G, S + 2, D)");
   if (tokens == 0) return;
   const AttentionShape<T> shape = attention_shape<T>(qkv, rows, options);
   const auto work = AttentionWorkspace<T>::in(device, rows, shape.length, tokens * heads);
@@ -102,7 +102,7 @@ void attend_backward(Device& device, View<T, 4> dqkv, std::type_identity_t<View<
   }
   if (done) return;
   launch(device, plain_launch<A>("attend_plain_dquery", tokens * heads, dims), attend_plain_dquery_kernel<T>, gradient);
-  launch(device, plain_launch<A>("attend_plain_dkey", tokens * heads, 0), attend_plain_dkey_kernel<T>, gradient);
+  launch(device, plain_launch<A>("attend_plain_dkey", tokens * qkv.extent(1), 0), attend_plain_dkey_kernel<T>, gradient);
 }
 
 }  // namespace golem::cuda

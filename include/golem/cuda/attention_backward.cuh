@@ -32,7 +32,8 @@ __global__ void __launch_bounds__(256) place_scaled_queries_kernel(T* dqkv, cons
   const int chunks = shape.dims / 8;
   const std::int64_t count = std::int64_t{shape.rows} * shape.length * shape.heads * chunks;
   for (std::int64_t i = first_item(); i < count; i += item_step()) {
-    const std::int64_t place = i / chunks * 3 * shape.dims + i % chunks * 8;
+    const std::int64_t head = i / chunks, slot = shape.sharers == 1 ? 3 * head : head + head / shape.sharers * 2;  // a GPU divides 64 bits in a hundred instructions
+    const std::int64_t place = slot * shape.dims + i % chunks * 8;
     float x[8];
     load(x, qkv + place);
 #pragma unroll
@@ -146,11 +147,11 @@ bool start_backward(sm_80, Device& device, const AttentionGradient<T>& gradient)
   const std::size_t query_bytes = dquery_bytes<T, HeadDim>(query_stages), key_bytes = Block::bytes(key_stages);
   if (!has_matrix_path<T>(device, shape.dims, larger(query_bytes, key_bytes))) return false;
   place_scaled_queries(device, gradient);
-  const auto how = [&](std::string_view name, std::int64_t blocks, std::size_t bytes) {
-    return Launch{.name = name, .blocks = blocks, .threads = matrix_threads, .shared_bytes = bytes, .blocks_y = shape.heads, .blocks_z = shape.rows};
+  const auto how = [&](std::string_view name, std::int64_t blocks, int heads, std::size_t bytes) {
+    return Launch{.name = name, .blocks = blocks, .threads = matrix_threads, .shared_bytes = bytes, .blocks_y = heads, .blocks_z = shape.rows};
   };
-  launch(device, how("attend_dkey", ceil_div(shape.length, Block::keys) * Block::parts, key_bytes), attend_dkey_kernel<T, HeadDim>, gradient, key_stages);
-  launch(device, how("attend_dquery", ceil_div(shape.length, block_queries<HeadDim>), query_bytes), attend_dquery_kernel<T, HeadDim>, gradient, query_stages);
+  launch(device, how("attend_dkey", ceil_div(shape.length, Block::keys) * Block::parts, shape.key_heads(), key_bytes), attend_dkey_kernel<T, HeadDim>, gradient, key_stages);
+  launch(device, how("attend_dquery", ceil_div(shape.length, block_queries<HeadDim>), shape.heads, query_bytes), attend_dquery_kernel<T, HeadDim>, gradient, query_stages);
   return true;
 }
 

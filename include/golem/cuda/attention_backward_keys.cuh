@@ -66,7 +66,7 @@ __device__ inline void differentiate_pair(float& s, float& dp, float to_log2, fl
   dp = p * (dp * factor - delta);
 }
 
-/// d key and d value of DkeyBlock::keys of a head, over all tiles of queries that see some of them; scaled queries are where d query will be.
+/// d key and d value of DkeyBlock::keys, over all tiles of queries of the heads that share them that see some of them, head after head; scaled queries are where d query will be.
 /// `stages`: tiles of queries that there is memory for, 1 or 2.
 template <class T, int HeadDim>
 __global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend_dkey_kernel(AttentionGradient<T> g, int stages) {
@@ -74,21 +74,23 @@ __global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend
   constexpr int fragments = Block::fragments, columns = Block::columns;
   const AttentionShape<T>& shape = g.shape;
   const Block block{dynamic_shared<unsigned char>()};
-  const int warp = static_cast<int>(threadIdx.x / 32), group = warp / Block::sharers, share = warp % Block::sharers, head = static_cast<int>(blockIdx.y), row = static_cast<int>(blockIdx.z);
+  const int warp = static_cast<int>(threadIdx.x / 32), group = warp / Block::sharers, share = warp % Block::sharers, first_head = static_cast<int>(blockIdx.y) * shape.sharers, row = static_cast<int>(blockIdx.z);
   const int block_key = static_cast<int>(blockIdx.x) / Block::parts * Block::keys, group_row = group * Block::warp_keys, own = block_key + group_row + ptx::lane() / 4;
   const int dim = (static_cast<int>(blockIdx.x) % Block::parts * Block::sharers + share) * Block::warp_dims, pair = share * Block::warp_queries + 2 * (ptx::lane() % 4);
   const std::int64_t start = std::int64_t{row} * shape.length;
   const int step = static_cast<int>(shape.token_step()), out_step = shape.heads * shape.dims;
-  const TileKeys* tiles = g.tiles + std::int64_t{row} * ceil_div(shape.length, tile_queries);
-  const T *queries_from = g.dqkv + shape.at(start, head, 0) + own_chunk<HeadDim>(step), *douts_from = g.dout + start * out_step + std::int64_t{head} * shape.dims + own_chunk<HeadDim>(out_step);
-  const auto load_queries = [&](int stage, int query) {
-    load_tile<Block::queries>(block.passing(stage, 0), queries_from + std::int64_t{query} * step, step, shape.length - query, shape.dims);
-    load_tile<Block::queries>(block.passing(stage, 1), douts_from + std::int64_t{query} * out_step, out_step, shape.length - query, shape.dims);
+  const int whole = round_up(shape.length, tile_queries), end = shape.sharers * whole;  // `at`, below, counts queries of head after head, each up to a whole tile
+  const TileKeys* tiles = g.tiles + std::int64_t{row} * (whole / tile_queries);
+  const T *queries_from = g.dqkv + shape.at(start, first_head, 0) + own_chunk<HeadDim>(step), *douts_from = g.dout + start * out_step + std::int64_t{first_head} * shape.dims + own_chunk<HeadDim>(out_step);
+  const auto load_queries = [&](int stage, int at) {
+    const int query = at % whole, sharer = at / whole * shape.dims;
+    load_tile<Block::queries>(block.passing(stage, 0), queries_from + std::int64_t{query} * step + sharer, step, shape.length - query, shape.dims);
+    load_tile<Block::queries>(block.passing(stage, 1), douts_from + std::int64_t{query} * out_step + sharer, out_step, shape.length - query, shape.dims);
   };
   /// This thread's part of Block::sums.
-  const auto sum_of = [&](int query) {
-    const int i = static_cast<int>(threadIdx.x), at = query + i % Block::queries;
-    const std::int64_t first = (std::int64_t{row} * shape.heads + head) * shape.length;
+  const auto sum_of = [&](int first_at) {
+    const int i = static_cast<int>(threadIdx.x), at = first_at % whole + i % Block::queries;
+    const std::int64_t first = (std::int64_t{row} * shape.heads + first_head + first_at / whole) * shape.length;
     if (i >= 2 * Block::queries) return 0.0f;
     if (i < Block::queries) return at < shape.length ? g.log_sum[first + at] * log2_e<float> : INFINITY;
     return at < shape.length ? g.delta[first + at] : 0.0f;
@@ -96,30 +98,30 @@ __global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend
   const auto keep_sum = [&](int turn, float sum) {
     if (threadIdx.x < 2 * Block::queries) block.sums(turn)[threadIdx.x] = sum;
   };
-  /// The first tile of queries from `query` on that sees some of the keys; the length where there is none.
-  const auto next_seeing = [&](int query) {
-    while (query < shape.length && !tiles[query / tile_queries].see_some(block_key, Block::keys)) query = (query / tile_queries + 1) * tile_queries;
-    return query < shape.length ? query : shape.length;
+  /// The first queries from `at` on that see some of the keys; the end where there are none.
+  const auto next_seeing = [&](int at) {
+    while (at < end && !(at % whole < shape.length && tiles[at % whole / tile_queries].see_some(block_key, Block::keys))) at = (at / tile_queries + 1) * tile_queries;
+    return at;
   };
 #pragma unroll
   for (int part = 0; part < 2; ++part)
-    load_tile<Block::keys>(block.own(part), g.qkv + shape.at(start + block_key, head, 1 + part) + own_chunk<HeadDim>(step), step, shape.length - block_key, shape.dims);
-  int query = next_seeing(0), turn = 0;
-  if (query < shape.length) load_queries(0, query), keep_sum(0, sum_of(query));
+    load_tile<Block::keys>(block.own(part), g.qkv + shape.at(start + block_key, first_head, 1 + part) + own_chunk<HeadDim>(step), step, shape.length - block_key, shape.dims);
+  int at = next_seeing(0), turn = 0;
+  if (at < end) load_queries(0, at), keep_sum(0, sum_of(at));
   ptx::commit_copies();
 
   const float to_log2 = shape.score_scale * log2_e<float>;
   float dk[fragments][Block::warp_dims / 8][4]{}, dv[fragments][Block::warp_dims / 8][4]{};
-  while (query < shape.length) {
-    const int next = next_seeing(query + Block::queries), stage = stages > 1 ? turn : 0;
+  while (at < end) {
+    const int query = at % whole, next = next_seeing(at + Block::queries), stage = stages > 1 ? turn : 0;
     ptx::wait_for_copies<0>();
     __syncthreads();
-    if (stages > 1 && next < shape.length) load_queries(stage ^ 1, next);
+    if (stages > 1 && next < end) load_queries(stage ^ 1, next);
     ptx::commit_copies();
-    if (next < shape.length) keep_sum(turn ^ 1, sum_of(next));
+    if (next < end) keep_sum(turn ^ 1, sum_of(next));
     const TileKeys visible = tiles[query / tile_queries];
     if (visible.see_some(block_key + group_row, Block::warp_keys)) {
-      const std::uint32_t kept = shape.dropout.threshold ? kept_queries<fragments, columns>(shape, row, head, query + pair, own) : 0;
+      const std::uint32_t kept = shape.dropout.threshold ? kept_queries<fragments, columns>(shape, row, first_head + at / whole, query + pair, own) : 0;
       const auto queries_here = block.passing(stage, 0), douts_here = block.passing(stage, 1);
       float s[fragments][columns][4]{}, ds[fragments][columns][4]{};  // transposed: a row a key
       multiply_transposed(s, block.own(0).from_row(group_row), queries_here.from_row(share * Block::warp_queries));
@@ -158,16 +160,16 @@ __global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend
     }
     if (stages == 1) {
       __syncthreads();
-      if (next < shape.length) load_queries(0, next);
+      if (next < end) load_queries(0, next);
       ptx::commit_copies();
     }
-    query = next, turn ^= 1;
+    at = next, turn ^= 1;
   }
   ptx::wait_for_copies<0>();
 #pragma unroll
   for (int f = 0; f < fragments; ++f) {
-    store_gradient(g, dk[f], row, own + 16 * f, head, 1, dim, shape.score_scale);
-    store_gradient(g, dv[f], row, own + 16 * f, head, 2, dim, 1);
+    store_gradient(g, dk[f], row, own + 16 * f, first_head, 1, dim, shape.score_scale);
+    store_gradient(g, dv[f], row, own + 16 * f, first_head, 2, dim, 1);
   }
 }
 

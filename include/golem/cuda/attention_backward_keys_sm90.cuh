@@ -68,18 +68,18 @@ struct DkeyMemory : BackwardMemory<T, HeadDim> {
   }
 };
 
-/// As attend_dkey_kernel: a block takes block_rows keys of a head, and tiles of queries that see some of them pass by, with their dout.
+/// As attend_dkey_kernel: a block takes block_rows keys, and tiles of queries of the heads that share them pass by, those that see some, with their dout.
 /// While the tensor cores multiply by a tile's dout, its scores become probabilities; while they sum up d key, the next tile's scores begin.
 template <class T, int HeadDim>
 __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dkey_sm90_kernel(const __grid_constant__ BackwardTensors tensors, AttentionGradient<T> g) {
   const AttentionShape<T>& shape = g.shape;
   auto& memory = aligned_shared<DkeyMemory<T, HeadDim>>();
-  const int reader = warpgroup() - 1, lane = ptx::lane(), head = static_cast<int>(blockIdx.y), row = static_cast<int>(blockIdx.z);
-  const int block_key = static_cast<int>(blockIdx.x) * block_rows, tile_count = ceil_div(shape.length, tile_queries);
+  const int reader = warpgroup() - 1, lane = ptx::lane(), first_head = static_cast<int>(blockIdx.y) * shape.sharers, row = static_cast<int>(blockIdx.z);
+  const int block_key = static_cast<int>(blockIdx.x) * block_rows, tile_count = ceil_div(shape.length, tile_queries), all_tiles = shape.sharers * tile_count;  // of head after head
   const TileKeys* tiles = g.tiles + std::int64_t{row} * tile_count;
   /// The first tile of queries from number `tile` on that sees some of the block's keys; their count where there is none.
   const auto next_seeing = [&](int tile) {
-    while (tile < tile_count && !tiles[tile].see_some(block_key, block_rows)) ++tile;
+    while (tile < all_tiles && !tiles[tile % tile_count].see_some(block_key, block_rows)) ++tile;
     return tile;
   };
   if (threadIdx.x == 0) memory.init();
@@ -88,15 +88,16 @@ __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dkey
     ptx::give_registers<fetching_registers>();
     const int warp = static_cast<int>(threadIdx.x) / 32;
     if (threadIdx.x == 0) {
-      memory.own_first.fetch(0, tensors.qkv, 3 * head + 1, block_key, row);
-      memory.own_second.fetch(0, tensors.qkv, 3 * head + 2, block_key, row);
+      memory.own_first.fetch(0, tensors.qkv, shape.slot(first_head, 1), block_key, row);
+      memory.own_second.fetch(0, tensors.qkv, shape.slot(first_head, 2), block_key, row);
     }
-    for (int t = 0, tile = next_seeing(0); tile < tile_count; ++t, tile = next_seeing(tile + 1)) {
+    for (int t = 0, tile = next_seeing(0); tile < all_tiles; ++t, tile = next_seeing(tile + 1)) {
+      const int head = first_head + tile / tile_count, query = tile % tile_count * tile_queries;
       if (threadIdx.x == 0) {
-        memory.first.fetch(t, tensors.queries, 3 * head, tile * tile_queries, row);
-        memory.second.fetch(t, tensors.dout, head, tile * tile_queries, row);
+        memory.first.fetch(t, tensors.queries, shape.slot(head, 0), query, row);
+        memory.second.fetch(t, tensors.dout, head, query, row);
       }
-      if (warp == 1) memory.queries.fill(t, g, row, head, tile * tile_queries);
+      if (warp == 1) memory.queries.fill(t, g, row, head, query);
     }
   } else {
     ptx::take_registers<multiplying_registers>();
@@ -108,8 +109,8 @@ __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dkey
     int last = -1;  // the tile that products may still read
     memory.own_first.wait(0);
     memory.own_second.wait(0);
-    for (int t = 0, tile = next_seeing(0); tile < tile_count; ++t, tile = next_seeing(tile + 1)) {
-      const TileKeys visible = tiles[tile];
+    for (int t = 0, tile = next_seeing(0); tile < all_tiles; ++t, tile = next_seeing(tile + 1)) {
+      const TileKeys visible = tiles[tile % tile_count];
       if (!visible.see_some(key, warpgroup_rows)) {
         ptx::wait_for_products<0>();
         if (last >= 0) memory.first.leave(last), memory.second.leave(last);
@@ -117,7 +118,7 @@ __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dkey
         memory.first.pass(t), memory.second.pass(t), memory.queries.pass(t);
         continue;
       }
-      const std::uint32_t kept = shape.dropout.threshold ? kept_queries<1, columns>(shape, row, head, tile * tile_queries + pair, own_key) : 0;
+      const std::uint32_t kept = shape.dropout.threshold ? kept_queries<1, columns>(shape, row, first_head + tile / tile_count, tile % tile_count * tile_queries + pair, own_key) : 0;
       multiply_both_async<T, HeadDim>(s, ds, memory, first_row, t);
       memory.queries.wait(t);
       const auto& queries = memory.queries.at(t);
@@ -149,8 +150,8 @@ __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dkey
     ptx::settle(dv);
     ptx::settle(dk);
     if (last >= 0) memory.first.leave(last), memory.second.leave(last);
-    store_gradient(g, dk, row, own_key, head, 1, 0, shape.score_scale);
-    store_gradient(g, dv, row, own_key, head, 2, 0, 1);
+    store_gradient(g, dk, row, own_key, first_head, 1, 0, shape.score_scale);
+    store_gradient(g, dv, row, own_key, first_head, 2, 0, 1);
   }
 }
 

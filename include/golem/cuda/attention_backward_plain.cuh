@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(32 * plain_warps) attend_plain_dquery_kernel(A
   const AttentionShape<T>& shape = g.shape;
   const int lane = ptx::lane(), dims = shape.dims;
   A* query = dynamic_shared<A>() + threadIdx.x / 32 * dims;
-  const auto [item, i, head, row, start, token] = HeadToken(shape, plain_warps);
+  const auto [item, i, head, row, start, token] = HeadToken(shape, plain_warps, shape.heads);
   if (row >= shape.rows) return;
   load_query(query, g.qkv + shape.at(token, head, 0), shape);
   const T* dout = g.dout + (token * shape.heads + head) * dims;
@@ -69,45 +69,48 @@ __global__ void __launch_bounds__(32 * plain_warps) attend_plain_dquery_kernel(A
   store_dims(g.dqkv + shape.at(token, head, 0), sums, dims, shape.scale);
 }
 
-/// d key and d value: a warp takes a key, its lanes a query each.
+/// d key and d value: a warp takes a key, its lanes a query each, of one sharing head after the other.
 template <class T>
 __global__ void __launch_bounds__(32 * plain_warps) attend_plain_dkey_kernel(AttentionGradient<T> g) {
   using A = accumulate_t<T>;
   const AttentionShape<T>& shape = g.shape;
   const int lane = ptx::lane(), dims = shape.dims;
-  const auto [item, key, head, row, start, token] = HeadToken(shape, plain_warps);
+  const auto [item, key, key_head, row, start, token] = HeadToken(shape, plain_warps, shape.key_heads());
   if (row >= shape.rows) return;
-  const std::int64_t own = item - key;
-  const T* k = g.qkv + shape.at(start + key, head, 1);
+  const int first_head = key_head * shape.sharers, tile_count = (shape.length + tile_queries - 1) / tile_queries;
+  const T* k = g.qkv + shape.at(start + key, first_head, 1);
   A dkey[lane_dims]{}, dvalue[lane_dims]{};
-  for (int begin = 0; begin < shape.length; begin += 32) {
-    if (!g.tiles[row * ((shape.length + tile_queries - 1) / tile_queries) + begin / tile_queries].see_some(key, 1)) continue;
-    const int i = begin + lane;
-    A ds = 0, kept = 0;
-    if (i < shape.length && g.ranges[start + i].sees(key)) {
-      const T* q = g.qkv + shape.at(start + i, head, 0);
-      const T* dout = g.dout + ((start + i) * shape.heads + head) * dims;
-      A score = 0, dp = 0;
-      for (int d = 0; d < dims; ++d) {
-        score += rounded<T>(static_cast<A>(ptx::widen(q[d])) * shape.query_scale) * static_cast<A>(ptx::widen(k[d]));
-        dp += static_cast<A>(ptx::widen(dout[d])) * static_cast<A>(ptx::widen(k[dims + d]));
+  for (int head = first_head; head < first_head + shape.sharers; ++head) {
+    for (int begin = 0; begin < shape.length; begin += 32) {
+      if (!g.tiles[row * tile_count + begin / tile_queries].see_some(key, 1)) continue;
+      const std::int64_t own = (std::int64_t{row} * shape.heads + head) * shape.length;
+      const int i = begin + lane;
+      A ds = 0, kept = 0;
+      if (i < shape.length && g.ranges[start + i].sees(key)) {
+        const T* q = g.qkv + shape.at(start + i, head, 0);
+        const T* dout = g.dout + ((start + i) * shape.heads + head) * dims;
+        A score = 0, dp = 0;
+        for (int d = 0; d < dims; ++d) {
+          score += rounded<T>(static_cast<A>(ptx::widen(q[d])) * shape.query_scale) * static_cast<A>(ptx::widen(k[d]));
+          dp += static_cast<A>(ptx::widen(dout[d])) * static_cast<A>(ptx::widen(k[dims + d]));
+        }
+        const A factor = shape.dropout.threshold ? shape.dropout.factor(shape.element(row, head, i, key)) : A{1};
+        const Probability<A> p(score * shape.score_scale, dp, g.log_sum[own + i], g.delta[own + i], factor);
+        ds = p.ds, kept = p.kept;
       }
-      const A factor = shape.dropout.threshold ? shape.dropout.factor(shape.element(row, head, i, key)) : A{1};
-      const Probability<A> p(score * shape.score_scale, dp, g.log_sum[own + i], g.delta[own + i], factor);
-      ds = p.ds, kept = p.kept;
-    }
-    for (int l = 0; l < 32 && begin + l < shape.length; ++l) {
-      const A slope = ptx::shuffle(ds, l), weight = ptx::shuffle(kept, l);
-      const T* q = g.qkv + shape.at(start + begin + l, head, 0);
-      const T* dout = g.dout + ((start + begin + l) * shape.heads + head) * dims;
-      for (int r = 0, d = lane; d < dims; ++r, d += 32) {
-        dkey[r] += slope * rounded<T>(static_cast<A>(ptx::widen(q[d])) * shape.query_scale);
-        dvalue[r] += weight * static_cast<A>(ptx::widen(dout[d]));
+      for (int l = 0; l < 32 && begin + l < shape.length; ++l) {
+        const A slope = ptx::shuffle(ds, l), weight = ptx::shuffle(kept, l);
+        const T* q = g.qkv + shape.at(start + begin + l, head, 0);
+        const T* dout = g.dout + ((start + begin + l) * shape.heads + head) * dims;
+        for (int r = 0, d = lane; d < dims; ++r, d += 32) {
+          dkey[r] += slope * rounded<T>(static_cast<A>(ptx::widen(q[d])) * shape.query_scale);
+          dvalue[r] += weight * static_cast<A>(ptx::widen(dout[d]));
+        }
       }
     }
   }
-  store_dims(g.dqkv + shape.at(start + key, head, 1), dkey, dims, shape.score_scale);
-  store_dims(g.dqkv + shape.at(start + key, head, 2), dvalue, dims);
+  store_dims(g.dqkv + shape.at(start + key, first_head, 1), dkey, dims, shape.score_scale);
+  store_dims(g.dqkv + shape.at(start + key, first_head, 2), dvalue, dims);
 }
 
 }  // namespace golem::cuda

@@ -40,11 +40,11 @@ __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dque
     ptx::give_registers<fetching_registers>();
     if (threadIdx.x != 0) return;
     const KeyTiles tiles(visible[0], visible[1], {}, passing_rows);
-    memory.own_first.fetch(0, tensors.queries, 3 * head, query, row);
+    memory.own_first.fetch(0, tensors.queries, shape.slot(head, 0), query, row);
     memory.own_second.fetch(0, tensors.dout, head, query, row);
     for (int t = 0; t < tiles.count; ++t) {
-      memory.first.fetch(t, tensors.qkv, 3 * head + 1, tiles.first_key + t * passing_rows, row);
-      memory.second.fetch(t, tensors.qkv, 3 * head + 2, tiles.first_key + t * passing_rows, row);
+      memory.first.fetch(t, tensors.qkv, shape.slot(head, 1), tiles.first_key + t * passing_rows, row);
+      memory.second.fetch(t, tensors.qkv, shape.slot(head, 2), tiles.first_key + t * passing_rows, row);
     }
   } else {
     ptx::take_registers<multiplying_registers>();
@@ -103,14 +103,14 @@ bool start_backward(sm_90a, Device& device, const AttentionGradient<T>& gradient
   const AttentionShape<T>& shape = gradient.shape;
   if (!has_matrix_path<T>(device, shape.dims, larger(query_bytes, key_bytes)) || !takes_sm_90a(device, "attend_dkey_sm90", attend_dkey_sm90_kernel<T, HeadDim>)) return false;
   place_scaled_queries(device, gradient);
-  const BackwardTensors tensors{.qkv = describe_for_tiles(gradient.qkv, shape.rows, shape.length, 3 * shape.heads, shape.dims),
-                                .queries = describe_for_tiles(static_cast<const T*>(gradient.dqkv), shape.rows, shape.length, 3 * shape.heads, shape.dims),
+  const BackwardTensors tensors{.qkv = describe_for_tiles(gradient.qkv, shape.rows, shape.length, shape.slots, shape.dims),
+                                .queries = describe_for_tiles(static_cast<const T*>(gradient.dqkv), shape.rows, shape.length, shape.slots, shape.dims),
                                 .dout = describe_for_tiles(gradient.dout, shape.rows, shape.length, shape.heads, shape.dims)};
-  const auto how = [&](std::string_view name, std::size_t bytes) {
-    return Launch{.name = name, .blocks = ceil_div(shape.length, block_rows), .threads = 128 * (1 + reading_warpgroups), .shared_bytes = bytes, .blocks_y = shape.heads, .blocks_z = shape.rows};
+  const auto how = [&](std::string_view name, int heads, std::size_t bytes) {
+    return Launch{.name = name, .blocks = ceil_div(shape.length, block_rows), .threads = 128 * (1 + reading_warpgroups), .shared_bytes = bytes, .blocks_y = heads, .blocks_z = shape.rows};
   };
-  launch(device, how("attend_dkey_sm90", key_bytes), attend_dkey_sm90_kernel<T, HeadDim>, tensors, gradient);
-  launch(device, how("attend_dquery_sm90", query_bytes), attend_dquery_sm90_kernel<T, HeadDim>, tensors, gradient);  // writes where the scaled queries were
+  launch(device, how("attend_dkey_sm90", shape.key_heads(), key_bytes), attend_dkey_sm90_kernel<T, HeadDim>, tensors, gradient);
+  launch(device, how("attend_dquery_sm90", shape.heads, query_bytes), attend_dquery_sm90_kernel<T, HeadDim>, tensors, gradient);  // writes where the scaled queries were
   return true;
 }
 

@@ -30,7 +30,7 @@ struct BackwardMemory {
   }
 };
 
-/// Where the three tensors that are fetched lie: qkv (B, T, 3 H, D), dqkv with the scaled queries in d query's place, dout (B, T, H, D).
+/// Where the three tensors that are fetched lie: qkv (B, T, G (S + 2), D), dqkv with the scaled queries in d query's place, dout (B, T, H, D).
 struct BackwardTensors {
   CUtensorMap qkv, queries, dout;
 };

@@ -21,15 +21,15 @@
 
 namespace golem::cuda {
 
-/// Block (n, head) copies one token's key and value to their place in the cache, unless that lies beyond it.
+/// Block (n, head) copies one token's key and value, behind the queries that share them, to their place in the cache, unless that lies beyond it.
 template <class T>
-__global__ void __launch_bounds__(64) append_cache_kernel(T* keys, T* values, const T* qkv, const CachedSequence* sequences, int count, int slots, int capacity, int dims) {
+__global__ void __launch_bounds__(64) append_cache_kernel(T* keys, T* values, const T* qkv, const CachedSequence* sequences, int count, int slots, int capacity, int sharers, int dims) {
   const std::int64_t n = blockIdx.x, head = blockIdx.y, heads = gridDim.y;
   const CachedSequence* sequence = sequence_of(sequences, count, n);
   if (!sequence) return;
   const std::int64_t token = sequence->first + (n - sequence->row), slot = sequence->slot;
   if (token < 0 || token >= capacity || slot < 0 || slot >= slots) return;
-  const T* from = qkv + ((n * heads + head) * 3 + 1) * dims;
+  const T* from = qkv + ((n * heads + head) * (sharers + 2) + sharers) * dims;
   const std::int64_t to = ((slot * heads + head) * capacity + token) * dims;
   for (int d = static_cast<int>(threadIdx.x); d < dims; d += static_cast<int>(blockDim.x)) {
     keys[to + d] = from[d];
@@ -55,13 +55,13 @@ __global__ void __launch_bounds__(32 * plain_warps) attend_cached_stepwise_kerne
   store_dims(call.out + item * shape.dims, sums, shape.dims);
 }
 
-/// Copies the rotated keys and the values of new tokens to their places in the cache: keys, values (slots, H, capacity, D).
+/// Copies the rotated keys and the values of new tokens to their places in the cache: keys, values (slots, G, capacity, D).
 /// Sequences are on the device, so that whoever made them has checked that they fit; what does not is not written.
 template <class T>
 void append_cache(Device& device, View<T, 4> keys, std::type_identity_t<View<T, 4>> values, std::type_identity_t<View<const T, 4>> qkv, View<const CachedSequence, 1> sequences) {
   const int dims = static_cast<int>(qkv.extent(3));
   launch(device, {.name = "append_cache", .blocks = qkv.extent(0), .threads = 64, .blocks_y = qkv.extent(1)}, append_cache_kernel<T>, keys.data, values.data, qkv.data, sequences.data,
-         static_cast<int>(sequences.extent(0)), static_cast<int>(keys.extent(0)), static_cast<int>(keys.extent(2)), dims);
+         static_cast<int>(sequences.extent(0)), static_cast<int>(keys.extent(0)), static_cast<int>(keys.extent(2)), static_cast<int>(qkv.extent(2) - 2), dims);
 }
 
 /// New tokens of each sequence attend to its cache, which holds their own keys and values already (`append_cache`): token i
@@ -71,9 +71,9 @@ template <class T>
 void attend_cached(Device& device, View<T, 3> out, std::type_identity_t<View<const T, 4>> qkv, std::type_identity_t<View<const T, 4>> keys, std::type_identity_t<View<const T, 4>> values,
                    View<const CachedSequence, 1> sequences, const AttentionOptions& options) {
   using A = accumulate_t<T>;
-  const std::int64_t tokens = qkv.extent(0), heads = qkv.extent(1), dims = qkv.extent(3);
-  require(keys.extent(1) == heads && keys.extent(3) == dims && keys.size() == values.size() && out.size() * 3 == qkv.size(), "attend_cached was given qkv ", shape_of(qkv), ", keys ",
-          shape_of(keys), ", values ", shape_of(values), " and out ", shape_of(out), ": give (N, H, 3, D), (slots, H, capacity, D) twice, and (N, H, D)");
+  const std::int64_t tokens = qkv.extent(0), heads = query_heads(qkv), dims = qkv.extent(3);
+  require(keys.extent(1) == qkv.extent(1) && keys.extent(3) == dims && keys.size() == values.size() && out.size() == tokens * heads * dims, "attend_cached was given qkv ", shape_of(qkv), ", keys ",
+          shape_of(keys), ", values ", shape_of(values), " and out ", shape_of(out), ": give (N, G, S + 2, D), (slots, G, capacity, D) twice, and (N, H, D)");
   if (out.size() == 0) return;
   AttentionOptions inference = options;
   inference.dropout = 0;

@@ -23,7 +23,7 @@ __device__ inline const CachedSequence* sequence_of(const CachedSequence* sequen
 template <class T>
 struct CachedAttention {
   T* out;                        // (N, H, D)
-  const T *qkv, *keys, *values;  // (N, H, 3, D), (slots, H, capacity, D) twice
+  const T *qkv, *keys, *values;  // (N, G, S + 2, D), (slots, G, capacity, D) twice
   const CachedSequence* sequences;
   int count, capacity;  // of the sequences; of each slot, in tokens
   Rounding rounding;
@@ -36,8 +36,8 @@ struct CachedAttention {
   }
   /// How many its softmax is over: in the original's steps hidden keys have a score as well.
   __device__ int scored(const CachedSequence& s, int n) const { return rounding == Rounding::stepwise ? smaller(s.first + s.count, capacity) : seen(s, n); }
-  /// Where the keys, and the values, of a head of a sequence begin.
-  __device__ std::int64_t cache(const CachedSequence& s, int head) const { return (std::int64_t{s.slot} * shape.heads + head) * capacity * shape.dims; }
+  /// Where the keys, and the values, that a head of a sequence attends to begin.
+  __device__ std::int64_t cache(const CachedSequence& s, int head) const { return (std::int64_t{s.slot} * shape.key_heads() + head / shape.sharers) * capacity * shape.dims; }
 };
 
 /// How the keys that a token sees are cut: in at most `most` parts of whole strides, none of them empty. Depends on nothing

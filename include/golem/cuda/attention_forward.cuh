@@ -53,7 +53,7 @@ struct BlockKeys {
   }
 };
 
-/// out (N, H, D) and log_sum (B, H, T), unless null, from qkv (N, H, 3, D). A block takes block_queries of a head, each of its warps a
+/// out (N, H, D) and log_sum (B, H, T), unless null, from qkv (N, G, S + 2, D). A block takes block_queries of a head, each of its warps a
 /// quarter of them. Tiles arrive in the order in which they are used, keys then values, each two ahead.
 template <class T, int HeadDim>
 __global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>)
@@ -73,10 +73,10 @@ __global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>)
   };
   load_tile<block_queries<HeadDim>>(queries, from, step, shape.length - query, shape.dims);
   ptx::commit_copies();
-  from += static_cast<std::int64_t>(visible.first - query) * step;
-  if (visible.first < visible.last) load_part(0, 1, visible.first);
+  from = qkv + shape.at(start + visible.first, head, 1) + own_chunk<HeadDim>(step);
+  if (visible.first < visible.last) load_part(0, 0, visible.first);
   ptx::commit_copies();
-  if (visible.first < visible.last) load_part(1, 2, visible.first);
+  if (visible.first < visible.last) load_part(1, 1, visible.first);
   ptx::commit_copies();
   ptx::wait_for_copies<2>();
   scale_tile<block_queries<HeadDim>>(queries, shape.query_scale);
@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>)
     ptx::wait_for_copies<1>();
     __syncthreads();
     from += tile_keys * step;
-    if (more) load_part(free_place, 1, key + tile_keys);
+    if (more) load_part(free_place, 0, key + tile_keys);
     ptx::commit_copies();
     if (seen) {
       const std::uint64_t kept = shape.dropout.threshold ? kept_keys<fragments, columns>(shape, row, head, own, key + pair) : 0;
@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>)
     }
     ptx::wait_for_copies<1>();
     __syncthreads();
-    if (more) load_part(key_place, 2, key + tile_keys);
+    if (more) load_part(key_place, 1, key + tile_keys);
     ptx::commit_copies();
     if (seen) multiply_plain(o, p, places.from_row(value_place * tile_keys));
     key_place = free_place;

@@ -35,11 +35,11 @@ struct ForwardMemory {
     ptx::show_shared_writes();
   }
   /// Fetches tile i of queries and its keys, the first of them number `first`, as places come free. By one thread.
-  __device__ void fetch(const CUtensorMap& qkv, int i, int query, const KeyTiles& tiles, int first, int head, int row) {
-    queries.fetch(i, qkv, 3 * head, query, row);
+  __device__ void fetch(const CUtensorMap& qkv, int i, int query, const KeyTiles& tiles, int first, int query_slot, int key_slot, int row) {
+    queries.fetch(i, qkv, query_slot, query, row);
     for (int t = 0; t < tiles.count; ++t) {
-      keys.fetch(first + t, qkv, 3 * head + 1, tiles.first_key + t * block_rows, row);
-      values.fetch(first + t, qkv, 3 * head + 2, tiles.first_key + t * block_rows, row);
+      keys.fetch(first + t, qkv, key_slot, tiles.first_key + t * block_rows, row);
+      values.fetch(first + t, qkv, key_slot + 1, tiles.first_key + t * block_rows, row);
     }
   }
 };
@@ -142,7 +142,7 @@ struct QueryTurns {
   __device__ KeyTiles keys(int turn, const TileKeys& own) const { return {visible(turn, 0), visible(turn, 1), own, block_rows}; }
 };
 
-/// As attend_kernel; `qkv` describes (B, T, 3 H, D).
+/// As attend_kernel; `qkv` describes (B, T, G (S + 2), D).
 template <class T, int HeadDim>
 __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1)
     attend_sm90_kernel(const __grid_constant__ CUtensorMap qkv, T* out, float* log_sum, const KeyRange* ranges, const TileKeys* tiles, AttentionShape<T> shape) {
@@ -156,7 +156,7 @@ __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1)
     if (threadIdx.x != 0) return;
     for (int turn = 0, first = 0; turn < turns.count(); ++turn) {
       const KeyTiles keys = turns.keys(turn, {});
-      memory.fetch(qkv, turn, turns.query(turn), keys, first, head, turns.row);
+      memory.fetch(qkv, turn, turns.query(turn), keys, first, shape.slot(head, 0), shape.slot(head, 1), turns.row);
       first += keys.count;
     }
   } else {
@@ -198,7 +198,7 @@ bool start_forward(sm_90a, Device& device, const AttentionCall<T>& call) {
   constexpr std::size_t bytes = sizeof(ForwardMemory<T, HeadDim>) + box_alignment;
   const AttentionShape<T>& shape = call.shape;
   if (!has_matrix_path<T>(device, shape.dims, bytes) || !takes_sm_90a(device, "attend_sm90", attend_sm90_kernel<T, HeadDim>)) return false;
-  const CUtensorMap qkv = describe_for_tiles(call.qkv.data, shape.rows, shape.length, 3 * shape.heads, shape.dims);
+  const CUtensorMap qkv = describe_for_tiles(call.qkv.data, shape.rows, shape.length, shape.slots, shape.dims);
   const int threads = 128 * (1 + reading_warpgroups);
   const Launch how{.name = "attend_sm90", .blocks = ceil_div(shape.length, 2 * block_rows), .threads = threads, .shared_bytes = bytes, .blocks_y = shape.heads, .blocks_z = shape.rows};
   launch(device, how, attend_sm90_kernel<T, HeadDim>, qkv, call.out, call.log_sum, call.visible.ranges.data, call.visible.tiles.data, shape);

@@ -25,11 +25,11 @@ struct HeadToken {
   std::int64_t start, token; // of all tokens: the row's first, its own
 
   template <class T>
-  __device__ HeadToken(const AttentionShape<T>& shape, int warps)
+  __device__ HeadToken(const AttentionShape<T>& shape, int warps, int heads)
       : item(std::int64_t{blockIdx.x} * warps + threadIdx.x / 32),
         index(static_cast<int>(item % shape.length)),
-        head(static_cast<int>(item / shape.length % shape.heads)),
-        row(static_cast<int>(item / shape.length / shape.heads)),
+        head(static_cast<int>(item / shape.length % heads)),
+        row(static_cast<int>(item / shape.length / heads)),
         start(std::int64_t{row} * shape.length),
         token(start + index) {}
 };
@@ -104,12 +104,12 @@ __device__ void store_dims(T* to, const accumulate_t<T> (&x)[lane_dims], int dim
   for (int r = 0, d = ptx::lane(); d < dims; ++r, d += 32) to[d] = ptx::narrow<T>(x[r] * scale);
 }
 
-/// out (N, H, D) and log_sum (B, H, T), unless null, from qkv (N, H, 3, D).
+/// out (N, H, D) and log_sum (B, H, T), unless null, from qkv (N, G, S + 2, D).
 template <class T>
 __global__ void __launch_bounds__(32 * plain_warps) attend_plain_kernel(T* out, accumulate_t<T>* log_sum, const T* qkv, const KeyRange* ranges, AttentionShape<T> shape) {
   using A = accumulate_t<T>;
   A* query = dynamic_shared<A>() + threadIdx.x / 32 * shape.dims;
-  const auto [item, i, head, row, start, token] = HeadToken(shape, plain_warps);
+  const auto [item, i, head, row, start, token] = HeadToken(shape, plain_warps, shape.heads);
   if (row >= shape.rows) return;
   load_query(query, qkv + shape.at(token, head, 0), shape);
   const PlainQuery<T> q{query,

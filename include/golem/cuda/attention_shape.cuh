@@ -29,7 +29,7 @@ void with_head_dim(std::int64_t dims, const Body& body) {
 template <class T>
 struct AttentionShape {
   using A = accumulate_t<T>;
-  int rows, length, heads, dims;  // B, T, H, D
+  int rows, length, heads, sharers, slots, dims;  // B, T, H, S, G (S + 2), D
   A query_scale;                  // scale / layer_scale, before the query is rounded
   A score_scale;                  // layer_scale
   A scale;                        // scale
@@ -37,9 +37,11 @@ struct AttentionShape {
   std::int64_t first_head, all_heads;  // head 0 here is head first_head of all ranks' heads: masks do not depend on who has which
   std::int64_t mask_tokens;            // in each row: nor on how far rows are padded
 
-  __device__ std::int64_t token_step() const { return std::int64_t{3} * heads * dims; }  // of qkv
-  /// Element (token, head, part, 0) of qkv (N, H, 3, D).
-  __device__ std::int64_t at(std::int64_t token, int head, int part) const { return ((token * heads + head) * 3 + part) * dims; }
+  __host__ __device__ int key_heads() const { return (slots - heads) / 2; }           // G
+  __device__ std::int64_t token_step() const { return std::int64_t{slots} * dims; }  // of qkv
+  /// Where in a token of qkv (N, G, S + 2, D) a query head's query (0) lies, or the key (1) or value (2) that it attends to.
+  __device__ int slot(int head, int part) const { return head / sharers * (sharers + 2) + (part == 0 ? head % sharers : sharers + part - 1); }
+  __device__ std::int64_t at(std::int64_t token, int head, int part) const { return (token * slots + slot(head, part)) * dims; }
   __device__ std::uint64_t element(int row, int head, int query, int key) const {
     return (static_cast<std::uint64_t>(row * all_heads + first_head + head) * mask_tokens + query) * mask_tokens + key;
   }
@@ -51,14 +53,16 @@ AttentionShape<T> attention_shape(const View<const T, 4>& qkv, int rows, const A
   require(qkv.extent(3) <= most_head_dims, "attention on the GPU was given heads of ", qkv.extent(3), " dims: at most ", most_head_dims);
   return {rows,
           static_cast<int>(qkv.extent(0) / rows),
-          static_cast<int>(qkv.extent(1)),
+          static_cast<int>(query_heads(qkv)),
+          static_cast<int>(qkv.extent(2) - 2),
+          static_cast<int>(qkv.extent(1) * qkv.extent(2)),
           static_cast<int>(qkv.extent(3)),
           options.rounding == Rounding::once ? static_cast<A>(options.scale) / static_cast<A>(options.layer_scale) : 1 / static_cast<A>(options.layer_scale / options.scale),
           static_cast<A>(options.layer_scale),
           static_cast<A>(options.scale),
           probability_dropout<A>(options),
           options.first_head,
-          options.heads ? options.heads : qkv.extent(1),
+          options.heads ? options.heads : query_heads(qkv),
           options.tokens ? options.tokens : qkv.extent(0) / rows};
 }
 

@@ -135,7 +135,7 @@ __device__ void store_attended(T* out, float* log_sum, const float (&o)[Columns]
 }
 
 /// Ends a backward of this lane's two rows `own` and `own` + 8: columns of d query, d key or d value, parts 0, 1 and 2, from dim `first_dim`
-/// on, times `scale`, to dqkv (N, H, 3, D).
+/// on, times `scale`, to dqkv (N, G, S + 2, D).
 template <class T, int Columns>
 __device__ void store_gradient(const AttentionGradient<T>& g, const float (&c)[Columns][4], int row, int own, int head, int part, int first_dim, float scale) {
   const AttentionShape<T>& shape = g.shape;

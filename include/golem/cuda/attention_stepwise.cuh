@@ -37,7 +37,7 @@ template <class T>
 __global__ void __launch_bounds__(32 * plain_warps) attend_stepwise_kernel(T* out, accumulate_t<T>* log_sum, const T* qkv, const KeyRange* ranges, AttentionShape<T> shape) {
   using A = accumulate_t<T>;
   A* query = dynamic_shared<A>() + threadIdx.x / 32 * shape.dims;
-  const auto [item, i, head, row, start, token] = HeadToken(shape, plain_warps);
+  const auto [item, i, head, row, start, token] = HeadToken(shape, plain_warps, shape.heads);
   if (row >= shape.rows) return;
   load_query(query, qkv + shape.at(token, head, 0), shape);
   A sums[lane_dims];

@@ -12,17 +12,17 @@
 
 namespace golem::cuda {
 
-/// A block takes a token; its threads take Width pairs each of the token's 2 H heads of q and k. `sign` -1 turns back.
+/// A block takes a token; its threads take Width pairs each of the token's heads, of each `parts` all but the last, which is a value. `sign` -1 turns back.
 template <class T, int Width>
-__global__ void __launch_bounds__(256) rotate_kernel(T* qkv, const accumulate_t<T>* cos, const accumulate_t<T>* sin, const std::int32_t* positions, accumulate_t<T> sign, int heads, int dim,
+__global__ void __launch_bounds__(256) rotate_kernel(T* qkv, const accumulate_t<T>* cos, const accumulate_t<T>* sin, const std::int32_t* positions, accumulate_t<T> sign, int groups, int parts, int dim,
                                                          Rounding rounding) {
   using A = accumulate_t<T>;
   const int half = dim / 2, vectors = half / Width;
   const std::int64_t n = blockIdx.x, angle = std::int64_t{positions[n]} * half;
-  T* token = qkv + n * heads * 3 * dim;
-  for (int item = static_cast<int>(threadIdx.x); item < 2 * heads * vectors; item += static_cast<int>(blockDim.x)) {
-    const int j = item % vectors * Width, head = item / vectors;  // heads count q, k, q, k, ...
-    T* x = token + (head / 2 * 3 + head % 2) * dim + j;
+  T* token = qkv + n * groups * parts * dim;
+  for (int item = static_cast<int>(threadIdx.x); item < groups * (parts - 1) * vectors; item += static_cast<int>(blockDim.x)) {
+    const int j = item % vectors * Width, head = item / vectors;  // values are not counted
+    T* x = token + (head + head / (parts - 1)) * dim + j;
     A first[Width], second[Width], c[Width], s[Width];
     load(first, x);
     load(second, x + half);
@@ -46,14 +46,14 @@ __global__ void __launch_bounds__(256) rotate_kernel(T* qkv, const accumulate_t<
 
 template <class T, class A>
 void rotate_by(Device& device, View<T, 4> qkv, View<const A, 2> cos, View<const A, 2> sin, View<const std::int32_t, 1> positions, A sign, Rounding rounding) {
-  const std::int64_t heads = qkv.extent(1), dim = qkv.extent(3);
+  const std::int64_t groups = qkv.extent(1), parts = qkv.extent(2), dim = qkv.extent(3);
   const bool all_wide = fits_wide<T>(dim / 2, qkv.data, cos.data, sin.data);
-  const std::int64_t items = 2 * heads * (all_wide ? dim / 2 / wide<T> : dim / 2);
+  const std::int64_t items = groups * (parts - 1) * (all_wide ? dim / 2 / wide<T> : dim / 2);
   launch(device, {.name = "rotate", .blocks = qkv.extent(0), .threads = static_cast<int>(smaller<std::int64_t>(256, round_up(items, 32)))}, all_wide ? rotate_kernel<T, wide<T>> : rotate_kernel<T, 1>,
-         qkv.data, cos.data, sin.data, positions.data, sign, static_cast<int>(heads), static_cast<int>(dim), rounding);
+         qkv.data, cos.data, sin.data, positions.data, sign, static_cast<int>(groups), static_cast<int>(parts), static_cast<int>(dim), rounding);
 }
 
-/// Turns q and k of qkv (N, H, 3, D) by the angles of cos, sin (context, D/2) at positions (N).
+/// Turns all of qkv (N, G, S + 2, D) but the values by the angles of cos, sin (context, D/2) at positions (N).
 template <class T>
 void rotate(Device& device, View<T, 4> qkv, std::type_identity_t<View<const accumulate_t<T>, 2>> cos, std::type_identity_t<View<const accumulate_t<T>, 2>> sin,
             View<const std::int32_t, 1> positions, Rounding rounding = Rounding::once) {
