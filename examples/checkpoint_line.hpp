@@ -58,7 +58,7 @@ inline std::int64_t peak_memory() {
 }
 
 inline nlohmann::json json_of(const golem::ModelConfig& c) {
-  return {{"layers", c.layers}, {"hidden", c.hidden}, {"heads", c.heads},
+  return {{"layers", c.layers}, {"hidden", c.hidden}, {"heads", c.heads}, {"kv_heads", c.key_heads()},
           {"ffn", c.ffn},       {"vocab", c.vocab},   {"parameters", golem::parameter_count(c)}};
 }
 

@@ -65,10 +65,10 @@ template <class M, std::size_t next = 0, class Use>
 void with_tensor_degree(int tp, Use use) {
   if constexpr (next < std::size(tensor_degrees)) {
     constexpr int degree = tensor_degrees[next];
-    constexpr bool divides = M::config.heads % degree == 0 && M::config.ffn % degree == 0 && M::config.vocab % degree == 0;
+    constexpr bool divides = M::config.key_heads() % degree == 0 && M::config.ffn % degree == 0 && M::config.vocab % degree == 0;
     if (tp != degree) return with_tensor_degree<M, next + 1>(tp, use);
     if constexpr (divides) use.template operator()<degree>();
-    else golem::fail("tp ", tp, " does not divide this model's ", M::config.heads, " heads, feed-forward of ", M::config.ffn, " and vocabulary of ", M::config.vocab, ": choose a degree that does");
+    else golem::fail("tp ", tp, " does not divide this model's ", M::config.key_heads(), " heads of keys, feed-forward of ", M::config.ffn, " and vocabulary of ", M::config.vocab, ": choose a degree that does");
   } else {
     golem::fail("this program was not built for tp ", tp, ": add it to the list when configuring, -D", tensor_degrees_option, "=\"1;", tp, "\"");
   }

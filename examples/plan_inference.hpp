@@ -32,7 +32,7 @@ inline nlohmann::json print_inference(const PlanOptions& o, const golem::Hardwar
     chart.subtitle = golem::sentence(o.sequences, o.sequences == 1 ? " sequence" : " sequences", " of up to ", length, " tokens");
     for_each_format([&]<class P>(const char* format) {
       for (const int tp : {1, 2, 4, 8}) {
-        if (M::config.heads % tp != 0) continue;
+        if (M::config.key_heads() % tp != 0) continue;
         const golem::InferenceMemory m = golem::plan_inference<M, P>(o.sequences, length, tp);
         const golem::GenerationTimes t = golem::generation_times<P>(M::config, hardware, tp, o.sequences, length, o.efficiency);
         const bool fits = m.total() <= hardware.usable();

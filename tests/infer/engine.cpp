@@ -22,12 +22,13 @@ using tests::RandomWeights, tests::special, tests::whole_row;
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("greedy generation takes the oracle's argmax at every step", "", (models::Small<Norm::deep>), (models::Small<Norm::pre>), (models::Small<Norm::deep, Ffn::geglu, Mask::causal>)) {
+TEMPLATE_TEST_CASE("greedy generation takes the oracle's argmax at every step", "", (models::Small<Norm::deep>), (models::Small<Norm::pre>), (models::Small<Norm::deep, Ffn::geglu, Mask::causal>), models::Grouped) {
   using M = TestType;
   const RandomWeights<M> weights;
   cpu::Device device({.threads = 2});
   Engine<M, fp64> engine(device);
   engine.load_weights(weights);
+  CHECK(device.memory().of("key-value cache") == plan_inference<M, fp64>().key_value_cache);
   for (const auto& text : {std::vector<std::int32_t>{3, 4, special.mask, 6, 7, 8}, std::vector<std::int32_t>{9, 2, 2, 5}}) {
     const Prompt prompt = make_prompt(text, special);
     Sampling sampling = greedy;

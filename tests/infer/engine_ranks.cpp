@@ -17,8 +17,8 @@ using tests::QuantizedWeights, tests::RandomWeights, tests::special, tests::whol
 
 namespace {
 
-struct shared {
-  static constexpr ModelConfig config{.layers = 2, .hidden = 64, .heads = 4, .ffn = 128, .vocab = 44, .context = 24, .embedding_std = 0.5};
+struct shared {  // among ranks, and two of its heads share each key
+  static constexpr ModelConfig config{.layers = 2, .hidden = 64, .heads = 8, .kv_heads = 4, .ffn = 128, .vocab = 44, .context = 24, .embedding_std = 0.5};
 };
 
 /// What an engine answers, by one rank or by all.

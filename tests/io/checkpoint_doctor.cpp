@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "golem/config/describe.hpp"
 #include "golem/config/parameters.hpp"
 #include "golem/core/digest.hpp"
 #include "golem/io/checkpoint.hpp"
@@ -29,7 +30,7 @@ struct Weights {
     std::vector<float> values;
     golem::DType type = golem::DType::f32;
   };
-  Weights() {
+  explicit Weights(const golem::ModelConfig& config = ::config) {
     golem::for_each_parameter(config, golem::whole(config),
                               [&](const golem::Parameter& p, int layer) { put(golem::full_name(p, layer), p.rows, p.columns); });
     put("optimizer.moment1.transformer.word_embeddings.weight", config.vocab, config.hidden);
@@ -102,6 +103,18 @@ TEST_CASE("a sound checkpoint of golem's own has no findings, its model is known
   CHECK((last == all && all == held));
   const auto stop = [](std::uint64_t, std::uint64_t) { return false; };
   CHECK(test::error_of([&] { saved.findings({.heads = 2, .on_progress = stop}); }) == "stopped");
+}
+
+TEST_CASE("heads that share keys are in what a checkpoint says of its model") {
+  const golem::ModelConfig shared = config.with([](auto& c) { c.heads = 6, c.kv_heads = 2; });
+  const auto take = [&](Weights& weights) { weights = Weights(shared); };
+  const Saved saved(take, golem::describe(shared)), silent(take, "layers 3, hidden 12, heads 6");
+  CHECK(golem::checkpoint_model(golem::CheckpointReader(saved.path)).kv_heads == 2);
+  CHECK(saved.findings({}).empty());
+  CHECK(saved.findings({.model = &shared}).empty());
+  const golem::ModelConfig other = shared.with([](auto& c) { c.kv_heads = 3; });
+  CHECK(one_says(saved.findings({.model = &other}), "has heads of keys and values 2, expected 3"));
+  CHECK(one_says(silent.findings({}), "tensor 'transformer.layers.0.attention.query_key_value.weight' is f32 (20, 12), expected a floating type (36, 12)"));
 }
 
 TEST_CASE("a block that lacks a tensor is a block still, whichever tensor it is") {

@@ -60,7 +60,7 @@ std::map<std::string, std::vector<double>> gradients(const Trainer64<M>& trainer
 
 TEMPLATE_TEST_CASE("loss and gradients are the oracle's", "", (models::Small<Norm::deep>), (models::Small<Norm::post>), (models::Small<Norm::pre>),
                    (models::Small<Norm::deep, Ffn::gelu>), (models::Small<Norm::deep, Ffn::geglu, Mask::causal>),
-                   (models::Small<Norm::deep, Ffn::geglu, Mask::bidirectional>)) {
+                   (models::Small<Norm::deep, Ffn::geglu, Mask::bidirectional>), models::Grouped) {
   using M = TestType;
   golem::cpu::Device device({.threads = 2});
   Trainer64<M> trainer(device, {.batch = {.full = 2}, .micro_batch = 2});

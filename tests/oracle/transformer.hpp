@@ -66,7 +66,7 @@ struct Glm {
   /// Hidden states after the final norm, of one row.
   std::vector<Vector> hidden(const golem::Batch& batch, int row) const {
     const golem::ModelConfig& c = config;
-    const auto C = static_cast<std::size_t>(c.hidden), D = static_cast<std::size_t>(c.head_dim()), F = static_cast<std::size_t>(c.ffn);
+    const auto C = static_cast<std::size_t>(c.hidden), D = static_cast<std::size_t>(c.head_dim()), S = static_cast<std::size_t>(c.heads / c.key_heads()), F = static_cast<std::size_t>(c.ffn);
     const auto T = static_cast<std::size_t>(batch.length), start = static_cast<std::size_t>(row) * T;
     const double alpha = c.norm == golem::Norm::deep ? std::sqrt(2.0 * c.layers) : 1.0;
     std::vector<Vector> h(T);
@@ -80,17 +80,18 @@ struct Glm {
       for (std::size_t t = 0; t < T; ++t) {
         a[t] = norm(h[t], w(l, "input_layernorm.weight"), w(l, "input_layernorm.bias"), c.norm_eps);
         qkv[t] = linear(a[t], w(l, "attention.query_key_value.weight"), w(l, "attention.query_key_value.bias"));
-        for (int n = 0; n < c.heads; ++n)
-          for (const int part : {0, 1}) rotate(qkv[t].data() + static_cast<std::size_t>(n) * 3 * D + static_cast<std::size_t>(part) * D, batch.positions[start + t]);
+        for (std::size_t part = 0; part < qkv[t].size() / D; ++part)  // q of each head that shares a key, k, v
+          if (part % (S + 2) <= S) rotate(qkv[t].data() + part * D, batch.positions[start + t]);
         residual[t] = c.norm == golem::Norm::pre ? h[t] : a[t];
       }
       for (std::size_t n = 0; n < static_cast<std::size_t>(c.heads); ++n)
         for (std::size_t i = 0; i < T; ++i) {
+          const std::size_t group = n / S * (S + 2) * D, query = group + n % S * D, key = group + S * D, value = key + D;
           Vector p(T, 0.0);
           double max = -1e300, sum = 0;
           for (std::size_t j = 0; j < T; ++j) {
             if (!visible(batch, row, static_cast<int>(i), static_cast<int>(j))) continue;
-            for (std::size_t d = 0; d < D; ++d) p[j] += qkv[i][n * 3 * D + d] * qkv[j][n * 3 * D + D + d] / std::sqrt(static_cast<double>(D));
+            for (std::size_t d = 0; d < D; ++d) p[j] += qkv[i][query + d] * qkv[j][key + d] / std::sqrt(static_cast<double>(D));
             max = std::max(max, p[j]);
           }
           for (std::size_t j = 0; j < T; ++j) {
@@ -98,7 +99,7 @@ struct Glm {
             sum += p[j];
           }
           for (std::size_t j = 0; j < T && sum > 0; ++j)
-            for (std::size_t d = 0; d < D; ++d) attended[i][n * D + d] += p[j] / sum * qkv[j][n * 3 * D + 2 * D + d];
+            for (std::size_t d = 0; d < D; ++d) attended[i][n * D + d] += p[j] / sum * qkv[j][value + d];
         }
       for (std::size_t t = 0; t < T; ++t) {
         const Vector branch = linear(attended[t], w(l, "attention.dense.weight"), w(l, "attention.dense.bias"));

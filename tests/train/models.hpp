@@ -16,6 +16,11 @@ struct Small {
   static constexpr golem::ModelConfig config{.layers = 2, .hidden = 24, .heads = 3, .ffn = 20, .vocab = 37, .context = 24, .norm = norm, .ffn_kind = ffn, .mask = mask, .embedding_std = 0.5};
 };
 
+/// Three heads share each key.
+struct Grouped {
+  static constexpr auto config = golem::checked({.layers = 2, .hidden = 24, .heads = 6, .kv_heads = 2, .ffn = 20, .vocab = 37, .context = 24, .embedding_std = 0.5});
+};
+
 /// Rows of two windows each, with random tokens, prefixes and targets; every third token is not scored. In every other row the
 /// second window has a part of the first as its context.
 inline golem::Batch random_batch(int rows, int length, int vocab, std::uint64_t seed) {

@@ -18,7 +18,7 @@ inline std::string describe(const ModelConfig& c) {
   constexpr const char* tables[]{"exact", "fp16"};
   constexpr const char* ffns[]{"geglu", "gelu"};
   constexpr const char* masks[]{"prefix", "causal", "bidirectional"};
-  return sentence("layers ", c.layers, ", hidden ", c.hidden, ", heads ", c.heads, ", ffn ", c.ffn, " ", ffns[static_cast<int>(c.ffn_kind)], ", vocab ", c.vocab, ", norm ",
+  return sentence("layers ", c.layers, ", hidden ", c.hidden, ", heads ", c.heads, c.key_heads() != c.heads ? sentence(", key heads ", c.key_heads()) : std::string(), ", ffn ", c.ffn, " ", ffns[static_cast<int>(c.ffn_kind)], ", vocab ", c.vocab, ", norm ",
                   norms[static_cast<int>(c.norm)], " ", c.norm_eps, ", position ", positions[static_cast<int>(c.position)], " ", c.rope_base, " ",
                   tables[static_cast<int>(c.rope_table)], ", mask ", masks[static_cast<int>(c.mask)]);
 }

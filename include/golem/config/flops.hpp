@@ -33,7 +33,7 @@ constexpr double forward_flops(const ModelConfig& c, std::int64_t length, std::i
 /// Of what the backward pass of one block computes again for one token: nothing, queries, keys, values and attention, or all.
 constexpr double recomputed_flops(const ModelConfig& c, std::int64_t length, Recompute recompute) {
   if (recompute == Recompute::none) return 0;
-  if (recompute == Recompute::attention) return 6.0 * c.hidden * c.hidden + attention_flops(c, length);
+  if (recompute == Recompute::attention) return 2.0 * c.qkv_rows() * c.hidden + attention_flops(c, length);
   return linear_flops(c) + attention_flops(c, length);
 }
 

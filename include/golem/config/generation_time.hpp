@@ -24,7 +24,7 @@ struct GenerationTimes {
 /// Bytes of keys and values of one token, on one of `tp` ranks.
 template <Precision P>
 constexpr std::int64_t key_value_bytes(const ModelConfig& c, int tp = 1) {
-  return 2 * std::int64_t{c.layers} * c.hidden / tp * static_cast<std::int64_t>(sizeof(typename P::compute));
+  return 2 * std::int64_t{c.layers} * c.key_width() / tp * static_cast<std::int64_t>(sizeof(typename P::compute));
 }
 
 /// Bytes of weights that a pass moves: all of them once; and where quantised ones are made elements first, as the original does, these

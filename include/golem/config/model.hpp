@@ -45,6 +45,7 @@ struct ModelConfig {
   int layers = 0;   // L
   int hidden = 0;   // C
   int heads = 0;    // H
+  int kv_heads = 0;  // G, of keys and values, each for H / G heads of queries side by side; 0: H, as GLM-130B has
   int ffn = 0;      // F, inner size: a GeGLU projects to 2F
   int vocab = 0;    // V, rows of the embedding, padding included
   int context = 0;  // longest sequence, tokens
@@ -62,6 +63,9 @@ struct ModelConfig {
   double dropout = 0;             // embedding output, attention probabilities, both residual branches
 
   constexpr int head_dim() const { return hidden / heads; }                             // D
+  constexpr int key_heads() const { return kv_heads ? kv_heads : heads; }               // G
+  constexpr int key_width() const { return key_heads() * head_dim(); }                  // of a token's keys, and of its values
+  constexpr int qkv_rows() const { return hidden + 2 * key_width(); }                   // of the projection to queries, keys and values
   constexpr int ffn_rows() const { return ffn_kind == Ffn::geglu ? 2 * ffn : ffn; }     // of the up-projection
   constexpr double alpha() const { return norm == Norm::deep ? constant_sqrt(2.0 * layers) : 1.0; }  // residual gain, spec 1.1
   constexpr double beta() const { return initial_gain > 0 ? initial_gain : 1.0 / alpha(); }  // initial gain, spec 1.1
@@ -92,6 +96,7 @@ consteval ModelConfig checked(ModelConfig c) {
   if (c.layers < 1) configuration_is_wrong("golem: ModelConfig::layers must be at least 1");
   if (c.hidden < 1) configuration_is_wrong("golem: ModelConfig::hidden must be at least 1");
   if (c.heads < 1 || c.hidden % c.heads != 0) configuration_is_wrong("golem: ModelConfig::heads must divide ModelConfig::hidden");
+  if (c.kv_heads < 0 || c.heads % c.key_heads() != 0) configuration_is_wrong("golem: ModelConfig::kv_heads must divide ModelConfig::heads, or be 0, for as many");
   if (c.head_dim() % 2 != 0) configuration_is_wrong("golem: ModelConfig::hidden / heads must be even, since rotary positions turn pairs");
   if (c.ffn < 1) configuration_is_wrong("golem: ModelConfig::ffn must be at least 1");
   if (c.vocab < 2) configuration_is_wrong("golem: ModelConfig::vocab must be at least 2");

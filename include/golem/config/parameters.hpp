@@ -19,7 +19,7 @@ enum class Shard : std::uint8_t {
   rows,       // contiguous rows
   columns,    // contiguous columns
   glu_rows,   // contiguous rows of each half: [linear ; gate]
-  head_rows,  // whole heads, each 3D rows [q ; k ; v]
+  head_rows,  // whole heads of keys, each (S + 2) D rows [q of those that share it ; k ; v]
 };
 
 /// What a tensor is before training (spec 1.9; q, k, v by the paper's intent, section 9 item 10).
@@ -82,12 +82,12 @@ constexpr Parameter norm_parameter(const char* name, const ModelConfig& c, Init 
 
 /// The tensors of one block, in the order of spec 1.10; names without "transformer.layers.i.".
 constexpr std::array<Parameter, 12> block_parameters(const ModelConfig& c) {
-  const std::int64_t C = c.hidden, F = c.ffn, U = c.ffn_rows();
+  const std::int64_t C = c.hidden, F = c.ffn, U = c.ffn_rows(), Q = c.qkv_rows();
   const Shard up = c.ffn_kind == Ffn::geglu ? Shard::glu_rows : Shard::rows;
   return {{norm_parameter("input_layernorm.weight", c, Init::ones),
            norm_parameter("input_layernorm.bias", c, Init::zeros),
-           {"attention.query_key_value.weight", 3 * C, C, Shard::head_rows, Init::qkv, true, true},
-           {"attention.query_key_value.bias", 3 * C, 0, Shard::head_rows, Init::zeros},
+           {"attention.query_key_value.weight", Q, C, Shard::head_rows, Init::qkv, true, true},
+           {"attention.query_key_value.bias", Q, 0, Shard::head_rows, Init::zeros},
            {"attention.dense.weight", C, C, Shard::columns, Init::branch, true, true},
            {"attention.dense.bias", C, 0, Shard::replicated, Init::zeros},
            norm_parameter("post_attention_layernorm.weight", c, Init::ones),

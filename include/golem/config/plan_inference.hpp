@@ -53,7 +53,7 @@ constexpr InferenceMemory plan_inference(int sequences = 1, int capacity = 0, in
   const MicroBatch n{tokens, tokens, tp, compute, accumulate};
   InferenceMemory plan;
   plan.weights = weight_bytes<P>(c, tp) + std::int64_t{c.context} * c.head_dim() * accumulate;
-  plan.key_value_cache = 2 * tokens * c.hidden / tp * c.layers * compute;
+  plan.key_value_cache = 2 * tokens * c.key_width() / tp * c.layers * compute;
   plan.activations = tokens * (4 * std::int64_t{c.hidden} + larger(c.ffn, c.hidden) / tp + (c.dropout > 0 ? c.hidden : 0)) * compute + block_activation_bytes(c, n) +
                      attention_activation_bytes(c, n) + 2 * tokens * accumulate + sequences * std::int64_t{c.hidden} * compute;
   plan.head = chunk * (c.hidden * compute + c.vocab / tp * accumulate + 4 * accumulate) + sequences * std::int64_t{c.vocab} * accumulate;

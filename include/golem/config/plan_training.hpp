@@ -74,7 +74,7 @@ constexpr MicroBatch micro_batch_of(const ModelConfig& c, const TrainingTypes& t
 
 /// Queries, keys and values, what attention makes of them, and its log-sum-exp, of one block.
 constexpr std::int64_t attention_activation_bytes(const ModelConfig& c, const MicroBatch& n) {
-  return n.tokens * (4 * std::int64_t{c.hidden} / n.tp * n.compute + c.heads / n.tp * n.accumulate);
+  return n.tokens * ((std::int64_t{c.hidden} + c.qkv_rows()) / n.tp * n.compute + c.heads / n.tp * n.accumulate);
 }
 
 /// What else one block keeps, its input apart: both norms' outputs and the sum between, the feed-forward, statistics.
@@ -84,7 +84,7 @@ constexpr std::int64_t block_activation_bytes(const ModelConfig& c, const MicroB
 
 /// Gradients at the outputs of a block's four linears.
 constexpr std::int64_t block_gradient_bytes(const ModelConfig& c, const MicroBatch& n) {
-  return n.tokens * (2 * std::int64_t{c.hidden} + (3 * std::int64_t{c.hidden} + c.ffn_rows()) / n.tp) * n.compute;
+  return n.tokens * (2 * std::int64_t{c.hidden} + (std::int64_t{c.qkv_rows()} + c.ffn_rows()) / n.tp) * n.compute;
 }
 
 /// What of a block is computed again, and lies in space that all blocks share.

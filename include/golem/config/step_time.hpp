@@ -30,7 +30,7 @@ struct ActionTimes {
 /// Bytes that one block moves through memory forward, apart from its products: norms, residuals, rotation, activation (cpu/ and
 /// cuda/ fuse them alike). Backward moves twice as many.
 constexpr double pointwise_bytes(const ModelConfig& c, const MicroBatch& n) {
-  const double own = 9.0 * c.hidden, split = (4.0 * c.hidden + c.ffn_rows() + c.ffn) / n.tp;  // elements a token
+  const double own = 9.0 * c.hidden, split = (1.0 * c.hidden + c.qkv_rows() + c.ffn_rows() + c.ffn) / n.tp;  // elements a token
   return (static_cast<double>(n.own) * own + static_cast<double>(n.tokens) * split) * static_cast<double>(n.compute);
 }
 
@@ -74,7 +74,7 @@ constexpr ActionTimes action_times(const ModelConfig& c, const TrainingTypes& ty
   t.backward_input = blocks * (linear + 2 * attention + 2 * pointwise);
   t.backward_weight = blocks * linear;
   if (recompute == Recompute::attention)
-    t.backward_input += blocks * (tokens * 6.0 * c.hidden * c.hidden / peak + attention);
+    t.backward_input += blocks * (tokens * 2.0 * c.qkv_rows() * c.hidden / peak + attention);
   else if (recompute != Recompute::none)
     t.backward_input += t.forward;
   if (stage.head) {

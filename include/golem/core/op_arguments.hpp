@@ -18,7 +18,7 @@ struct WindowList {
   View<const std::int32_t, 1> first;  // (B + 1)
 };
 
-/// Query heads H of qkv (N, G, S + 2, D): behind the queries of the S heads that share them lie a key and a value (spec 1.3:
+/// Query heads H of qkv (N, G, S + 2, D): behind the queries of the S heads that share them lie a key and a value (spec 1.6:
 /// S = 1, each head has its own).
 template <class T>
 std::int64_t query_heads(const View<T, 4>& qkv) {

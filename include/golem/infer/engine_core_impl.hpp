@@ -21,7 +21,7 @@ EngineCore<M, P, Tp, D>::EngineCore(D& device, const EngineOptions& options, con
   transformer_.emplace(device, *memory_, stage_);
   head_.emplace(device, HeadOptions{.tokens = std::int64_t{options_.sequences} * options_.capacity, .chunk = head_chunk(c), .rounding = rounding_of<P>()});
 
-  const std::int64_t heads = c.heads / Tp, dim = c.head_dim(), half = options_.sequences * heads * options_.capacity * dim;
+  const std::int64_t heads = c.key_heads() / Tp, dim = c.head_dim(), half = options_.sequences * heads * options_.capacity * dim;
   cache_ = Buffer<T, D>(device, 2 * half * c.layers, "key-value cache");
   for (int layer = 0; layer < c.layers; ++layer) {
     keys_.push_back(cache_.view_at(2 * layer * half, options_.sequences, heads, options_.capacity, dim));

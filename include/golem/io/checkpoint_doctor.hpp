@@ -77,6 +77,7 @@ inline ModelConfig checkpoint_model(const CheckpointReader& reader, int heads = 
   require(heads == 0 || said_heads <= 0 || heads == said_heads, where, " says that its model has ", said_heads, " heads, and ", heads,
           " were given: leave them out, or name the model that it is of");
   c.heads = heads_of(c.hidden, said_heads > 0 ? said_heads : heads, where);
+  if (const int key_heads = checkpoint::number_behind("key heads ", line); key_heads > 0 && c.heads % key_heads == 0) c.kv_heads = key_heads;
   return c;
 }
 

@@ -51,6 +51,7 @@ inline std::vector<std::string> differences(const ModelConfig& found, const Mode
   const auto kind = [](const ModelConfig& c) { return c.ffn_kind == Ffn::geglu ? std::string_view("geglu") : std::string_view("gelu"); };
   compare("layers", found.layers, expected.layers);
   compare("a hidden size of", found.hidden, expected.hidden);
+  if (found.hidden == expected.hidden && found.heads == expected.heads) compare("heads of keys and values", found.key_heads(), expected.key_heads());
   compare("a feed-forward of", found.ffn, expected.ffn);
   compare("a feed-forward of the kind", kind(found), kind(expected));
   compare("a vocabulary of", found.vocab, expected.vocab);

@@ -21,13 +21,13 @@ struct TokenCount {
 /// What attention makes: kept, or computed again from the input norm's output.
 template <class T>
 struct AttentionActivations {
-  View<T, 2> qkv;                   // (N, 3C/tp) rotated
+  View<T, 2> qkv;                   // (N, (C + 2GD)/tp) rotated
   View<T, 2> attended;              // (N, C/tp)
   View<accumulate_t<T>, 3> lse;     // (B, H/tp, T)
 
   static AttentionActivations take(Arena& arena, const ModelConfig& c, int tp, const TokenCount& n) {
     AttentionActivations s;
-    s.qkv = arena.take<T>(n.all(), 3 * c.hidden / tp);
+    s.qkv = arena.take<T>(n.all(), c.qkv_rows() / tp);
     s.attended = arena.take<T>(n.all(), c.hidden / tp);
     s.lse = arena.take<accumulate_t<T>>(n.rows, c.heads / tp, n.length);
     return s;
@@ -67,14 +67,14 @@ struct BlockGradients {
   View<T, 2> down;   // (N, C)
   View<T, 2> up;     // (N, 2F/tp)
   View<T, 2> dense;  // (N, C)
-  View<T, 2> qkv;    // (N, 3C/tp)
+  View<T, 2> qkv;    // (N, (C + 2GD)/tp)
 
   static BlockGradients take(Arena& arena, const ModelConfig& c, int tp, const TokenCount& n) {
     BlockGradients g;
     g.down = arena.take<T>(n.all(), c.hidden);
     g.up = arena.take<T>(n.all(), c.ffn_rows() / tp);
     g.dense = arena.take<T>(n.all(), c.hidden);
-    g.qkv = arena.take<T>(n.all(), 3 * c.hidden / tp);
+    g.qkv = arena.take<T>(n.all(), c.qkv_rows() / tp);
     return g;
   }
 };

@@ -124,7 +124,7 @@ class Block {
   }
 
  private:
-  static constexpr int local_heads = M::config.heads / Tp;
+  static constexpr int local_heads = M::config.heads / Tp, local_key_heads = M::config.key_heads() / Tp;
 
   /// Post-LN and DeepNorm carry the norm's output on, Pre-LN its input.
   static View<T, 2> residual(View<T, 2> input, View<T, 2> output) { return M::config.norm == Norm::pre ? input : output; }
@@ -135,7 +135,7 @@ class Block {
   }
 
   static View<T, 3> heads(View<T, 2> x) { return x.reshaped(x.extent(0), local_heads, M::config.head_dim()); }
-  static View<T, 4> by_head(View<T, 2> x) { return x.reshaped(x.extent(0), local_heads, 3, M::config.head_dim()); }
+  static View<T, 4> by_head(View<T, 2> x) { return x.reshaped(x.extent(0), local_key_heads, local_heads / local_key_heads + 2, M::config.head_dim()); }
 
   /// Dropout is a function of the sample's number in the run, so that no layout and no micro-batch size changes it.
   Random stream(Site site, std::int64_t sample, const Rows<A>& rows) const {

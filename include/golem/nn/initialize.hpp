@@ -22,8 +22,8 @@ inline double initial_std(const ModelConfig& config, const Parameter& parameter,
   switch (parameter.init) {
     case Init::embedding: return config.embedding_std;
     case Init::qkv: {
-      const std::int64_t third = row / config.head_dim() % 3;  // rows of a head: q, k, v
-      return xavier(third == 2 ? config.beta() : 1.0, config.hidden, config.hidden);
+      const std::int64_t parts = config.heads / config.key_heads() + 2;  // of D rows each: q of every head that shares them, k, v
+      return xavier(row / config.head_dim() % parts == parts - 1 ? config.beta() : 1.0, config.hidden, config.hidden);
     }
     case Init::branch: {
       const std::int64_t rows = parameter.shard == Shard::glu_rows ? parameter.rows / 2 : parameter.rows;
