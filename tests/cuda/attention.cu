@@ -1,14 +1,9 @@
 // Attention, built for the GPU that runs the tests.
 // SPDX-License-Identifier: Apache-2.0
+#include "cuda/emitted.hpp"
 #include "golem/cuda/attention.cuh"
 
 namespace golem::cuda {
-
-// An address makes the compiler emit the function, for the tests to link.
-template <class Function>
-const void* emitted(Function* function) {
-  return reinterpret_cast<const void*>(function);
-}
 
 template <class T>
 const void* const attention_ops[]{

@@ -1,5 +1,6 @@
 // Rotary positions, embedding, loss, optimizer and products, built for the GPU that runs the tests.
 // SPDX-License-Identifier: Apache-2.0
+#include "cuda/emitted.hpp"
 #include "golem/cuda/dropout.cuh"
 #include "golem/cuda/embedding.cuh"
 #include "golem/cuda/gemm.cuh"
@@ -9,12 +10,6 @@
 #include "golem/cuda/sampling.cuh"
 
 namespace golem::cuda {
-
-// An address makes the compiler emit the function, for the tests to link.
-template <class Function>
-const void* emitted(Function* function) {
-  return reinterpret_cast<const void*>(function);
-}
 
 template <class T>
 const void* const element_ops[]{

@@ -1,15 +1,10 @@
 // Quantised products, built for the GPU that runs the tests.
 // SPDX-License-Identifier: Apache-2.0
+#include "cuda/emitted.hpp"
 #include "golem/cuda/dequantize.cuh"
 #include "golem/cuda/quantized_gemm.cuh"
 
 namespace golem::cuda {
-
-// An address makes the compiler emit the function, for the tests to link.
-template <class Function>
-const void* emitted(Function* function) {
-  return reinterpret_cast<const void*>(function);
-}
 
 template <class T, Quant... Q>
 const void* const quantized_products[]{emitted(project<T, Q, const std::uint8_t>)...};

@@ -1,15 +1,10 @@
 // LayerNorm and activations, built for the GPU that runs the tests.
 // SPDX-License-Identifier: Apache-2.0
+#include "cuda/emitted.hpp"
 #include "golem/cuda/feed_forward.cuh"
 #include "golem/cuda/norm.cuh"
 
 namespace golem::cuda {
-
-// An address makes the compiler emit the function, for the tests to link.
-template <class Function>
-const void* emitted(Function* function) {
-  return reinterpret_cast<const void*>(function);
-}
 
 template <class T>
 const void* const row_ops[]{

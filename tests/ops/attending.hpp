@@ -14,21 +14,6 @@ namespace ops {
 
 using namespace golem;
 
-template <class T, class D>
-Buffer<T, D> upload(D& device, const std::vector<T>& values) {
-  Buffer<T, D> buffer(device, static_cast<std::int64_t>(values.size()), "test");
-  device.copy_in(buffer.data(), values.data(), buffer.bytes());
-  return buffer;
-}
-
-template <class T, class D>
-std::vector<T> download(D& device, const Buffer<T, D>& buffer) {
-  device.synchronize();
-  std::vector<T> values(static_cast<std::size_t>(buffer.size()));
-  device.copy_out(values.data(), buffer.data(), buffer.bytes());
-  return values;
-}
-
 template <class To, class From>
 std::vector<To> converted(const std::vector<From>& from) {
   std::vector<To> to(from.size());

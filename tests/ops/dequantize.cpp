@@ -15,8 +15,8 @@ void check_elements(std::int64_t rows, std::int64_t columns) {
   const QuantizedCase<T, Q> stored(1, rows, columns);
   const QuantizedView<Q> integers(rows, columns, stored.bytes.data(), stored.scales.data());
   on_each_device([&](TestDevice& device) {
-    const auto bytes = uploaded(device, stored.bytes);
-    const auto scales = uploaded(device, stored.scales);
+    const auto bytes = upload(device, stored.bytes);
+    const auto scales = upload(device, stored.scales);
     Buffer<T, TestDevice> w(device, rows * columns, "test");
     dequantize(device, View<T, 2>(w.data(), rows, columns), QuantizedView<Q>(rows, columns, bytes.data(), scales.data()));
     std::vector<T> elements(static_cast<std::size_t>(rows * columns));
@@ -51,9 +51,9 @@ TEMPLATE_TEST_CASE("a product of dequantised weights is that of its elements, an
         elements.push_back(T(static_cast<float>(w.integer(r, c)) * w.scale(r, c)));
       }
     on_each_device([&](TestDevice& device) {
-      const auto bytes = uploaded(device, stored.bytes);
-      const auto scales = uploaded(device, stored.scales);
-      const auto w = uploaded(device, elements), x = uploaded(device, stored.x), bias = uploaded(device, stored.bias);
+      const auto bytes = upload(device, stored.bytes);
+      const auto scales = upload(device, stored.scales);
+      const auto w = upload(device, elements), x = upload(device, stored.x), bias = upload(device, stored.bias);
       Buffer<T, TestDevice> room(device, rows * columns, "test"), y(device, tokens * rows, "test");
       const View<T, 2> out(y.data(), tokens, rows);
       const View<const T, 2> in(x.data(), tokens, columns);

@@ -15,9 +15,27 @@
 #include "golem/golem.hpp"
 #endif
 
+#include <cstdint>
+#include <vector>
+
 #include "catch.hpp"
 
 namespace ops {
+
+template <class T, class D>
+golem::Buffer<T, D> upload(D& device, const std::vector<T>& values) {
+  golem::Buffer<T, D> buffer(device, static_cast<std::int64_t>(values.size()), "test");
+  device.copy_in(buffer.data(), values.data(), buffer.bytes());
+  return buffer;
+}
+
+template <class T, class D>
+std::vector<T> download(D& device, const golem::Buffer<T, D>& buffer) {
+  device.synchronize();
+  std::vector<T> values(static_cast<std::size_t>(buffer.size()));
+  device.copy_out(values.data(), buffer.data(), buffer.bytes());
+  return values;
+}
 
 #if defined(GOLEM_TEST_CUDA)
 

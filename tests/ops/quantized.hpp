@@ -17,13 +17,6 @@ constexpr double unit_roundoff = std::is_same_v<T, double>    ? 0x1p-53
                                  : std::is_same_v<T, float16> ? 0x1p-11
                                                               : 0x1p-8;
 
-template <class E, class D>
-Buffer<E, D> uploaded(D& device, const std::vector<E>& values) {
-  Buffer<E, D> buffer(device, static_cast<std::int64_t>(values.size()), "test");
-  device.copy_in(buffer.data(), values.data(), buffer.bytes());
-  return buffer;
-}
-
 /// Integers over their whole range, and memory that ends where the matrix does.
 template <class T, Quant Q>
 struct QuantizedCase {
@@ -49,14 +42,12 @@ struct QuantizedCase {
 
   template <class D>
   std::vector<T> product(D& device, bool biased = true) const {
-    const auto bytes_ = uploaded(device, bytes);
-    const auto scales_ = uploaded(device, scales);
-    const auto x_ = uploaded(device, x), bias_ = uploaded(device, bias), y_ = uploaded(device, std::vector<T>(static_cast<std::size_t>(tokens * rows), T(-7.0f)));
+    const auto bytes_ = upload(device, bytes);
+    const auto scales_ = upload(device, scales);
+    const auto x_ = upload(device, x), bias_ = upload(device, bias), y_ = upload(device, std::vector<T>(static_cast<std::size_t>(tokens * rows), T(-7.0f)));
     project(device, View<T, 2>(y_.data(), tokens, rows), View<const T, 2>(x_.data(), tokens, columns), QuantizedView<Q>(rows, columns, bytes_.data(), scales_.data()),
             View<const T, 1>(biased ? bias_.data() : nullptr, rows));
-    std::vector<T> y(static_cast<std::size_t>(tokens * rows));
-    device.copy_out(y.data(), y_.data(), y_.bytes());
-    return y;
+    return download(device, y_);
   }
 
   template <class D>
