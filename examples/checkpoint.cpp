@@ -103,7 +103,7 @@ void inspect(const Options& o) {
   const golem::ModelConfig& c = source.model;
   std::printf("%s: %s, step %s, %d rank%s, %s\n", source.folder.c_str(), source.sat ? "released layout" : "golem checkpoint", source.step.c_str(),
               source.tp, source.tp > 1 ? "s" : "", source.bits > 0 ? golem::sentence("int", source.bits).c_str() : golem::name_of(source.type));
-  std::printf("layers %d, hidden %d, heads %d, ffn %d, vocab %d: %lld parameters\n", c.layers, c.hidden, c.heads, c.ffn, c.vocab,
+  std::printf("layers %d, hidden %d, heads %d%s, ffn %d, vocab %d: %lld parameters\n", c.layers, c.hidden, c.heads, c.key_heads() == c.heads ? "" : golem::sentence(", key heads ", c.key_heads()).c_str(), c.ffn, c.vocab,
               static_cast<long long>(golem::parameter_count(c)));
   std::uint64_t bytes = 0, count = 0;
   const auto tell = [&](const std::string& name, golem::DType type, const std::vector<std::int64_t>& shape) {

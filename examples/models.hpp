@@ -59,7 +59,7 @@ void with_training_precision(std::string_view name, Use use) {
 /// The tensor-parallel degrees that the programs are built for; CMake's `tensor_degrees_option` sets others.
 inline constexpr int tensor_degrees[]{GOLEM_EXAMPLES_TP};
 
-/// Calls use.template operator()<Tp>() for a tensor-parallel degree that this program was built for and the model's heads,
+/// Calls use.template operator()<Tp>() for a tensor-parallel degree that this program was built for and the model's key heads,
 /// feed-forward and vocabulary can be divided by.
 template <class M, std::size_t next = 0, class Use>
 void with_tensor_degree(int tp, Use use) {
@@ -68,7 +68,7 @@ void with_tensor_degree(int tp, Use use) {
     constexpr bool divides = M::config.key_heads() % degree == 0 && M::config.ffn % degree == 0 && M::config.vocab % degree == 0;
     if (tp != degree) return with_tensor_degree<M, next + 1>(tp, use);
     if constexpr (divides) use.template operator()<degree>();
-    else golem::fail("tp ", tp, " does not divide this model's ", M::config.key_heads(), " heads of keys, feed-forward of ", M::config.ffn, " and vocabulary of ", M::config.vocab, ": choose a degree that does");
+    else golem::fail("tp ", tp, " does not divide this model's ", M::config.key_heads(), M::config.key_heads() == M::config.heads ? " heads, feed-forward of " : " key heads, feed-forward of ", M::config.ffn, " and vocabulary of ", M::config.vocab, ": choose a degree that does");
   } else {
     golem::fail("this program was not built for tp ", tp, ": add it to the list when configuring, -D", tensor_degrees_option, "=\"1;", tp, "\"");
   }

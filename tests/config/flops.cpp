@@ -34,5 +34,6 @@ TEST_CASE("selective recomputation costs the projection to queries, keys and val
   CHECK(recomputed_flops(model, 2048, Recompute::none) == 0);
   CHECK(recomputed_flops(model, 2048, Recompute::attention) == 2.0 * 3 * 12288 * 12288 + 4.0 * 2048 * 12288);
   CHECK(recomputed_flops(model, 2048, Recompute::block) == linear_flops(model) + attention_flops(model, 2048));
+  CHECK(recomputed_flops(model.with([](auto& c) { c.kv_heads = 8; }), 2048, Recompute::attention) == 2.0 * (12288 + 2 * 8 * 128) * 12288 + 4.0 * 2048 * 12288);
   CHECK(linear_flops(model) == 2.0 * (1'812'115'456 - 49'152 - (36'864 + 12'288 + 65'536 + 12'288)));  // spec 1.8, without norms and biases
 }

@@ -20,24 +20,27 @@ Hardware only_products() {
   return h;
 }
 
-ActionTimes times(const Hardware& h, const Stage& stage, const Layout& layout, Recompute recompute) {
+ActionTimes times(const Hardware& h, const Stage& stage, const Layout& layout, Recompute recompute, const ModelConfig& c = model) {
   const TrainingConfig training{.micro_batch = 1, .recompute = recompute};
-  return action_times(model, types, stage, layout, recompute, micro_batch_of(model, types, layout, training), h, peak);
+  return action_times(c, types, stage, layout, recompute, micro_batch_of(c, types, layout, training), h, peak);
 }
 
 }  // namespace
 
 TEST_CASE("at the peak, actions take the model's flops") {
-  const double rate = 312e12, forward = 2048 * (linear_flops(model) + attention_flops(model, 2048));
-  for (const int tp : {1, 4}) {
-    const ActionTimes none = times(only_products(), block, {.tp = tp}, Recompute::none);
-    CHECK(none.forward == Approx(forward / rate / tp));
-    CHECK(none.total() == Approx(3 * forward / rate / tp));
-    CHECK(none.backward_weight == Approx(2048 * linear_flops(model) / rate / tp));
-    for (const auto recompute : {Recompute::attention, Recompute::block, Recompute::block_split})
-      CHECK(times(only_products(), block, {.tp = tp}, recompute).total() ==
-            Approx(3 * forward / rate / tp + 2048 * recomputed_flops(model, 2048, recompute) / rate / tp));
-  }
+  const double rate = 312e12;
+  for (const int kv_heads : {0, 8})
+    for (const int tp : {1, 4}) {
+      const ModelConfig c = model.with([&](auto& x) { x.kv_heads = kv_heads; });
+      const double forward = 2048 * (linear_flops(c) + attention_flops(c, 2048));
+      const ActionTimes none = times(only_products(), block, {.tp = tp}, Recompute::none, c);
+      CHECK(none.forward == Approx(forward / rate / tp));
+      CHECK(none.total() == Approx(3 * forward / rate / tp));
+      CHECK(none.backward_weight == Approx(2048 * linear_flops(c) / rate / tp));
+      for (const auto recompute : {Recompute::attention, Recompute::block, Recompute::block_split})
+        CHECK(times(only_products(), block, {.tp = tp}, recompute, c).total() ==
+              Approx(3 * forward / rate / tp + 2048 * recomputed_flops(c, 2048, recompute) / rate / tp));
+    }
   // All stages of the pipeline together: the whole step's flops.
   for (const auto recompute : {Recompute::none, Recompute::block}) {
     double all = 0;

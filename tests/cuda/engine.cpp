@@ -18,9 +18,9 @@ struct Small {
   static constexpr auto config = checked({.layers = 2, .hidden = 48, .heads = 3, .ffn = 40, .vocab = 37, .context = 24, .embedding_std = 0.5});
 };
 
-/// Whose cache is read in several parts.
+/// Whose cache is read in several parts, and whose heads share their keys.
 struct Long {
-  static constexpr auto config = Small::config.with([](auto& c) { c.context = 160; });
+  static constexpr auto config = Small::config.with([](auto& c) { c.context = 160, c.kv_heads = 1; });
 };
 
 template <class P>

@@ -15,11 +15,11 @@ using namespace golem;
 
 namespace {
 
-// Heads of 16 dims, so that 16-bit attention goes through matrix instructions.
+// Heads of 16 dims, so that 16-bit attention goes through matrix instructions. Under Pre-LN all share a key.
 template <Norm norm, Ffn ffn = Ffn::geglu>
 struct Small {
   static constexpr auto config =
-      checked({.layers = 2, .hidden = 48, .heads = 3, .ffn = 40, .vocab = 37, .context = 24, .norm = norm, .ffn_kind = ffn, .embedding_std = 0.5, .dropout = 0.1});
+      checked({.layers = 2, .hidden = 48, .heads = 3, .kv_heads = norm == Norm::pre ? 1 : 0, .ffn = 40, .vocab = 37, .context = 24, .norm = norm, .ffn_kind = ffn, .embedding_std = 0.5, .dropout = 0.1});
 };
 
 // Batches 0, 1, 2, ... of a fixed series.

@@ -113,8 +113,11 @@ TEST_CASE("heads that share keys are in what a checkpoint says of its model") {
   CHECK(saved.findings({}).empty());
   CHECK(saved.findings({.model = &shared}).empty());
   const golem::ModelConfig other = shared.with([](auto& c) { c.kv_heads = 3; });
-  CHECK(one_says(saved.findings({.model = &other}), "has heads of keys and values 2, expected 3"));
-  CHECK(one_says(silent.findings({}), "tensor 'transformer.layers.0.attention.query_key_value.weight' is f32 (20, 12), expected a floating type (36, 12)"));
+  CHECK(one_says(saved.findings({.model = &other}), "has key heads 2, expected 3"));
+  CHECK(silent.findings({}).empty());
+  CHECK(silent.findings({.model = &shared}).empty());
+  CHECK(one_says(Saved(take, "layers 3, hidden 12, heads 6, key heads 3").findings({}), "says that its model has 3 key heads, and its tensors have 2"));
+  CHECK(one_says(Saved(take, "layers 3, hidden 12, heads 4").findings({}), "20 rows of 'transformer.layers.0.attention.query_key_value.weight' are no queries, keys and values of 4 heads of 3 dims"));
 }
 
 TEST_CASE("a block that lacks a tensor is a block still, whichever tensor it is") {

@@ -53,6 +53,15 @@ TEST_CASE("a tensor that threads share holds the normals of its elements' number
   for (std::size_t i = 0; i < values.size(); ++i) REQUIRE(values[i] == large.embedding_std * random.normal(i));
 }
 
+TEST_CASE("the value that heads share is drawn as narrow as each head's own, queries and the key are not") {
+  constexpr ModelConfig shared = small.with([](auto& c) { c.kv_heads = 2; });
+  const Parameter qkv = block_parameters(shared)[2];
+  REQUIRE(qkv.rows == 2 * 4 * shared.head_dim());
+  const double wide = std::sqrt(1.0 / shared.hidden);
+  for (std::int64_t row = 0; row < qkv.rows; ++row) CHECK(initial_std(shared, qkv, row) == Approx(row / shared.head_dim() % 4 == 3 ? wide * shared.beta() : wide));
+  require_shards_of_the_whole(shared, qkv);
+}
+
 TEST_CASE("GLM-130B's standard deviations are those of spec 1.9, and vectors begin at one or zero") {
   constexpr const ModelConfig& c = glm_130b::config;
   CHECK(initial_std(c, embedding_parameter(c), 0) == 0.0052);

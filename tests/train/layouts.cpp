@@ -138,9 +138,10 @@ double largest(const Tensors& tensors) {
 /// Adam makes steps of that.
 std::vector<double> without_key_bias(const std::string& name, std::vector<double> x) {
   if (!name.ends_with("query_key_value.bias")) return x;
-  const auto dim = static_cast<std::size_t>(Model::config.head_dim());
+  constexpr const ModelConfig& c = Model::config;
+  const auto dim = static_cast<std::size_t>(c.head_dim()), sharers = static_cast<std::size_t>(c.heads / c.key_heads());
   for (std::size_t i = 0; i < x.size(); ++i)
-    if (i / dim % 3 == 1) x[i] = 0;
+    if (i / dim % (sharers + 2) == sharers) x[i] = 0;
   return x;
 }
 

@@ -40,7 +40,8 @@ constexpr double moved_weight_bytes(const ModelConfig& c, int tp = 1) {
   return bytes;
 }
 
-/// Bytes that a pass for one new token of each of `sequences` moves, whose caches hold `length` tokens each: weights, and the caches.
+/// Bytes that a pass for one new token of each of `sequences` moves, whose caches hold `length` tokens each: weights, and the caches,
+/// once, as where heads that share keys find them in the processor's cache.
 template <Precision P>
 constexpr double token_bytes(const ModelConfig& c, int sequences, std::int64_t length, int tp = 1) {
   return moved_weight_bytes<P>(c, tp) + static_cast<double>(sequences * length * key_value_bytes<P>(c, tp));

@@ -58,7 +58,7 @@ inline std::string problem_of(const PlannedRun& run) {
   if (l.tp < 1 || l.pp < 1 || l.dp < 1 || t.micro_batch < 1)
     return sentence("tp ", l.tp, ", pp ", l.pp, ", dp ", l.dp, " and micro-batches of ", t.micro_batch, " rows: all must be at least 1");
   if (c.key_heads() % l.tp || c.ffn % l.tp || c.vocab % l.tp)
-    return sentence("tp ", l.tp, " does not divide the model's heads", c.key_heads() == c.heads ? "" : " of keys", ", ffn and vocabulary (", c.key_heads(), ", ", c.ffn, ", ", c.vocab, "): lower it");
+    return sentence("tp ", l.tp, " does not divide the model's ", c.key_heads() == c.heads ? "" : "key ", "heads, ffn and vocabulary (", c.key_heads(), ", ", c.ffn, ", ", c.vocab, "): lower it");
   if (std::int64_t{l.pp} * t.chunks > c.layers + 2)
     return sentence(l.pp, " stages of ", t.chunks, " chunks are more than the model's ", c.layers + 2,
                     " layers, embedding and head included: lower pp or chunks");

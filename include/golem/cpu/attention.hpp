@@ -74,7 +74,8 @@ void attend(Device& device, View<T, 3> out, std::type_identity_t<View<accumulate
   });
 }
 
-/// dqkv (N, G, S + 2, D) from dout (N, H, D), what `attend` wrote, and what it was given; overwrites dqkv.
+/// dqkv (N, G, S + 2, D) from dout (N, H, D), what `attend` wrote, and what it was given; overwrites dqkv. Threads share rows
+/// and key heads: the S heads that share one are of one thread.
 template <class T>
 void attend_backward(Device& device, View<T, 4> dqkv, std::type_identity_t<View<const T, 3>> dout, std::type_identity_t<View<const T, 3>> out,
                      std::type_identity_t<View<const accumulate_t<T>, 3>> log_sum, std::type_identity_t<View<const T, 4>> qkv, int rows,

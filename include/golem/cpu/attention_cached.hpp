@@ -1,4 +1,4 @@
-// Attention of one new token to a key-value cache: keys and values are streamed once, where they lie.
+// Attention of one new token to a key-value cache: keys and values are streamed once for each query head, where they lie.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

@@ -79,18 +79,19 @@ __global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend
   const int dim = (static_cast<int>(blockIdx.x) % Block::parts * Block::sharers + share) * Block::warp_dims, pair = share * Block::warp_queries + 2 * (ptx::lane() % 4);
   const std::int64_t start = std::int64_t{row} * shape.length;
   const int step = static_cast<int>(shape.token_step()), out_step = shape.heads * shape.dims;
-  const int whole = round_up(shape.length, tile_queries), end = shape.sharers * whole;  // `at`, below, counts queries of head after head, each up to a whole tile
-  const TileKeys* tiles = g.tiles + std::int64_t{row} * (whole / tile_queries);
+  const TileKeys* tiles = g.tiles + std::int64_t{row} * ceil_div(shape.length, tile_queries);
   const T *queries_from = g.dqkv + shape.at(start, first_head, 0) + own_chunk<HeadDim>(step), *douts_from = g.dout + start * out_step + std::int64_t{first_head} * shape.dims + own_chunk<HeadDim>(out_step);
-  const auto load_queries = [&](int stage, int at) {
-    const int query = at % whole, sharer = at / whole * shape.dims;
-    load_tile<Block::queries>(block.passing(stage, 0), queries_from + std::int64_t{query} * step + sharer, step, shape.length - query, shape.dims);
-    load_tile<Block::queries>(block.passing(stage, 1), douts_from + std::int64_t{query} * out_step + sharer, out_step, shape.length - query, shape.dims);
+  struct Queries {
+    int sharer, first;  // of the heads; of its queries
+  };
+  const auto load_queries = [&](int stage, const Queries& q) {
+    load_tile<Block::queries>(block.passing(stage, 0), queries_from + std::int64_t{q.first} * step + q.sharer * shape.dims, step, shape.length - q.first, shape.dims);
+    load_tile<Block::queries>(block.passing(stage, 1), douts_from + std::int64_t{q.first} * out_step + q.sharer * shape.dims, out_step, shape.length - q.first, shape.dims);
   };
   /// This thread's part of Block::sums.
-  const auto sum_of = [&](int first_at) {
-    const int i = static_cast<int>(threadIdx.x), at = first_at % whole + i % Block::queries;
-    const std::int64_t first = (std::int64_t{row} * shape.heads + first_head + first_at / whole) * shape.length;
+  const auto sum_of = [&](const Queries& q) {
+    const int i = static_cast<int>(threadIdx.x), at = q.first + i % Block::queries;
+    const std::int64_t first = (std::int64_t{row} * shape.heads + first_head + q.sharer) * shape.length;
     if (i >= 2 * Block::queries) return 0.0f;
     if (i < Block::queries) return at < shape.length ? g.log_sum[first + at] * log2_e<float> : INFINITY;
     return at < shape.length ? g.delta[first + at] : 0.0f;
@@ -98,30 +99,35 @@ __global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend
   const auto keep_sum = [&](int turn, float sum) {
     if (threadIdx.x < 2 * Block::queries) block.sums(turn)[threadIdx.x] = sum;
   };
-  /// The first queries from `at` on that see some of the keys; the end where there are none.
-  const auto next_seeing = [&](int at) {
-    while (at < end && !(at % whole < shape.length && tiles[at % whole / tile_queries].see_some(block_key, Block::keys))) at = (at / tile_queries + 1) * tile_queries;
-    return at;
+  /// The first queries from `q` on, head after head, that see some of the keys; of no head where there are none.
+  const auto next_seeing = [&](Queries q) {
+    for (; q.sharer < shape.sharers; q = {q.sharer + 1, 0})
+      for (; q.first < shape.length; q.first = (q.first / tile_queries + 1) * tile_queries)
+        if (tiles[q.first / tile_queries].see_some(block_key, Block::keys)) return q;
+    return q;
   };
 #pragma unroll
   for (int part = 0; part < 2; ++part)
     load_tile<Block::keys>(block.own(part), g.qkv + shape.at(start + block_key, first_head, 1 + part) + own_chunk<HeadDim>(step), step, shape.length - block_key, shape.dims);
-  int at = next_seeing(0), turn = 0;
-  if (at < end) load_queries(0, at), keep_sum(0, sum_of(at));
+  Queries q = next_seeing({0, 0});
+  int turn = 0;
+  if (q.sharer < shape.sharers) load_queries(0, q), keep_sum(0, sum_of(q));
   ptx::commit_copies();
 
   const float to_log2 = shape.score_scale * log2_e<float>;
   float dk[fragments][Block::warp_dims / 8][4]{}, dv[fragments][Block::warp_dims / 8][4]{};
-  while (at < end) {
-    const int query = at % whole, next = next_seeing(at + Block::queries), stage = stages > 1 ? turn : 0;
+  while (q.sharer < shape.sharers) {
+    const Queries next = next_seeing({q.sharer, q.first + Block::queries});
+    const bool more = next.sharer < shape.sharers;
+    const int query = q.first, stage = stages > 1 ? turn : 0;
     ptx::wait_for_copies<0>();
     __syncthreads();
-    if (stages > 1 && next < end) load_queries(stage ^ 1, next);
+    if (stages > 1 && more) load_queries(stage ^ 1, next);
     ptx::commit_copies();
-    if (next < end) keep_sum(turn ^ 1, sum_of(next));
+    if (more) keep_sum(turn ^ 1, sum_of(next));
     const TileKeys visible = tiles[query / tile_queries];
     if (visible.see_some(block_key + group_row, Block::warp_keys)) {
-      const std::uint32_t kept = shape.dropout.threshold ? kept_queries<fragments, columns>(shape, row, first_head + at / whole, query + pair, own) : 0;
+      const std::uint32_t kept = shape.dropout.threshold ? kept_queries<fragments, columns>(shape, row, first_head + q.sharer, query + pair, own) : 0;
       const auto queries_here = block.passing(stage, 0), douts_here = block.passing(stage, 1);
       float s[fragments][columns][4]{}, ds[fragments][columns][4]{};  // transposed: a row a key
       multiply_transposed(s, block.own(0).from_row(group_row), queries_here.from_row(share * Block::warp_queries));
@@ -160,10 +166,10 @@ __global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend
     }
     if (stages == 1) {
       __syncthreads();
-      if (next < end) load_queries(0, next);
+      if (more) load_queries(0, next);
       ptx::commit_copies();
     }
-    at = next, turn ^= 1;
+    q = next, turn ^= 1;
   }
   ptx::wait_for_copies<0>();
 #pragma unroll

@@ -75,12 +75,17 @@ __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dkey
   const AttentionShape<T>& shape = g.shape;
   auto& memory = aligned_shared<DkeyMemory<T, HeadDim>>();
   const int reader = warpgroup() - 1, lane = ptx::lane(), first_head = static_cast<int>(blockIdx.y) * shape.sharers, row = static_cast<int>(blockIdx.z);
-  const int block_key = static_cast<int>(blockIdx.x) * block_rows, tile_count = ceil_div(shape.length, tile_queries), all_tiles = shape.sharers * tile_count;  // of head after head
+  const int block_key = static_cast<int>(blockIdx.x) * block_rows, tile_count = ceil_div(shape.length, tile_queries);
   const TileKeys* tiles = g.tiles + std::int64_t{row} * tile_count;
-  /// The first tile of queries from number `tile` on that sees some of the block's keys; their count where there is none.
-  const auto next_seeing = [&](int tile) {
-    while (tile < all_tiles && !tiles[tile % tile_count].see_some(block_key, block_rows)) ++tile;
-    return tile;
+  struct Tile {
+    int sharer, number;  // of the heads; of its tiles of queries
+  };
+  /// The first tile from `q` on, head after head, that sees some of the block's keys; of no head where there is none.
+  const auto next_seeing = [&](Tile q) {
+    for (; q.sharer < shape.sharers; q = {q.sharer + 1, 0})
+      for (; q.number < tile_count; ++q.number)
+        if (tiles[q.number].see_some(block_key, block_rows)) return q;
+    return q;
   };
   if (threadIdx.x == 0) memory.init();
   __syncthreads();
@@ -91,8 +96,9 @@ __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dkey
       memory.own_first.fetch(0, tensors.qkv, shape.slot(first_head, 1), block_key, row);
       memory.own_second.fetch(0, tensors.qkv, shape.slot(first_head, 2), block_key, row);
     }
-    for (int t = 0, tile = next_seeing(0); tile < all_tiles; ++t, tile = next_seeing(tile + 1)) {
-      const int head = first_head + tile / tile_count, query = tile % tile_count * tile_queries;
+    Tile tile = next_seeing({0, 0});
+    for (int t = 0; tile.sharer < shape.sharers; ++t, tile = next_seeing({tile.sharer, tile.number + 1})) {
+      const int head = first_head + tile.sharer, query = tile.number * tile_queries;
       if (threadIdx.x == 0) {
         memory.first.fetch(t, tensors.queries, shape.slot(head, 0), query, row);
         memory.second.fetch(t, tensors.dout, head, query, row);
@@ -109,8 +115,9 @@ __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dkey
     int last = -1;  // the tile that products may still read
     memory.own_first.wait(0);
     memory.own_second.wait(0);
-    for (int t = 0, tile = next_seeing(0); tile < all_tiles; ++t, tile = next_seeing(tile + 1)) {
-      const TileKeys visible = tiles[tile % tile_count];
+    Tile tile = next_seeing({0, 0});
+    for (int t = 0; tile.sharer < shape.sharers; ++t, tile = next_seeing({tile.sharer, tile.number + 1})) {
+      const TileKeys visible = tiles[tile.number];
       if (!visible.see_some(key, warpgroup_rows)) {
         ptx::wait_for_products<0>();
         if (last >= 0) memory.first.leave(last), memory.second.leave(last);
@@ -118,7 +125,7 @@ __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dkey
         memory.first.pass(t), memory.second.pass(t), memory.queries.pass(t);
         continue;
       }
-      const std::uint32_t kept = shape.dropout.threshold ? kept_queries<1, columns>(shape, row, first_head + tile / tile_count, tile % tile_count * tile_queries + pair, own_key) : 0;
+      const std::uint32_t kept = shape.dropout.threshold ? kept_queries<1, columns>(shape, row, first_head + tile.sharer, tile.number * tile_queries + pair, own_key) : 0;
       multiply_both_async<T, HeadDim>(s, ds, memory, first_row, t);
       memory.queries.wait(t);
       const auto& queries = memory.queries.at(t);

@@ -147,7 +147,7 @@ void EngineCore<M, P, Tp, D>::copy_sequence(std::int32_t from, std::int32_t to, 
           options_.sequences, " sequences: they must be two of them");
   require(first >= 0 && count >= 0 && first + count <= options_.capacity, "tokens ", first, " to ", first + count, " were to be copied in a cache of ", options_.capacity);
   for (auto* layers : {&keys_, &values_})
-    for (View<T, 4>& layer : *layers) {  // (sequences, heads/tp, capacity, head dim)
+    for (View<T, 4>& layer : *layers) {  // (sequences, G/tp, capacity, D)
       const auto bytes = [&](std::int64_t tokens) { return static_cast<std::size_t>(tokens * layer.extent(3)) * sizeof(T); };
       device_->copy_pieces(&layer(to, 0, first, 0), &layer(from, 0, first, 0), bytes(count), bytes(layer.extent(2)), static_cast<std::size_t>(layer.extent(1)));
     }

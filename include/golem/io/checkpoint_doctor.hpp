@@ -51,7 +51,7 @@ inline int number_behind(std::string_view word, std::string_view line) {
 
 }  // namespace checkpoint
 
-/// The sizes of a checkpoint's model, by its shapes, and its heads by what it says of itself; where it says nothing, `heads`, or 0 for GLM-130B's
+/// The sizes of a checkpoint's model, by its shapes, and its heads, which with them tell its key heads, by what it says of itself; where it says nothing, `heads`, or 0 for GLM-130B's
 /// 128 dims each. The rest is GLM-130B's. Throws Error where the shapes are those of no model, or are at odds with `heads` or what it says.
 inline ModelConfig checkpoint_model(const CheckpointReader& reader, int heads = 0) {
   const std::string where = sentence("'", reader.folder(), "'");
@@ -77,7 +77,12 @@ inline ModelConfig checkpoint_model(const CheckpointReader& reader, int heads = 
   require(heads == 0 || said_heads <= 0 || heads == said_heads, where, " says that its model has ", said_heads, " heads, and ", heads,
           " were given: leave them out, or name the model that it is of");
   c.heads = heads_of(c.hidden, said_heads > 0 ? said_heads : heads, where);
-  if (const int key_heads = checkpoint::number_behind("key heads ", line); key_heads > 0 && c.heads % key_heads == 0) c.kv_heads = key_heads;
+  const std::int64_t rows = shape("transformer.layers.0.attention.query_key_value.weight")[0], key_rows = rows - c.hidden, key_heads = key_rows / 2 / c.head_dim();
+  require(key_heads > 0 && key_rows == 2 * key_heads * c.head_dim() && c.heads % key_heads == 0, where, ": ", rows, " rows of 'transformer.layers.0.attention.query_key_value.weight' are no queries, keys and values of ",
+          c.heads, " heads of ", c.head_dim(), " dims: the tensor is of another model, or another number of heads was given");
+  const int said_key_heads = checkpoint::number_behind("key heads ", line);
+  require(said_key_heads <= 0 || said_key_heads == key_heads, where, " says that its model has ", said_key_heads, " key heads, and its tensors have ", key_heads);
+  c.kv_heads = key_heads == c.heads ? 0 : static_cast<int>(key_heads);
   return c;
 }
 

@@ -160,7 +160,7 @@ inline SatModel sat_model(const SatCheckpoint& checkpoint, int heads = 0) {
 
 /// Throws Error unless a model can be cut for `tp` ranks.
 inline void require_divisible(const ModelConfig& c, int tp, std::string_view where) {
-  require(tp >= 1 && c.key_heads() % tp == 0 && c.ffn % tp == 0 && c.vocab % tp == 0, where, ": ", tp, " ranks do not divide this model's ", c.key_heads(),
+  require(tp >= 1 && c.key_heads() % tp == 0 && c.ffn % tp == 0 && c.vocab % tp == 0, where, ": ", tp, " ranks do not divide this model's ", c.key_heads(), c.key_heads() == c.heads ? "" : " key",
           " heads, feed-forward of ", c.ffn, " and vocabulary of ", c.vocab, ": choose a degree that does");
 }
 

@@ -89,8 +89,8 @@ class SatTarget : public ReshardTarget {
   static std::string description(const std::string& iteration, const ReshardPlan& plan, std::string_view source) {
     require(sat::is_iteration(iteration), "a checkpoint of the released layout cannot have its shards in a folder '", printable(iteration),
             "', which its file 'latest' is to name: name the source's folder after the training step, like 49300");
-    require(plan.config.key_heads() == plan.config.heads, "the layout in which GLM-130B was released knows no heads that share keys and values, and here ", plan.config.heads, " share ",
-            plan.config.key_heads(), ": choose golem's own layout");
+    require(plan.config.key_heads() == plan.config.heads, "the layout in which GLM-130B was released has a key and a value for every head, and this model has ", plan.config.key_heads(), " key heads for ",
+            plan.config.heads, ": choose golem's own layout");
     return sentence("sat ", iteration, " tp ", plan.tp, " ", name_of(plan.type), " bits ", plan.format.bits, " of ", source);
   }
 

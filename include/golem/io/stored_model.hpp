@@ -42,7 +42,7 @@ class StoredLayers {
   std::set<int> layers_;
 };
 
-/// In what a stored model is another than the one that it should be, each as "a hidden size of 16, expected 64". Heads are in no shape.
+/// In what a stored model is another than the one that it should be, each as "a hidden size of 16, expected 64". Heads are in no shape; key heads, with them, are.
 inline std::vector<std::string> differences(const ModelConfig& found, const ModelConfig& expected) {
   std::vector<std::string> all;
   const auto compare = [&](std::string_view what, const auto& have, const auto& want) {
@@ -51,7 +51,7 @@ inline std::vector<std::string> differences(const ModelConfig& found, const Mode
   const auto kind = [](const ModelConfig& c) { return c.ffn_kind == Ffn::geglu ? std::string_view("geglu") : std::string_view("gelu"); };
   compare("layers", found.layers, expected.layers);
   compare("a hidden size of", found.hidden, expected.hidden);
-  if (found.hidden == expected.hidden && found.heads == expected.heads) compare("heads of keys and values", found.key_heads(), expected.key_heads());
+  if (found.hidden == expected.hidden && found.heads == expected.heads) compare("key heads", found.key_heads(), expected.key_heads());
   compare("a feed-forward of", found.ffn, expected.ffn);
   compare("a feed-forward of the kind", kind(found), kind(expected));
   compare("a vocabulary of", found.vocab, expected.vocab);

@@ -50,7 +50,7 @@ class Block {
   /// What attention makes of s.a: the part that selective recomputation does not keep.
   template <class D, class W>
   void refill_attention(D& device, TensorParallel<Tp>& tp, const W& w, const BlockActivations<T>& s, BlockScratch<T> scratch, const Rows<A>& rows) const {
-    project(device, s.qkv, tp.gather(scratch.gathered, s.a), w.qkv.weight, w.qkv.bias);             // (N, 3C/tp)
+    project(device, s.qkv, tp.gather(scratch.gathered, s.a), w.qkv.weight, w.qkv.bias);             // (N, (C + 2GD)/tp)
     rotate(device, by_head(s.qkv), rows.cos, rows.sin, rows.positions, rounding_);
     attend_rows(device, tp, s, rows);                                                               // (N, C/tp)
   }
@@ -73,7 +73,7 @@ class Block {
 
     branch_gradient(device, tp, g.dense, d_sum, Site::attention, rows);                             // (N, C)
     project_backward_input(device, d_attended, g.dense, w.dense.weight);                            // (N, C/tp)
-    attend_rows_backward(device, tp, g.qkv, d_attended, s, rows);                                   // (N, 3C/tp)
+    attend_rows_backward(device, tp, g.qkv, d_attended, s, rows);                                   // (N, (C + 2GD)/tp)
     rotate_backward(device, by_head(g.qkv), rows.cos, rows.sin, rows.positions);
     const View<T, 2> da = column_parallel_backward(device, tp, scratch.branch, g.qkv, w.qkv);       // (own, C)
     normalize_backward(device, dx, dw.input_norm.gamma, dw.input_norm.beta, da, s.x, w.input_norm.gamma, s.mean_a, s.rstd_a, residual_gradient(d_sum));

@@ -26,7 +26,7 @@ struct LinearTensors {
 template <class Matrix, class T>
 struct BlockTensors {
   NormTensors<T> input_norm;
-  LinearTensors<Matrix, T> qkv;    // (3C/tp, C), rows [q k v] head by head (spec 1.6)
+  LinearTensors<Matrix, T> qkv;    // ((C + 2GD)/tp, C), rows [q .. k v] key head by key head (spec 1.6)
   LinearTensors<Matrix, T> dense;  // (C, C/tp)
   NormTensors<T> attention_norm;   // "post_attention_layernorm"
   LinearTensors<Matrix, T> up;     // (2F/tp, C), [linear ; gate] (spec 1.7)

@@ -25,7 +25,7 @@ template <class T>
 struct LayerOutput {
   int layer = 0;
   View<const T, 2> hidden;  // (own, C): the block's output, before the next norm
-  View<const T, 2> qkv;     // (N, 3C/tp): [q k v] of each head, q and k rotated
+  View<const T, 2> qkv;     // (N, (C + 2GD)/tp): of each key head [q of those that share it, k, v], q and k rotated
 };
 template <class T>
 using LayerObserver = function_ref<void(const LayerOutput<T>&)>;

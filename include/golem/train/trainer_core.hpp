@@ -56,7 +56,7 @@ struct GradientNorm {
 template <Model M, TrainingPrecision P, int Tp, Device D>
 class TrainerCore {
   static_assert(M::config.heads % Tp == 0, "golem: Layout::tp must divide ModelConfig::heads");
-  static_assert(M::config.key_heads() % Tp == 0, "golem: Layout::tp must divide ModelConfig::kv_heads");
+  static_assert(M::config.heads % Tp != 0 || M::config.key_heads() % Tp == 0, "golem: Layout::tp must divide ModelConfig::kv_heads");
   static_assert(M::config.ffn % Tp == 0, "golem: Layout::tp must divide ModelConfig::ffn");
   static_assert(M::config.vocab % Tp == 0, "golem: Layout::tp must divide ModelConfig::vocab");
 
