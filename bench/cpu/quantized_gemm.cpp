@@ -126,7 +126,7 @@ void one(benchmark::internal::Benchmark* b) {
 void few(benchmark::internal::Benchmark* b) {
   b->ArgNames({"threads", "tokens", "size"})->UseManualTime()->Unit(benchmark::kMicrosecond);
   for (const int threads : {1, 2})
-    for (const int tokens : {2, 4, 6, 8, 16}) b->Args({threads, tokens, 4096});
+    for (const int tokens : {2, 4, 5, 6, 8, 12, 16}) b->Args({threads, tokens, 4096});
 }
 void many(benchmark::internal::Benchmark* b) {
   b->ArgNames({"threads", "tokens", "size"})->UseManualTime()->Unit(benchmark::kMillisecond);
@@ -146,6 +146,7 @@ BENCHMARK_TEMPLATE(project, Quant{.bits = 4, .group = 0}, bfloat16)->Apply(one);
 BENCHMARK_TEMPLATE(project, Quant{.bits = 8, .group = 0}, float)->Apply(one);
 
 BENCHMARK_TEMPLATE(project, Quant{.bits = 4, .group = 128, .activations = int8}, float)->Apply(few);
+BENCHMARK_TEMPLATE(project, Quant{.bits = 8, .group = 0, .activations = int8}, float)->Apply(few);
 BENCHMARK_TEMPLATE(project, Quant{.bits = 4, .group = 128}, float)->Apply(few);
 
 BENCHMARK_TEMPLATE(project, Quant{.bits = 4, .group = 128, .activations = int8}, float)->Apply(many);

@@ -31,7 +31,7 @@ TEMPLATE_TEST_CASE("a quantised product is its definition, for every number of t
 }
 
 TEMPLATE_TEST_CASE("a quantised product in other types rounds each result once", "", double, float16, bfloat16) {
-  for (const std::int64_t tokens : {1, 9}) {
+  for (const std::int64_t tokens : {1, 9, 19}) {
     check_quantized<TestType, Quant{.bits = 4, .group = 64}>(tokens, 66, 199);
     check_quantized<TestType, Quant{.bits = 8}>(tokens, 66, 199);
     check_quantized<TestType, Quant{.bits = 4, .group = 0, .activations = int8}>(tokens, 66, 199);

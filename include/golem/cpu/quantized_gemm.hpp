@@ -110,7 +110,7 @@ void project_vnni(Device& device, View<T, 2> y, View<const T, 2> x, const Quanti
   const std::int64_t count = y.extent(0);
   const auto tokens = take_int8<Q, planes>(device, count, w.columns, offset_lanes<Q>);
   device.parallel(count, [&](std::int64_t token) { arrange_token_vnni<Q, planes>(tokens, x, token); });
-  if (count <= VnniRow<planes>::tokens)
+  if (count <= VnniRow<planes>::template most_tokens<Q>)
     project_rows<VnniRow<planes>>(device, y, tokens, w, bias);
   else
     project_tiles<VnniTile<planes>>(device, y, tokens, w, bias);

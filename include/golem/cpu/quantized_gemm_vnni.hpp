@@ -106,6 +106,9 @@ template <int planes>
 template <int planes>
 struct VnniRow {
   static constexpr int rows = 4, tokens = planes == 1 ? 4 : 2;  // at once
+  /// Up to as many it is faster than a tile, though it meets them a few at a time (bench_quantized_gemm).
+  template <Quant Q>
+  static constexpr int most_tokens = planes > 1 ? tokens : Q.bits == 8 ? 16 : 8;
 
   template <Quant Q>
   static const std::uint8_t* unpack(std::int8_t*, const std::uint8_t* bytes, std::int64_t) {
