@@ -45,7 +45,6 @@
 #include "golem/core/error.hpp"
 #include "golem/core/function_ref.hpp"
 #include "golem/core/int4.hpp"
-#include "golem/core/intrinsics.hpp"
 #include "golem/core/mapped_file.hpp"
 #include "golem/core/math.hpp"
 #include "golem/core/memory.hpp"

@@ -53,6 +53,7 @@
 #include "golem/cpu/gemm_plain.hpp"
 #include "golem/cpu/gemm_rows.hpp"
 #include "golem/cpu/gemm_tiles.hpp"
+#include "golem/cpu/intrinsics.hpp"
 #include "golem/cpu/isa.hpp"
 #include "golem/cpu/loss.hpp"
 #include "golem/cpu/norm.hpp"

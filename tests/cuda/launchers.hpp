@@ -90,15 +90,15 @@ template <class T, Quant Q, class Byte>
 void dequantize(Device&, View<T, 2>, const QuantizedView<Q, Byte>&);
 
 // attention.cu
-template <class T>
-void attend(Device&, View<T, 3>, std::type_identity_t<View<accumulate_t<T>, 3>>, std::type_identity_t<View<const T, 4>>, int, const WindowList&, const AttentionOptions&);
-template <class T>
+template <class T, class Options = AttentionOptions>
+void attend(Device&, View<T, 3>, std::type_identity_t<View<accumulate_t<T>, 3>>, std::type_identity_t<View<const T, 4>>, int, const WindowList&, const Options&);
+template <class T, class Options = AttentionOptions>
 void attend_backward(Device&, View<T, 4>, std::type_identity_t<View<const T, 3>>, std::type_identity_t<View<const T, 3>>, std::type_identity_t<View<const accumulate_t<T>, 3>>,
-                     std::type_identity_t<View<const T, 4>>, int, const WindowList&, const AttentionOptions&);
+                     std::type_identity_t<View<const T, 4>>, int, const WindowList&, const Options&);
 template <class T>
 void append_cache(Device&, View<T, 4>, std::type_identity_t<View<T, 4>>, std::type_identity_t<View<const T, 4>>, View<const CachedSequence, 1>);
-template <class T>
+template <class T, class Options = AttentionOptions>
 void attend_cached(Device&, View<T, 3>, std::type_identity_t<View<const T, 4>>, std::type_identity_t<View<const T, 4>>, std::type_identity_t<View<const T, 4>>, View<const CachedSequence, 1>,
-                   const AttentionOptions&);
+                   const Options&);
 
 }  // namespace golem::cuda

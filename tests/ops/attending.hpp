@@ -93,7 +93,8 @@ struct Result {
   std::vector<T> dqkv;  // empty unless a gradient was given
 };
 
-template <class T, class D>
+/// Options: AttentionOptions, or an AttentionOptionsOf.
+template <class Options = AttentionOptions, class T, class D>
 Result<T> run(D& device, const oracle::AttentionCase& c, const std::vector<T>& qkv, const std::vector<T>& dout = {}, float layer_scale = 1,
               Rounding rounding = Rounding::once) {
   using A = accumulate_t<T>;
@@ -105,13 +106,13 @@ Result<T> run(D& device, const oracle::AttentionCase& c, const std::vector<T>& q
   const auto x4 = x.view_at(0, tokens, heads / c.sharers, c.sharers + 2, dims);
   const auto y3 = y.view_at(0, tokens, heads, dims);
   const auto l3 = log_sum.view_at(0, c.rows, heads, c.length);
-  attend(device, y3, l3, x4, c.rows, windows.list(), options_of(c, layer_scale, rounding));
+  attend(device, y3, l3, x4, c.rows, windows.list(), Options{options_of(c, layer_scale, rounding)});
   Result<T> result{download(device, y), download(device, log_sum), {}};
   if (dout.empty()) return result;
   const auto dy = upload(device, dout);
   Buffer<T, D> dx = upload(device, std::vector<T>(qkv.size(), T(99.0f)));
   attend_backward(device, dx.view_at(0, tokens, heads / c.sharers, c.sharers + 2, dims), dy.view_at(0, tokens, heads, dims), y3, l3, x4, c.rows, windows.list(),
-                  options_of(c, layer_scale));
+                  Options{options_of(c, layer_scale)});
   result.dqkv = download(device, dx);
   return result;
 }

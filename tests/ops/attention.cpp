@@ -101,6 +101,22 @@ TEMPLATE_TEST_CASE("attend drops the probabilities that their places in the matr
   });
 }
 
+TEST_CASE("options that know the dims of heads change no bit, and a GPU refuses heads of other dims with them") {
+  auto c = cases()[4];  // 200 tokens, 80 dims
+  const auto qkv = converted<bfloat16>(normals(c.qkv_size(), 1)), dout = converted<bfloat16>(normals(c.out_size(), 2));
+  on_each_attention<bfloat16>([&](TestDevice& device) {
+    const auto told = run(device, c, qkv, dout), known = run<AttentionOptionsOf<80>>(device, c, qkv, dout);
+    CHECK(known.out == told.out);
+    CHECK(known.log_sum == told.log_sum);
+    CHECK(known.dqkv == told.dqkv);
+  });
+#if defined(GOLEM_TEST_CUDA) || defined(GOLEM_TEST_GPU)
+  c.dims = 64;
+  TestDevice device;
+  CHECK_THROWS_WITH(run<AttentionOptionsOf<80>>(device, c, qkv), Catch::Contains("heads of 64 dims, and options for heads of 80"));
+#endif
+}
+
 TEST_CASE("layer_scale keeps large fp16 queries small before the product, and changes nothing else") {
   on_each_device([&](TestDevice& device) {
     const auto c = cases()[4];

@@ -10,9 +10,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <smmintrin.h>  // and not immintrin.h: this header is in every program, and that one is a quarter of what golem.hpp takes to compile
 #endif
-
-#include "golem/core/intrinsics.hpp"
 
 namespace golem {
 
@@ -53,16 +52,20 @@ inline void compress_plain(State& state, const unsigned char* data, std::size_t 
 }
 
 #if defined(__x86_64__)
+/// Four words, as the compilers' own functions for SHA-256 take them.
+using Words [[gnu::vector_size(16)]] = int;
+
 /// Words i .. i+3 of the schedule, from the sixteen before them: `old` is the oldest four, `last` the newest.
 [[gnu::target("sha,sse4.1,ssse3")]] inline __m128i next_words(__m128i old, __m128i old2, __m128i last2, __m128i last) {
-  return _mm_sha256msg2_epu32(_mm_add_epi32(_mm_sha256msg1_epu32(old, old2), _mm_alignr_epi8(last, last2, 4)), last);
+  const auto sums = _mm_add_epi32(__m128i(__builtin_ia32_sha256msg1(Words(old), Words(old2))), _mm_alignr_epi8(last, last2, 4));
+  return __m128i(__builtin_ia32_sha256msg2(Words(sums), Words(last)));
 }
 
 /// Rounds 4 i .. 4 i + 3.
 [[gnu::target("sha,sse4.1,ssse3")]] inline void four_rounds(__m128i& abef, __m128i& cdgh, __m128i words, int i) {
   const __m128i terms = _mm_add_epi32(words, _mm_load_si128(reinterpret_cast<const __m128i*>(rounds) + i));
-  cdgh = _mm_sha256rnds2_epu32(cdgh, abef, terms);
-  abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(terms, 0x0e));
+  cdgh = __m128i(__builtin_ia32_sha256rnds2(Words(cdgh), Words(abef), Words(terms)));
+  abef = __m128i(__builtin_ia32_sha256rnds2(Words(abef), Words(cdgh), Words(_mm_shuffle_epi32(terms, 0x0e))));
 }
 
 /// compress_plain with the SHA extensions, four rounds at a time. They hold the state as the vectors (a b e f) and (c d g h).

@@ -3,7 +3,8 @@
 #pragma once
 
 #include <charconv>
-#include <concepts>
+#include <cstdint>
+#include <initializer_list>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -16,50 +17,98 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// The extents of a tensor, for sentences: "(2, 512, 768)". shape_of (core/tensor.hpp) makes them.
+struct ShapeText {
+  static constexpr int max_rank = 8;
+  std::int64_t extents[max_rank];
+  int rank;
+};
+
 namespace text {
 
-inline void append(std::string& out, std::string_view part) { out += part; }
-inline void append(std::string& out, char part) { out += part; }
+/// A part of a sentence, before it is written: text, a character, a number or a shape. It owns nothing, and is of one type whatever it holds: what writes
+/// sentences is compiled once, not for every length of every literal.
+class Part {
+ public:
+  Part(const char* text) : Part(std::string_view(text)) {}
+  Part(std::string_view text) : text_(text), kind_(Kind::text) {}
+  Part(const std::string& text) : text_(text), kind_(Kind::text) {}
 
-template <std::same_as<bool> Truth>
-void append(std::string& out, Truth part) {
-  out += part ? "true" : "false";
+  Part(char character) : character_(character), kind_(Kind::character) {}
+  Part(bool truth) : Part(truth ? "true" : "false") {}
+  Part(const void*) = delete;  // or a pointer would be written as a truth
+  Part(int number) : Part(static_cast<long long>(number)) {}
+  Part(long number) : Part(static_cast<long long>(number)) {}
+  Part(long long number) : signed_(number), kind_(Kind::signed_number) {}
+  Part(unsigned number) : Part(static_cast<unsigned long long>(number)) {}
+  Part(unsigned long number) : Part(static_cast<unsigned long long>(number)) {}
+  Part(unsigned long long number) : unsigned_(number), kind_(Kind::unsigned_number) {}
+  Part(float number) : single_(number), kind_(Kind::single_precision) {}
+  Part(double number) : double_(number), kind_(Kind::double_precision) {}
+  Part(const ShapeText& shape) : shape_(&shape), kind_(Kind::shape) {}
+
+  /// Writes the part behind `out`; numbers in the shortest form that reads back.
+  void append_to(std::string& out) const {
+    char digits[48];
+    char* const end = digits + sizeof digits;
+    switch (kind_) {
+      case Kind::text: out += text_; break;
+      case Kind::character: out += character_; break;
+      case Kind::signed_number: out.append(digits, std::to_chars(digits, end, signed_).ptr); break;
+      case Kind::unsigned_number: out.append(digits, std::to_chars(digits, end, unsigned_).ptr); break;
+      case Kind::single_precision: out.append(digits, std::to_chars(digits, end, single_).ptr); break;
+      case Kind::double_precision: out.append(digits, std::to_chars(digits, end, double_).ptr); break;
+      case Kind::shape:
+        for (int i = 0; i < shape_->rank; ++i) out += i ? ", " : "(", Part(shape_->extents[i]).append_to(out);
+        out += ')';
+    }
+  }
+
+ private:
+  enum class Kind { text, character, signed_number, unsigned_number, single_precision, double_precision, shape };
+
+  union {
+    std::string_view text_;
+    char character_;
+    long long signed_;
+    unsigned long long unsigned_;
+    float single_;
+    double double_;
+    const ShapeText* shape_;
+  };
+  Kind kind_;
+};
+
+/// The parts as one text.
+[[gnu::cold, gnu::noinline]] inline std::string write(std::initializer_list<Part> parts) {
+  std::string out;
+  for (const Part& part : parts) part.append_to(out);
+  return out;
 }
 
-template <class Number>
-  requires(std::integral<Number> || std::floating_point<Number>) && (!std::same_as<Number, bool>) && (!std::same_as<Number, char>)
-void append(std::string& out, Number part) {
-  char digits[48];
-  out.append(digits, std::to_chars(digits, digits + sizeof digits, part).ptr);
-}
-
-/// A part that writes itself.
-template <class Part>
-  requires requires(const Part& part, std::string& out) { part.append_to(out); }
-void append(std::string& out, const Part& part) {
-  part.append_to(out);
+/// Throws Error with the parts as its sentence.
+[[noreturn, gnu::cold, gnu::noinline]] inline void raise(std::initializer_list<Part> parts) {
+  throw Error(write(parts));
 }
 
 }  // namespace text
 
-/// The parts, written one after the other: text, characters and numbers (shortest form that reads back).
+/// The parts, written one after the other: text, characters, numbers (shortest form that reads back) and shapes.
 template <class... Parts>
 std::string sentence(const Parts&... parts) {
-  std::string out;
-  (text::append(out, parts), ...);
-  return out;
+  return text::write({text::Part(parts)...});
 }
 
 /// Throws Error with the parts as its sentence.
 template <class... Parts>
 [[noreturn]] void fail(const Parts&... parts) {
-  throw Error(sentence(parts...));
+  text::raise({text::Part(parts)...});
 }
 
 /// Throws Error with the parts as its sentence unless `holds`. The parts are not put together where it holds.
 template <class... Parts>
 void require(bool holds, const Parts&... parts) {
-  if (!holds) [[unlikely]] fail(parts...);
+  if (!holds) [[unlikely]] text::raise({text::Part(parts)...});
 }
 
 }  // namespace golem

@@ -39,6 +39,12 @@ struct AttentionOptions {
   std::int64_t tokens = 0;                 // that masks are drawn for in each row: they do not depend on how far rows are padded; 0: T
 };
 
+/// AttentionOptions for heads of a number of dims that the program knows: an engine need not compile its kernels for other heads.
+template <int Dims>
+struct AttentionOptionsOf : AttentionOptions {
+  static constexpr int head_dims = Dims;
+};
+
 /// What the original's masks put in the place of a score (spec 1.5). A query that sees no key then attends to all alike.
 inline constexpr double hidden_score = -10000;
 

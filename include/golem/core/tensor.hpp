@@ -73,20 +73,11 @@ struct View {
   GOLEM_HD constexpr View<T, 1> flat() const { return {data, size()}; }
 };
 
-/// The extents of a view, for error sentences: "(2, 512, 768)", written where there is an error.
-template <int Rank>
-struct ShapeText {
-  std::int64_t extents[Rank];
-
-  void append_to(std::string& out) const {
-    for (int i = 0; i < Rank; ++i) out += sentence(i ? ", " : "(", extents[i]);
-    out += ')';
-  }
-};
-
+/// The extents of a view, for error sentences.
 template <class T, int Rank>
-ShapeText<Rank> shape_of(const View<T, Rank>& view) {
-  ShapeText<Rank> text;
+ShapeText shape_of(const View<T, Rank>& view) {
+  static_assert(Rank <= ShapeText::max_rank);
+  ShapeText text{.rank = Rank};
   for (int i = 0; i < Rank; ++i) text.extents[i] = view.extents[i];
   return text;
 }

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "golem/core/intrinsics.hpp"
+#include "golem/cpu/intrinsics.hpp"
 
 namespace golem::cpu {
 

@@ -6,9 +6,9 @@
 #include <cstring>
 #include <type_traits>
 
-#include "golem/core/intrinsics.hpp"
 #include "golem/core/math.hpp"
 #include "golem/core/number.hpp"
+#include "golem/cpu/intrinsics.hpp"
 #include "golem/cpu/isa.hpp"
 
 namespace golem::cpu {

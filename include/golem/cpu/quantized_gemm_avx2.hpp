@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "golem/core/intrinsics.hpp"
+#include "golem/cpu/intrinsics.hpp"
 #include "golem/cpu/quantized_activations.hpp"
 #include "golem/cpu/quantized_gemm_plain.hpp"
 

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "golem/core/intrinsics.hpp"
+#include "golem/cpu/intrinsics.hpp"
 #include "golem/cpu/quantized_vectors.hpp"
 
 namespace golem::cpu {

@@ -6,8 +6,8 @@
 #include <cstdint>
 
 #include "golem/config/quantized_tensor.hpp"
-#include "golem/core/intrinsics.hpp"
 #include "golem/core/math.hpp"
+#include "golem/cpu/intrinsics.hpp"
 #include "golem/cpu/quantized_activations.hpp"
 
 namespace golem::cpu {

@@ -43,9 +43,9 @@ struct AttentionWorkspace {
 /// Each query's softmax-weighted mean of the values of its window: out (N, H, D) from rotated qkv (N, G, S + 2, D) of `rows`
 /// rows of T = N / rows tokens. log_sum (B, H, T), where given, keeps the log-sum-exp of each query's scores for the backward.
 /// A query outside every window gets zeros (spec 1.5, 2.3, 2.5), or, where rounding is stepwise, the mean of all values.
-template <class T>
+template <class T, class Options = AttentionOptions>
 void attend(Device& device, View<T, 3> out, std::type_identity_t<View<accumulate_t<T>, 3>> log_sum, std::type_identity_t<View<const T, 4>> qkv, int rows, const WindowList& windows,
-            const AttentionOptions& options) {
+            const Options& options) {
   using A = accumulate_t<T>;
   const std::int64_t tokens = qkv.extent(0), heads = query_heads(qkv), dims = qkv.extent(3);
   require(rows > 0 && tokens % rows == 0 && windows.first.extent(0) == rows + 1, "attend was given ", tokens, " tokens in ", rows, " rows, and windows for ", windows.first.extent(0) - 1,
@@ -54,7 +54,7 @@ void attend(Device& device, View<T, 3> out, std::type_identity_t<View<accumulate
   require(!log_sum || log_sum.size() == tokens * heads, "attend saves log-sum-exps to ", shape_of(log_sum), ": give (B, H, T), ", tokens * heads, " elements");
   require(options.dropout == 0 || options.rounding == Rounding::once, "attend was asked to drop probabilities and to round as the original's inference does: give a dropout of 0");
   if (tokens == 0) return;
-  const AttentionShape<T> shape = attention_shape<T>(qkv, rows, options);
+  const AttentionShape<T> shape = attention_shape(qkv, rows, options);
   const auto work = AttentionWorkspace<T>::in(device, rows, shape.length, 0);
   find_visible_keys(device, work.visible, windows);
   const KeyRange* ranges = work.visible.ranges.data;
@@ -65,7 +65,7 @@ void attend(Device& device, View<T, 3> out, std::type_identity_t<View<accumulate
   bool done = false;
   if constexpr (sizeof(T) == 2) {
     if (fits_wide<T>(dims, out.data, qkv.data))
-      with_head_dim(dims, [&]<int HeadDim>() {
+      with_head_dim<Options>(dims, [&]<int HeadDim>() {
         const AttentionCall<T> call{out.data, log_sum.data, qkv, work.visible, shape};
         if constexpr (HeadDim <= most_sm90_dims) done = start_forward<HeadDim>(sm_90a{}, device, call);
         if (!done) done = start_forward<HeadDim>(sm_80{}, device, call);
@@ -75,10 +75,10 @@ void attend(Device& device, View<T, 3> out, std::type_identity_t<View<accumulate
 }
 
 /// dqkv (N, G, S + 2, D) from dout (N, H, D), what `attend` wrote, and what it was given; overwrites dqkv.
-template <class T>
+template <class T, class Options = AttentionOptions>
 void attend_backward(Device& device, View<T, 4> dqkv, std::type_identity_t<View<const T, 3>> dout, std::type_identity_t<View<const T, 3>> out,
                      std::type_identity_t<View<const accumulate_t<T>, 3>> log_sum, std::type_identity_t<View<const T, 4>> qkv, int rows, const WindowList& windows,
-                     const AttentionOptions& options) {
+                     const Options& options) {
   using A = accumulate_t<T>;
   const std::int64_t tokens = qkv.extent(0), heads = query_heads(qkv), dims = qkv.extent(3);
   require(rows > 0 && tokens % rows == 0 && windows.first.extent(0) == rows + 1, "attend_backward was given ", tokens, " tokens in ", rows, " rows, and windows for ",
@@ -86,7 +86,7 @@ void attend_backward(Device& device, View<T, 4> dqkv, std::type_identity_t<View<
   require(dqkv.size() == qkv.size() && out.size() == tokens * heads * dims && dout.size() == out.size() && log_sum.size() == tokens * heads, "attend_backward was given dqkv ", shape_of(dqkv), ", dout ",
           shape_of(dout), ", out ", shape_of(out), ", log-sum-exps ", shape_of(log_sum), " and qkv ", shape_of(qkv), ": give (N, G, S + 2, D), (N, H, D) twice, (B, H, T) and (N, G, S + 2, D)");
   if (tokens == 0) return;
-  const AttentionShape<T> shape = attention_shape<T>(qkv, rows, options);
+  const AttentionShape<T> shape = attention_shape(qkv, rows, options);
   const auto work = AttentionWorkspace<T>::in(device, rows, shape.length, tokens * heads);
   find_visible_keys(device, work.visible, windows);
   const Launch dots{.name = "output_dots", .blocks = ceil_div(tokens * heads, plain_warps), .threads = 32 * plain_warps};
@@ -95,7 +95,7 @@ void attend_backward(Device& device, View<T, 4> dqkv, std::type_identity_t<View<
   bool done = false;
   if constexpr (sizeof(T) == 2) {
     if (fits_wide<T>(dims, dqkv.data, dout.data, qkv.data))
-      with_head_dim(dims, [&]<int HeadDim>() {
+      with_head_dim<Options>(dims, [&]<int HeadDim>() {
         if constexpr (HeadDim <= most_sm90_dims) done = start_backward<HeadDim>(sm_90a{}, device, gradient);
         if (!done) done = start_backward<HeadDim>(sm_80{}, device, gradient);
       });

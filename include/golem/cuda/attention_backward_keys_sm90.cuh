@@ -72,6 +72,7 @@ struct DkeyMemory : BackwardMemory<T, HeadDim> {
 /// While the tensor cores multiply by a tile's dout, its scores become probabilities; while they sum up d key, the next tile's scores begin.
 template <class T, int HeadDim>
 __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dkey_sm90_kernel(const __grid_constant__ BackwardTensors tensors, AttentionGradient<T> g) {
+  ptx::require_sm_90a();
   const AttentionShape<T>& shape = g.shape;
   auto& memory = aligned_shared<DkeyMemory<T, HeadDim>>();
   const int reader = warpgroup() - 1, lane = ptx::lane(), first_head = static_cast<int>(blockIdx.y) * shape.sharers, row = static_cast<int>(blockIdx.z);

@@ -67,15 +67,15 @@ void append_cache(Device& device, View<T, 4> keys, std::type_identity_t<View<T, 
 /// New tokens of each sequence attend to its cache, which holds their own keys and values already (`append_cache`): token i
 /// sees token j where j <= i or j < prefix. `options.dropout` is not used. Sequences of a few new tokens are taken in parts, so
 /// that they fill the GPU; of more, in tiles. What a kernel does depends on sequences, and how many are started does not.
-template <class T>
+template <class T, class Options = AttentionOptions>
 void attend_cached(Device& device, View<T, 3> out, std::type_identity_t<View<const T, 4>> qkv, std::type_identity_t<View<const T, 4>> keys, std::type_identity_t<View<const T, 4>> values,
-                   View<const CachedSequence, 1> sequences, const AttentionOptions& options) {
+                   View<const CachedSequence, 1> sequences, const Options& options) {
   using A = accumulate_t<T>;
   const std::int64_t tokens = qkv.extent(0), heads = query_heads(qkv), dims = qkv.extent(3);
   require(keys.extent(1) == qkv.extent(1) && keys.extent(3) == dims && keys.size() == values.size() && out.size() == tokens * heads * dims, "attend_cached was given qkv ", shape_of(qkv), ", keys ",
           shape_of(keys), ", values ", shape_of(values), " and out ", shape_of(out), ": give (N, G, S + 2, D), (slots, G, capacity, D) twice, and (N, H, D)");
   if (out.size() == 0) return;
-  AttentionOptions inference = options;
+  Options inference = options;
   inference.dropout = 0;
   const CachedAttention<T> call{.out = out.data,
                                 .qkv = qkv.data,
@@ -85,18 +85,18 @@ void attend_cached(Device& device, View<T, 3> out, std::type_identity_t<View<con
                                 .count = static_cast<int>(sequences.extent(0)),
                                 .capacity = static_cast<int>(keys.extent(2)),
                                 .rounding = options.rounding,
-                                .shape = attention_shape<T>(qkv, 1, inference)};
+                                .shape = attention_shape(qkv, 1, inference)};
   const bool few = tokens <= few_cached_tokens * sequences.extent(0), loads_wide = fits_wide<T>(dims, out.data, qkv.data, keys.data, values.data);
   const std::int64_t parts = few ? smaller<std::int64_t>(cache_blocks * device.multiprocessors(), most_cache_blocks) / heads : 1;
   if (options.rounding == Rounding::stepwise) {
     bool done = false;
     if constexpr (sizeof(T) == 2)
-      if (few && loads_wide) with_head_dim(dims, [&]<int HeadDim>() { start_stepwise_parts<HeadDim>(device, call, parts), done = true; });
+      if (few && loads_wide) with_head_dim<Options>(dims, [&]<int HeadDim>() { start_stepwise_parts<HeadDim>(device, call, parts), done = true; });
     if (!done) launch(device, plain_launch<A>("attend_cached_stepwise", tokens * heads, dims), attend_cached_stepwise_kernel<T>, call);
     return;
   }
   if (!loads_wide) return start_parts<most_head_dims, 1>(device, call, parts);
-  with_head_dim(dims, [&]<int HeadDim>() {
+  with_head_dim<Options>(dims, [&]<int HeadDim>() {
     bool done = false;
     if constexpr (sizeof(T) == 2) done = !few && start_cached_tiles<HeadDim>(device, call);
     if (!done) start_parts<HeadDim, wide<T>>(device, call, parts);

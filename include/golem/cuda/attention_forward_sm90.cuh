@@ -146,6 +146,7 @@ struct QueryTurns {
 template <class T, int HeadDim>
 __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1)
     attend_sm90_kernel(const __grid_constant__ CUtensorMap qkv, T* out, float* log_sum, const KeyRange* ranges, const TileKeys* tiles, AttentionShape<T> shape) {
+  ptx::require_sm_90a();
   auto& memory = aligned_shared<ForwardMemory<T, HeadDim>>();
   const int reader = warpgroup() - 1, head = static_cast<int>(blockIdx.y);
   const QueryTurns<T> turns(tiles, shape);

@@ -17,12 +17,20 @@ inline constexpr int most_head_dims = 256;
 template <class A>
 inline constexpr A log2_e = static_cast<A>(1.4426950408889634);
 
-/// Calls body.operator()<HeadDim>() with the narrowest HeadDim that kernels exist for.
-template <class Body>
+/// Whether Options are an AttentionOptionsOf.
+template <class Options>
+concept KnowsHeadDims = requires { Options::head_dims; };
+
+/// Calls body.operator()<HeadDim>() with the narrowest HeadDim that kernels exist for. Where Options know the dims, kernels for no other are compiled.
+template <class Options, class Body>
 void with_head_dim(std::int64_t dims, const Body& body) {
-  if (dims <= 64) body.template operator()<64>();
-  else if (dims <= 128) body.template operator()<128>();
-  else body.template operator()<256>();
+  if constexpr (KnowsHeadDims<Options>) {
+    body.template operator()<(Options::head_dims <= 64 ? 64 : Options::head_dims <= 128 ? 128 : most_head_dims)>();
+  } else {
+    if (dims <= 64) body.template operator()<64>();
+    else if (dims <= 128) body.template operator()<128>();
+    else body.template operator()<most_head_dims>();
+  }
 }
 
 /// Where heads lie and what scales their scores, for every kernel of attention.
@@ -47,9 +55,11 @@ struct AttentionShape {
   }
 };
 
-template <class T>
-AttentionShape<T> attention_shape(const View<const T, 4>& qkv, int rows, const AttentionOptions& options) {
+template <class T, class Options>
+AttentionShape<T> attention_shape(const View<const T, 4>& qkv, int rows, const Options& options) {
   using A = accumulate_t<T>;
+  if constexpr (KnowsHeadDims<Options>)
+    require(qkv.extent(3) == Options::head_dims, "attention was given heads of ", qkv.extent(3), " dims, and options for heads of ", Options::head_dims, ": give AttentionOptionsOf<", qkv.extent(3), ">");
   require(qkv.extent(3) <= most_head_dims, "attention on the GPU was given heads of ", qkv.extent(3), " dims: at most ", most_head_dims);
   return {rows,
           static_cast<int>(qkv.extent(0) / rows),

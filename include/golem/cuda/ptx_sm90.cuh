@@ -9,6 +9,14 @@
 
 namespace golem::cuda::ptx {
 
+/// The first line of a kernel that no other target can run: there, nothing behind it is compiled.
+__device__ inline void require_sm_90a() {
+#if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  __trap();
+  __builtin_unreachable();
+#endif
+}
+
 /// An address as the instructions of shared memory take it: bytes from the start of the block's window.
 __device__ inline unsigned shared_address(const void* shared) { return static_cast<unsigned>(__cvta_generic_to_shared(shared)); }
 

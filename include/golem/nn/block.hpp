@@ -143,15 +143,15 @@ class Block {
     return {rows.seed, stream_of("dropout") + place * 0x9E3779B97F4A7C15u + static_cast<std::uint64_t>(sample)};
   }
 
-  AttentionOptions attention_options(const TensorParallel<Tp>& tp, const Rows<A>& rows, int row) const {
-    return {.scale = 1.0 / std::sqrt(static_cast<double>(M::config.head_dim())),
-            .layer_scale = layer_ + 1.0,  // spec 1.5, section 9 item 11
-            .dropout = rows.dropout,
-            .random = stream(Site::probabilities, rows.first_sample + row, rows),
-            .rounding = rounding_,
-            .first_head = std::int64_t{tp.rank()} * local_heads,
-            .heads = M::config.heads,
-            .tokens = M::config.context};
+  AttentionOptionsOf<M::config.head_dim()> attention_options(const TensorParallel<Tp>& tp, const Rows<A>& rows, int row) const {
+    return {{.scale = 1.0 / std::sqrt(static_cast<double>(M::config.head_dim())),
+             .layer_scale = layer_ + 1.0,  // spec 1.5, section 9 item 11
+             .dropout = rows.dropout,
+             .random = stream(Site::probabilities, rows.first_sample + row, rows),
+             .rounding = rounding_,
+             .first_head = std::int64_t{tp.rank()} * local_heads,
+             .heads = M::config.heads,
+             .tokens = M::config.context}};
   }
 
   template <class D>

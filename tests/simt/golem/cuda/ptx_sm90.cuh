@@ -12,6 +12,8 @@
 
 namespace golem::cuda::ptx {
 
+inline void require_sm_90a() {}
+
 inline unsigned shared_address(const void* shared) { return simt::shared_address(shared); }
 
 struct alignas(8) PhaseBarrier {
