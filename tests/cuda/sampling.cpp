@@ -1,6 +1,7 @@
 // Choosing a token on the GPU: the token that the host's sampler draws for the same random number.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <vector>
@@ -67,6 +68,20 @@ TEST_CASE("a vocabulary of more tokens than threads, flat and steep") {
   on_each_device([](TestDevice& device) {
     for (const double scale : {0.01, 400.0}) check_draws(device, {.temperature = 0.9f, .top_k = 700, .top_p = 0.95f}, drawn_logits<float>(1091, scale), {17}, 1);
     check_draws(device, greedy, drawn_logits<float>(1091, 3), {}, 1);
+  });
+}
+
+TEST_CASE("vocabularies, temperatures and cuts of all sizes, drawn at random") {
+  on_each_device([](TestDevice& device) {
+    for (std::uint64_t i = 0; i < 40; ++i) {
+      const Random r{99, i};
+      const auto count = static_cast<std::int64_t>(2 + r.below(0, i % 8 ? 300 : 2500));
+      const Sampling sampling{.temperature = static_cast<float>(0.1 + 2 * r.uniform(2)),
+                              .top_k = r.below(3, 2) ? static_cast<int>(2 + r.below(4, 60)) : 0,
+                              .top_p = r.below(5, 2) ? static_cast<float>(r.uniform(6)) : 0,
+                              .seed = i};
+      check_draws(device, sampling, drawn_logits<float>(count, std::pow(10.0, 6 * r.uniform(1) - 3)), {static_cast<std::int32_t>(r.below(7, static_cast<std::uint64_t>(count)))}, 2);
+    }
   });
 }
 

@@ -77,7 +77,8 @@ struct View {
 template <class T, int Rank>
 ShapeText shape_of(const View<T, Rank>& view) {
   static_assert(Rank <= ShapeText::max_rank);
-  ShapeText text{.rank = Rank};
+  ShapeText text;
+  text.rank = Rank;
   for (int i = 0; i < Rank; ++i) text.extents[i] = view.extents[i];
   return text;
 }

@@ -36,6 +36,15 @@ __device__ T shuffle(T value, int from) {
   return __shfl_sync(all_lanes, value, from);
 }
 
+/// Adds to what all blocks see (or, in shared memory, all threads of one), and returns what was there.
+__device__ inline std::uint32_t atomic_add(std::uint32_t* to, std::uint32_t value) { return atomicAdd(to, value); }
+__device__ inline std::uint64_t atomic_add(std::uint64_t* to, std::uint64_t value) { return atomicAdd(reinterpret_cast<unsigned long long*>(to), value); }
+__device__ inline void atomic_max(std::uint32_t* to, std::uint32_t value) { atomicMax(to, value); }
+__device__ inline void atomic_max(std::uint64_t* to, std::uint64_t value) { atomicMax(reinterpret_cast<unsigned long long*>(to), value); }
+
+/// What this thread wrote before, every block sees before what it writes behind.
+__device__ inline void order_writes() { __threadfence(); }
+
 /// Waits until `threads` threads, a multiple of 32, have come to barrier `number` (1 to 15; 0 is that of __syncthreads).
 __device__ inline void meet(int number, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(threads) : "memory"); }
 

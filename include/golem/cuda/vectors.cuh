@@ -7,6 +7,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "golem/core/math.hpp"
 #include "golem/core/number.hpp"
 #include "golem/cuda/launch.hpp"
 #include "golem/cuda/ptx.cuh"
@@ -144,6 +145,37 @@ __device__ A block_max(A x, A* shared) {
   x = warp_max(shared[lane < warps ? lane : 0]);
   __syncthreads();
   return x;
+}
+
+/// The sum of the `x` of all threads before this one; integers, since it goes another way than block_sum. As there, whole warps and 32 elements.
+template <class A>
+__device__ A block_sum_before(A x, A* shared) {
+  const int lane = ptx::lane(), warp = static_cast<int>(threadIdx.x / 32);
+  A sum = x;
+#pragma unroll
+  for (int lanes = 1; lanes < 32; lanes *= 2) {
+    const A other = ptx::shuffle(sum, larger(lane - lanes, 0));
+    if (lane >= lanes) sum += other;
+  }
+  if (lane == 31) shared[warp] = sum;
+  __syncthreads();
+  for (int i = 0; i < warp; ++i) sum += shared[i];
+  __syncthreads();
+  return sum - x;
+}
+
+/// Whether this block is the last of its kernel to come here; what the others wrote before is there then. `arrived`, of all blocks, is 0 before and
+/// behind; `shared` has one element, which nobody else uses any more.
+__device__ inline bool is_last_block(std::uint32_t* arrived, std::uint32_t* shared) {
+  ptx::order_writes();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    *shared = ptx::atomic_add(arrived, std::uint32_t{1});
+    if (*shared == gridDim.x - 1) *arrived = 0;
+  }
+  __syncthreads();
+  ptx::order_writes();
+  return *shared == gridDim.x - 1;
 }
 
 __device__ inline float exponential(float x) { return expf(x); }

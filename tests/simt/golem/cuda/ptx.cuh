@@ -57,6 +57,20 @@ T shuffle(T value, int from, const Where where = Where::current()) {
   return request.got;
 }
 
+template <class T>
+T atomic_add(T* to, T value) {
+  const T before = *to;
+  *to += value;
+  return before;
+}
+
+template <class T>
+void atomic_max(T* to, T value) {
+  *to = *to < value ? value : *to;
+}
+
+inline void order_writes() {}
+
 inline void meet(int number, int threads, const Where where = Where::current()) { simt::meet(number, threads, false, where); }
 
 template <class T>
