@@ -13,7 +13,7 @@ const void* const attention_ops[]{
     emitted(attend_cached<T>),
 };
 const void* const all_of_attention_ops[]{attention_ops<float>, attention_ops<double>, attention_ops<float16>, attention_ops<bfloat16>};
-const void* const attention_ops_of_known_heads[]{emitted(attend<bfloat16, AttentionOptionsOf<80>>), emitted(attend_backward<bfloat16, AttentionOptionsOf<80>>)};
+const void* const attention_ops_of_known_heads[]{emitted(attend<bfloat16, AttentionOptionsOf<80>>), emitted(attend_backward<bfloat16, AttentionOptionsOf<80>>), emitted(attend_cached<float16, AttentionOptionsOf<32>>)};
 
 /// So that the tables count as used.
 const void* const* attention_ops_of_tests(bool known_heads) { return known_heads ? attention_ops_of_known_heads : all_of_attention_ops; }

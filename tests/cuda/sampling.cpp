@@ -85,6 +85,16 @@ TEST_CASE("vocabularies, temperatures and cuts of all sizes, drawn at random") {
   });
 }
 
+TEST_CASE("vocabularies around the parts that a round has, of few different logits") {
+  on_each_device([](TestDevice& device) {
+    for (const std::int64_t count : {2047, 2048, 2049, 5000}) {
+      std::vector<float> logits;
+      for (std::int64_t v = 0; v < count; ++v) logits.push_back(static_cast<float>(Random{4, 4}.below(static_cast<std::uint64_t>(v), 3)) / 4);
+      for (const Sampling& sampling : {Sampling{}, Sampling{.top_k = 40, .top_p = 0.6f}}) check_draws(device, sampling, logits, {7}, 3);
+    }
+  });
+}
+
 TEST_CASE("equal logits alone: each token has its part") {
   on_each_device([](TestDevice& device) {
     check_draws(device, {}, std::vector<float>(33, 1.5f), {}, 8);

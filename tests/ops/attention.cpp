@@ -242,17 +242,19 @@ TEST_CASE("a prompt beside sequences of a token each gets what it gets alone, an
   const auto keys = converted<float16>(normals(std::size_t{slots} * heads * capacity * dims, 2)), values = converted<float16>(normals(keys.size(), 3));
   on_each_device([&](TestDevice& device) {
     const auto q = upload(device, qkv), k = upload(device, keys), v = upload(device, values);
-    const auto attended = [&](const std::vector<CachedSequence>& call) {
+    const auto attended = [&](const std::vector<CachedSequence>& call, const auto& options) {
       const auto list = upload(device, call);
       const auto out = upload(device, std::vector<float16>(std::size_t{tokens} * heads * dims, float16(99.0f)));
       attend_cached(device, out.view_at(0, tokens, heads, dims), q.view_at(0, tokens, heads, 3, dims), k.view_at(0, slots, heads, capacity, dims), v.view_at(0, slots, heads, capacity, dims),
-                    list.view(), {.scale = 0.2});
+                    list.view(), options);
       return download(device, out);
     };
-    const auto all = attended(sequences);
+    const AttentionOptions options{.scale = 0.2};
+    const auto all = attended(sequences, options);
+    CHECK(attended(sequences, AttentionOptionsOf<dims>{options}) == all);
     std::vector<bool> owned(tokens);
     for (const CachedSequence& s : sequences) {
-      const auto alone = attended({s});
+      const auto alone = attended({s}, options);
       for (int n = 0; n < tokens; ++n) {
         const bool own = n >= s.row && n < s.row + s.count;
         if (own) owned[static_cast<std::size_t>(n)] = true;

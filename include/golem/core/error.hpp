@@ -3,6 +3,7 @@
 #pragma once
 
 #include <charconv>
+#include <concepts>
 #include <cstdint>
 #include <initializer_list>
 #include <stdexcept>
@@ -35,8 +36,8 @@ class Part {
   Part(const std::string& text) : text_(text), kind_(Kind::text) {}
 
   Part(char character) : character_(character), kind_(Kind::character) {}
-  Part(bool truth) : Part(truth ? "true" : "false") {}
-  Part(const void*) = delete;  // or a pointer would be written as a truth
+  template <std::same_as<bool> Truth>  // or whatever converts to bool, such as a pointer, would be written as a truth
+  Part(Truth truth) : Part(truth ? "true" : "false") {}
   Part(int number) : Part(static_cast<long long>(number)) {}
   Part(long number) : Part(static_cast<long long>(number)) {}
   Part(long long number) : signed_(number), kind_(Kind::signed_number) {}

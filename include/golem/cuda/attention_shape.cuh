@@ -21,7 +21,7 @@ inline constexpr A log2_e = static_cast<A>(1.4426950408889634);
 template <class Options>
 concept KnowsHeadDims = requires { Options::head_dims; };
 
-/// Calls body.operator()<HeadDim>() with the narrowest HeadDim that kernels exist for. Where Options know the dims, kernels for no other are compiled.
+/// Calls body.operator()<HeadDim>() with the narrowest HeadDim that kernels exist for. Where Options know the dims, it is compiled for no other HeadDim.
 template <class Options, class Body>
 void with_head_dim(std::int64_t dims, const Body& body) {
   if constexpr (KnowsHeadDims<Options>) {

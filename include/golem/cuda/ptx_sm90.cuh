@@ -9,7 +9,7 @@
 
 namespace golem::cuda::ptx {
 
-/// The first line of a kernel that no other target can run: there, nothing behind it is compiled.
+/// The first line of a kernel that no other target can run: there, no code is made of what is behind it.
 __device__ inline void require_sm_90a() {
 #if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
   __trap();

@@ -164,7 +164,7 @@ __device__ A block_sum_before(A x, A* shared) {
   return sum - x;
 }
 
-/// Whether this block is the last of its kernel to come here; what the others wrote before is there then. `arrived`, of all blocks, is 0 before and
+/// Whether this block is the last of its kernel, of one dimension, to come here; what the others wrote before is there then. `arrived`, of all blocks, is 0 before and
 /// behind; `shared` has one element, which nobody else uses any more.
 __device__ inline bool is_last_block(std::uint32_t* arrived, std::uint32_t* shared) {
   ptx::order_writes();
