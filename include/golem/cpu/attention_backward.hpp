@@ -156,7 +156,8 @@ void attend_head_backward(Device& device, const HeadGradient<T>& head, const Win
   const auto tiles = tiles_in_scratch<BackwardTiles<A>>(device, head.length, width);
   run_on<LoadRows>(isa, RowsIn<T>{tiles.keys.data, width, head.keys[0], head.keys.step, head.length, tiles.keys.extent(0), head.dims});
   run_on<LoadRows>(isa, RowsIn<T>{tiles.values.data, width, head.values[0], head.values.step, head.length, tiles.values.extent(0), head.dims});
-  for (const View<A, 2>& sums : {tiles.dkeys, tiles.dvalues}) device.clear(sums.data, static_cast<std::size_t>(sums.size()) * sizeof(A));
+  device.clear(tiles.dkeys.data, static_cast<std::size_t>(tiles.dkeys.size()) * sizeof(A));
+  device.clear(tiles.dvalues.data, static_cast<std::size_t>(tiles.dvalues.size()) * sizeof(A));
   for (std::int64_t s = 0; s < head.sharers; ++s) attend_queries_backward(device, tiles, head.behind(s), windows, options);
   run_on<StoreRows>(isa,
                     RowsOut<T>{head.dkeys[0], head.dkeys.step, tiles.dkeys.data, width, head.length, head.dims, static_cast<A>(options.layer_scale)});
