@@ -95,6 +95,13 @@ TEST_CASE("vocabularies around the parts that a round has, of few different logi
   });
 }
 
+TEST_CASE("there is no token to choose among no logits") {
+  on_each_device([](TestDevice& device) {
+    const Buffer<ChosenToken, TestDevice> chosen(device, 1, "test");
+    CHECK_THROWS_WITH(choose_token(device, chosen.view(), View<float, 1>(nullptr, 0), View<const std::int32_t, 1>{}, TokenChoice{}), Catch::Contains("from 0 logits: give 1 to 2^31 - 1"));
+  });
+}
+
 TEST_CASE("equal logits alone: each token has its part") {
   on_each_device([](TestDevice& device) {
     check_draws(device, {}, std::vector<float>(33, 1.5f), {}, 8);

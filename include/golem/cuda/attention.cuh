@@ -43,6 +43,7 @@ struct AttentionWorkspace {
 /// Each query's softmax-weighted mean of the values of its window: out (N, H, D) from rotated qkv (N, G, S + 2, D) of `rows`
 /// rows of T = N / rows tokens. log_sum (B, H, T), where given, keeps the log-sum-exp of each query's scores for the backward.
 /// A query outside every window gets zeros (spec 1.5, 2.3, 2.5), or, where rounding is stepwise, the mean of all values.
+/// Options: AttentionOptions, or, here and below, an AttentionOptionsOf where D is known: fewer kernels are compiled, and other heads are an Error.
 template <class T, class Options = AttentionOptions>
 void attend(Device& device, View<T, 3> out, std::type_identity_t<View<accumulate_t<T>, 3>> log_sum, std::type_identity_t<View<const T, 4>> qkv, int rows, const WindowList& windows,
             const Options& options) {
