@@ -14,7 +14,7 @@ using Catch::Matchers::Contains;
 
 namespace {
 
-Environment read(const std::map<std::string, std::string>& variables) {
+Environment environment_of(const std::map<std::string, std::string>& variables) {
   return read_environment([&](const char* name) -> const char* {
     const auto found = variables.find(name);
     return found == variables.end() ? nullptr : found->second.c_str();
@@ -28,25 +28,25 @@ TEST_CASE("each launcher's variables are known") {
   const auto is = [](const Environment& here, Launcher launcher, int rank, int ranks) {
     return here.launcher == launcher && here.rank == rank && here.ranks == ranks;
   };
-  CHECK(is(read({}), Launcher::none, 0, 1));
-  CHECK(is(read({{"OMPI_COMM_WORLD_RANK", "3"}, {"OMPI_COMM_WORLD_SIZE", "8"}}), Launcher::mpi, 3, 8));
-  CHECK(is(read({{"PMI_RANK", "0"}, {"PMI_SIZE", "2"}}), Launcher::mpi, 0, 2));
-  CHECK(is(read({{"RANK", "1"}, {"WORLD_SIZE", "4"}, {"MASTER_ADDR", "node0"}}), Launcher::torchrun, 1, 4));
-  CHECK(is(read({{"SLURM_PROCID", "767"}, {"SLURM_NTASKS", "768"}}), Launcher::slurm, 767, 768));
-  CHECK(is(read({{"OMPI_COMM_WORLD_RANK", "1"}, {"OMPI_COMM_WORLD_SIZE", "2"}, {"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "1"}}), Launcher::mpi, 1,
+  CHECK(is(environment_of({}), Launcher::none, 0, 1));
+  CHECK(is(environment_of({{"OMPI_COMM_WORLD_RANK", "3"}, {"OMPI_COMM_WORLD_SIZE", "8"}}), Launcher::mpi, 3, 8));
+  CHECK(is(environment_of({{"PMI_RANK", "0"}, {"PMI_SIZE", "2"}}), Launcher::mpi, 0, 2));
+  CHECK(is(environment_of({{"RANK", "1"}, {"WORLD_SIZE", "4"}, {"MASTER_ADDR", "node0"}}), Launcher::torchrun, 1, 4));
+  CHECK(is(environment_of({{"SLURM_PROCID", "767"}, {"SLURM_NTASKS", "768"}}), Launcher::slurm, 767, 768));
+  CHECK(is(environment_of({{"OMPI_COMM_WORLD_RANK", "1"}, {"OMPI_COMM_WORLD_SIZE", "2"}, {"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "1"}}), Launcher::mpi, 1,
            2));  // mpirun in an allocation
 }
 
 TEST_CASE("variables that mean something else are left alone") {
-  CHECK(read({{"RANK", "1"}, {"WORLD_SIZE", "4"}}).ranks == 1);
-  CHECK(read({{"SLURM_NTASKS", "4"}}).ranks == 1);  // within an allocation, not started by srun
+  CHECK(environment_of({{"RANK", "1"}, {"WORLD_SIZE", "4"}}).ranks == 1);
+  CHECK(environment_of({{"SLURM_NTASKS", "4"}}).ranks == 1);  // within an allocation, not started by srun
 }
 
 TEST_CASE("variables that make no sense are a sentence") {
-  CHECK_THROWS_WITH(read({{"OMPI_COMM_WORLD_SIZE", "8"}}), Contains("has no OMPI_COMM_WORLD_RANK"));
-  CHECK_THROWS_WITH(read({{"PMI_RANK", "one"}, {"PMI_SIZE", "8"}}), Contains("PMI_RANK is 'one', which is no number of ranks"));
-  CHECK_THROWS_WITH(read({{"PMI_RANK", "-1"}, {"PMI_SIZE", "8"}}), Contains("PMI_RANK is '-1'"));
-  CHECK_THROWS_WITH(read({{"PMI_RANK", "8"}, {"PMI_SIZE", "8"}}), Contains("rank 8 of 8"));
+  CHECK_THROWS_WITH(environment_of({{"OMPI_COMM_WORLD_SIZE", "8"}}), Contains("has no OMPI_COMM_WORLD_RANK"));
+  CHECK_THROWS_WITH(environment_of({{"PMI_RANK", "one"}, {"PMI_SIZE", "8"}}), Contains("PMI_RANK is 'one', which is no number of ranks"));
+  CHECK_THROWS_WITH(environment_of({{"PMI_RANK", "-1"}, {"PMI_SIZE", "8"}}), Contains("PMI_RANK is '-1'"));
+  CHECK_THROWS_WITH(environment_of({{"PMI_RANK", "8"}, {"PMI_SIZE", "8"}}), Contains("rank 8 of 8"));
 }
 
 TEST_CASE("where the environment asks for a header that is not included, the error names it") {

@@ -8,7 +8,7 @@ using namespace golem;
 
 namespace {
 
-PlannedRun original() {
+PlannedRun fitted_original() {
   PlannedRun run{.model = glm_130b::config,
                  .types = {DType::f16, DType::f32, DType::f16},
                  .layout = {.tp = 4, .pp = 8, .dp = 24},
@@ -21,7 +21,7 @@ PlannedRun original() {
 }  // namespace
 
 TEST_CASE("tensor degrees divide a machine's GPUs, and a run's own micro-batch is among those that are tried") {
-  PlannedRun run = original();
+  PlannedRun run = fitted_original();
   run.model = glm_130b::config.with([](auto& c) { c.layers = 6, c.hidden = 768, c.heads = 12, c.ffn = 3072, c.vocab = 1536; });
   run.layout = {.tp = 3, .pp = 1, .dp = 2}, run.training.batch = {.full = 48}, run.training.micro_batch = 3;
   run.hardware.per_node = 6;
@@ -36,7 +36,7 @@ TEST_CASE("tensor degrees divide a machine's GPUs, and a run's own micro-batch i
 }
 
 TEST_CASE("on GLM-130B's machines a better layout exists, and fits") {
-  const PlannedRun run = original();
+  const PlannedRun run = fitted_original();
   const auto degrees = better_layouts(run, {.schedule = false, .recompute = false});
   const auto all = better_layouts(run, {}, 3);
   REQUIRE(degrees.size() == 1);
@@ -55,7 +55,7 @@ TEST_CASE("on GLM-130B's machines a better layout exists, and fits") {
 }
 
 TEST_CASE("the estimate that the search sorts by leaves little out, so that it finds the fastest of all") {
-  PlannedRun run = original();
+  PlannedRun run = fitted_original();
   run.model = glm_10b::config;
   run.layout = {2, 4, 4};
   run.training.batch.full = 64;
@@ -65,7 +65,7 @@ TEST_CASE("the estimate that the search sorts by leaves little out, so that it f
 }
 
 TEST_CASE("nothing is found where nothing fits") {
-  PlannedRun run = original();
+  PlannedRun run = fitted_original();
   run.layout = {2, 2, 2};
   CHECK(better_layouts(run, {}).empty());
 }

@@ -42,12 +42,12 @@ PipelineRun run(const Lists& lists, int chunks, int micro_batches, int capacity)
       [](int, int) { return 0.0; });
 }
 
-struct InFlight {
+struct KeptPasses {
   int activations = 0, weight_gradients = 0;
 };
 
-InFlight count_in_flight(const std::vector<PipelineAction>& list) {
-  InFlight now, most;
+KeptPasses count_in_flight(const std::vector<PipelineAction>& list) {
+  KeptPasses now, most;
   for (const PipelineAction& action : list) {
     if (action.work == Work::forward) ++now.activations;
     if (action.work == Work::backward_input) ++now.weight_gradients;
@@ -143,7 +143,7 @@ TEST_CASE("a stage holds the activations that are stated, and no more") {
   for_each_pipeline([](PipelineSchedule kind, int stages, int chunks, int micro_batches) {
     INFO(words(kind, stages, chunks, micro_batches));
     for (int stage = 0; stage < stages; ++stage) {
-      const InFlight most = count_in_flight(pipeline_schedule(kind, stages, chunks, micro_batches, stage));
+      const KeptPasses most = count_in_flight(pipeline_schedule(kind, stages, chunks, micro_batches, stage));
       REQUIRE(most.activations == activations_in_flight(kind, stages, chunks, micro_batches, stage));
       REQUIRE(most.weight_gradients == weight_gradients_in_flight(kind, stages, chunks, micro_batches, stage));
       if (kind == one_f_one_b) REQUIRE(most.activations == smaller(micro_batches, stages - stage));

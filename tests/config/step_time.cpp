@@ -8,7 +8,7 @@ using namespace golem;
 
 namespace {
 
-constexpr ModelConfig model = glm_130b::config;
+constexpr ModelConfig trained_model = glm_130b::config;
 constexpr TrainingTypes types{DType::f16, DType::f32, DType::f16};
 constexpr Efficiency peak{.products = 1, .attention = 1, .memory = 1, .links = 1};
 constexpr Stage block{8, 9, false, false};
@@ -20,7 +20,7 @@ Hardware only_products() {
   return h;
 }
 
-ActionTimes times(const Hardware& h, const Stage& stage, const Layout& layout, Recompute recompute, const ModelConfig& c = model) {
+ActionTimes times(const Hardware& h, const Stage& stage, const Layout& layout, Recompute recompute, const ModelConfig& c = trained_model) {
   const TrainingConfig training{.micro_batch = 1, .recompute = recompute};
   return action_times(c, types, stage, layout, recompute, micro_batch_of(c, types, layout, training), h, peak);
 }
@@ -44,8 +44,8 @@ TEST_CASE("at the peak, actions take the model's flops") {
   // All stages of the pipeline together: the whole step's flops.
   for (const auto recompute : {Recompute::none, Recompute::block}) {
     double all = 0;
-    for (int stage = 0; stage < 8; ++stage) all += times(only_products(), stage_of(model, 8, 1, stage), {.tp = 4, .pp = 8}, recompute).total();
-    CHECK(all * 4 * rate == Approx(training_flops(model, 2048, 1, recompute)));
+    for (int stage = 0; stage < 8; ++stage) all += times(only_products(), stage_of(trained_model, 8, 1, stage), {.tp = 4, .pp = 8}, recompute).total();
+    CHECK(all * 4 * rate == Approx(training_flops(trained_model, 2048, 1, recompute)));
   }
 }
 
@@ -63,14 +63,14 @@ TEST_CASE("a block sums its tokens twice each way, and twice more where it is co
 TEST_CASE("bytes that a rank sends in a step") {
   const TrainingConfig training{.batch = {.full = 48}, .micro_batch = 1, .recompute = Recompute::none, .zero = 1};
   const Layout layout{.tp = 4, .pp = 8, .dp = 24};
-  const StepTraffic inner = step_traffic(model, types, layout, training, 3), first = step_traffic(model, types, layout, training, 0);
-  const double tokens = 2048.0 * 12288 * 2, parameters = static_cast<double>(parameter_count(model, {17, 26, false, false}, 4));
+  const StepTraffic inner = step_traffic(trained_model, types, layout, training, 3), first = step_traffic(trained_model, types, layout, training, 0);
+  const double tokens = 2048.0 * 12288 * 2, parameters = static_cast<double>(parameter_count(trained_model, {17, 26, false, false}, 4));
   CHECK(inner.tensor == Approx(2 * 9 * 4 * 1.5 * tokens));
   CHECK(first.tensor == Approx(2 * (8 * 4 + 1) * 1.5 * tokens));
   CHECK(inner.pipeline == Approx(2 * 2 * tokens));
   CHECK(first.pipeline == Approx(2 * tokens));
   CHECK(inner.data == Approx(2 * parameters * 2 * 23 / 24));
-  CHECK(step_traffic(model, types, {}, training, 0).data == 0);
+  CHECK(step_traffic(trained_model, types, {}, training, 0).data == 0);
 }
 
 TEST_CASE("the end of a step: ZeRO-1 moves its own part of the weights only") {

@@ -14,17 +14,17 @@ using tests::RandomWeights, tests::special;
 
 namespace {
 
-struct Small {
+struct Answering {
   static constexpr auto config = checked({.layers = 2, .hidden = 48, .heads = 3, .ffn = 40, .vocab = 37, .context = 24, .embedding_std = 0.5});
 };
 
 /// Whose cache is read in several parts, and whose heads share their keys.
 struct Long {
-  static constexpr auto config = Small::config.with([](auto& c) { c.context = 160, c.kv_heads = 1; });
+  static constexpr auto config = Answering::config.with([](auto& c) { c.context = 160, c.kv_heads = 1; });
 };
 
 template <class P>
-using OnCuda = Engine<Small, P, Layout{}, cuda::Device>;
+using OnCuda = Engine<Answering, P, Layout{}, cuda::Device>;
 
 Sampling twenty(Sampling sampling) {
   sampling.max_tokens = sampling.min_tokens = 20;
@@ -54,13 +54,13 @@ std::vector<double> logits_of(EngineType& engine, std::int32_t slot = 0) {
 template <class P>
 struct Pair {
   explicit Pair(int sequences = 1) : on_cpu(cpu_device, {.sequences = sequences}), on_cuda(cuda_device, {.sequences = sequences}) {
-    on_cpu.load_weights(RandomWeights<Small>());
-    on_cuda.load_weights(RandomWeights<Small>());
+    on_cpu.load_weights(RandomWeights<Answering>());
+    on_cuda.load_weights(RandomWeights<Answering>());
   }
 
   cpu::Device cpu_device{cpu::Device::Options{.threads = 1}};
   cuda::Device cuda_device;
-  Engine<Small, P> on_cpu;
+  Engine<Answering, P> on_cpu;
   OnCuda<P> on_cuda;
 };
 
@@ -98,7 +98,7 @@ TEST_CASE("quantised engines generate what the CPU's do") {
 }
 
 TEST_CASE("a graph of the pass over one token generates what single kernels do, and is captured once") {
-  const RandomWeights<Small> weights;
+  const RandomWeights<Answering> weights;
   cuda::Device plain({.graphs = false}), device;
   OnCuda<fp32> by_kernels(plain), by_graph(device, {.sequences = 2});
   by_kernels.load_weights(weights);
@@ -144,7 +144,7 @@ TEST_CASE("a graph that reads the cache in parts goes on where one more is neede
 }
 
 TEST_CASE("another number of sequences is another graph") {
-  const RandomWeights<Small> weights;
+  const RandomWeights<Answering> weights;
   cuda::Device plain({.graphs = false}), device;
   OnCuda<fp32> by_kernels(plain, {.sequences = 2}), by_graph(device, {.sequences = 2});
   by_kernels.load_weights(weights);

@@ -18,21 +18,21 @@ using namespace cuda_tests;
 namespace {
 
 // Heads of 16 dims and a vocabulary that two tensor ranks divide.
-struct Small {
+struct DealtModel {
   static constexpr auto config = checked({.layers = 3, .hidden = 32, .heads = 2, .ffn = 40, .vocab = 38, .context = 24, .norm = Norm::deep, .embedding_std = 0.5, .dropout = 0.1});
 };
 
-constexpr TrainingConfig training{.learning_rate = {.peak = 1e-2, .min = 1e-3, .warmup_samples = 8, .decay_samples = 60},
+constexpr TrainingConfig dealt_training{.learning_rate = {.peak = 1e-2, .min = 1e-3, .warmup_samples = 8, .decay_samples = 60},
                                   .batch = {.full = 4},
                                   .micro_batch = 1,
                                   .shrink = {.alpha = 0.1, .ramp_from = 3, .ramp_steps = 4, .where = EmbeddingShrink::Where::input_and_head}};
 
 // The rows of a data rank: row r of step s of the whole run, whoever asks.
-struct Series {
+struct DealtRows {
   int data_rank = 0, data_ranks = 1, next = 0;
   Batch batch;
   const Batch& operator()(int rows) {
-    batch = models::random_batch(rows, 11, Small::config.vocab, static_cast<std::uint64_t>(data_rank + data_ranks * next++));
+    batch = models::random_batch(rows, 11, DealtModel::config.vocab, static_cast<std::uint64_t>(data_rank + data_ranks * next++));
     return batch;
   }
 };
@@ -40,8 +40,8 @@ struct Series {
 template <class P>
 std::vector<double> losses_of_one(int steps) {
   cpu::Device device({.threads = 1});
-  Trainer<Small, P> trainer(device, training);
-  Series series;
+  Trainer<DealtModel, P> trainer(device, dealt_training);
+  DealtRows series;
   std::vector<double> losses;
   for (int i = 0; i < steps; ++i) losses.push_back(trainer.step(series).loss);
   return losses;
@@ -51,8 +51,8 @@ template <class P, int Tp>
 std::vector<double> losses_of(const Layout& layout, TrainingConfig config, int steps) {
   std::vector<double> losses;
   on_ranks(layout, [&](World& world, cuda::Device& device) {
-    TrainerCore<Small, P, Tp, cuda::Device> trainer(device, config, world);
-    Series series{.data_rank = world.data_rank(), .data_ranks = layout.dp, .next = 0, .batch = {}};
+    TrainerCore<DealtModel, P, Tp, cuda::Device> trainer(device, config, world);
+    DealtRows series{.data_rank = world.data_rank(), .data_ranks = layout.dp, .next = 0, .batch = {}};
     for (int i = 0; i < steps; ++i) {
       const StepReport report = trainer.step(series);
       if (world.rank() == 0) losses.push_back(report.loss);
@@ -62,7 +62,7 @@ std::vector<double> losses_of(const Layout& layout, TrainingConfig config, int s
 }
 
 template <class P, int Tp>
-void compare(const Layout& layout, const TrainingConfig& config = training) {
+void compare(const Layout& layout, const TrainingConfig& config = dealt_training) {
   const std::vector<double> expected = losses_of_one<P>(3), got = losses_of<P, Tp>(layout, config, 3);
   REQUIRE(got.size() == expected.size());
   for (std::size_t i = 0; i < got.size(); ++i) CHECK(got[i] == Approx(expected[i]).epsilon(1e-9));
@@ -136,7 +136,7 @@ TEST_CASE("messages go round a ring both ways at once, started before any is awa
 TEST_CASE("trainers on many GPUs compute what one rank computes") {
   compare<fp64, 2>({.tp = 2, .pp = 2, .dp = 1});
   compare<fp64, 1>({.tp = 1, .pp = 2, .dp = 2});
-  TrainingConfig sharded = training;
+  TrainingConfig sharded = dealt_training;
   sharded.zero = 1, sharded.schedule = PipelineSchedule::zero_bubble;
   compare<fp64, 1>({.tp = 1, .pp = 2, .dp = 2}, sharded);
   sharded.schedule = PipelineSchedule::one_f_one_b;
@@ -144,15 +144,15 @@ TEST_CASE("trainers on many GPUs compute what one rank computes") {
 }
 
 TEST_CASE("an engine on two GPUs, each with half of the vocabulary, draws one rank's tokens") {
-  const tests::RandomWeights<Small> weights;
+  const tests::RandomWeights<DealtModel> weights;
   const Prompt prompt = make_prompt({3, 4, tests::special.mask, 6}, tests::special);
   for (const Sampling& sampling : {Sampling{.top_k = 1, .max_tokens = 6, .min_tokens = 6}, Sampling{.top_p = 0.9f, .max_tokens = 6, .min_tokens = 6}}) {
     cpu::Device cpu_device({.threads = 1});
-    Engine<Small, fp64> one(cpu_device);
+    Engine<DealtModel, fp64> one(cpu_device);
     one.load_weights(weights);
     const auto expected = one.generate(prompt, sampling, tests::special);
     on_ranks({.tp = 2}, [&](World& world, cuda::Device& device) {
-      Engine<Small, fp64, Layout{.tp = 2}, cuda::Device> engine(device, world);
+      Engine<DealtModel, fp64, Layout{.tp = 2}, cuda::Device> engine(device, world);
       engine.load_weights(weights);
       if (engine.generate(prompt, sampling, tests::special) != expected) fail("rank ", world.rank(), " drew other tokens");
     });
@@ -174,16 +174,16 @@ TEST_CASE("ranks on GPUs that nothing lets reach each other are told so, before 
   };
   const auto says = Catch::Matchers::Equals("2 ranks were given a device whose memory is not the host's, and a world that cannot move it between them: include <golem/comm/nccl.hpp> and call "
                                             "use_nccl(world, device.stream()) before the Trainer or Engine is made, or use one rank");
-  CHECK_THAT(error_of({.dp = 2}, [](cuda::Device& device, World& world) { TrainerCore<Small, fp64, 1, cuda::Device>(device, training, world); }), says);
+  CHECK_THAT(error_of({.dp = 2}, [](cuda::Device& device, World& world) { TrainerCore<DealtModel, fp64, 1, cuda::Device>(device, dealt_training, world); }), says);
   CHECK_THAT(error_of({.tp = 2},
                       [](cuda::Device& device, World& world) {
                         world.count();
-                        Engine<Small, fp64, Layout{.tp = 2}, cuda::Device>(device, world);
+                        Engine<DealtModel, fp64, Layout{.tp = 2}, cuda::Device>(device, world);
                       }),
              says);
   CHECK(error_of({.tp = 2}, [](cuda::Device& device, World& world) {  // counted on top of the carrier
           use_nccl(world, device.stream());
           world.count();
-          Engine<Small, fp64, Layout{.tp = 2}, cuda::Device>(device, world);
+          Engine<DealtModel, fp64, Layout{.tp = 2}, cuda::Device>(device, world);
         }) == "");
 }

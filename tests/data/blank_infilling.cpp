@@ -7,13 +7,12 @@
 #include <string>
 
 #include "catch.hpp"
-#include "golem/core/digest.hpp"
+#include "data/small_corpus.hpp"
 
 using namespace golem;
+using test::hash, test::special;
 
 namespace {
-
-std::string hash(const std::vector<std::int32_t>& values) { return sha256_hex(values.data(), values.size() * sizeof(std::int32_t)).substr(0, 16); }
 
 std::vector<std::int32_t> counted(int length, int first) {
   std::vector<std::int32_t> row(static_cast<std::size_t>(length));
@@ -78,7 +77,6 @@ TEST_CASE("Python's random numbers") {
 }
 
 TEST_CASE("a sample of any recipe holds its whole text, and each target belongs to its blank") {
-  const SpecialTokens special{.mask = 1, .gmask = 2, .smask = 3, .sop = 4, .eop = 5, .eos = 6, .newline = 7, .pad = 0};
   const auto [span_mean, mask_ratio] = GENERATE(std::pair(3.0, 0.15), std::pair(1.0, 0.25), std::pair(0.5, 0.4), std::pair(10.0, 0.3));
   for (const int context : {16, 31, 64, 100, 256, 512, 1023, 1025, 2048}) {
     const BlankRecipe r = recipe(context, span_mean, mask_ratio);
@@ -177,7 +175,6 @@ TEST_CASE("the pieces of [MASK] windows move through their stretch, so that no t
 
 TEST_CASE("a [gMASK] sample scores the end of each document that it generates") {
   const BlankRecipe r = recipe(64);
-  const SpecialTokens special{.mask = 1, .gmask = 2, .smask = 3, .sop = 4, .eop = 5, .eos = 6, .newline = 7, .pad = 0};
   BlankInfilling infilling(r, special);
   std::vector<std::int32_t> source = counted(r.row, 10);
   source.back() = special.eos;

@@ -6,50 +6,20 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <cstdlib>
 #include <fstream>
 
 #include "catch.hpp"
-#include "golem/config/special_tokens.hpp"
-#include "golem/data/corpus_builder.hpp"
+#include "data/small_corpus.hpp"
 #include "golem/data/documents.hpp"
 
 using namespace golem;
-
-namespace {
-
-// A folder of its own, removed in the end.
-struct Folder {
-  std::string path;
-  Folder() {
-    char name[] = "/tmp/golem_corpus_XXXXXX";
-    path = mkdtemp(name);
-  }
-  ~Folder() { static_cast<void>(std::system(("rm -rf '" + path + "'").c_str())); }
-  std::string file(const std::string& name, const std::string& text) const {
-    std::ofstream(path + "/" + name, std::ios::binary) << text;
-    return path + "/" + name;
-  }
-};
-
-constexpr SpecialTokens special{.mask = 1, .gmask = 2, .smask = 3, .sop = 4, .eop = 5, .eos = 6, .newline = 7, .pad = 0};
-
-std::string build(const Folder& folder, int row, int tokens) {
-  CorpusBuilder builder(folder.path + "/train.bin", row, 1000, "digest");
-  std::vector<std::int32_t> document;
-  for (int i = 0; i < tokens; ++i) document.push_back(10 + i % 900);
-  builder.add(document, special.eos);
-  builder.finish();
-  return folder.path + "/train.bin";
-}
-
-}  // namespace
+using test::counted_corpus;
 
 TEST_CASE("documents are read in the order of their names, through folders") {
-  const Folder folder;
+  const test::Folder folder;
   mkdir((folder.path + "/b").c_str(), 0755);
-  folder.file("c.txt", "third"), folder.file("a.txt", "first"), folder.file("b/x.txt", "second"), folder.file("empty.txt", " \n"),
-      folder.file(".hidden", "no");
+  test::write(folder / "c.txt", "third"), test::write(folder / "a.txt", "first"), test::write(folder / "b/x.txt", "second"), test::write(folder / "empty.txt", " \n"),
+      test::write(folder / ".hidden", "no");
   const auto documents = read_documents(folder.path);
   REQUIRE(documents.size() == 3);
   CHECK(documents[0].text == "first");
@@ -58,8 +28,8 @@ TEST_CASE("documents are read in the order of their names, through folders") {
 }
 
 TEST_CASE("links to folders are passed over, and what is neither file nor folder is refused") {
-  const Folder folder;
-  folder.file("a.txt", "first");
+  const test::Folder folder;
+  test::write(folder / "a.txt", "first");
   REQUIRE(symlink(folder.path.c_str(), (folder.path + "/circle").c_str()) == 0);
   REQUIRE(symlink("a.txt", (folder.path + "/b.txt").c_str()) == 0);
   CHECK(read_documents(folder.path).size() == 2);
@@ -68,19 +38,19 @@ TEST_CASE("links to folders are passed over, and what is neither file nor folder
 }
 
 TEST_CASE("what is no text is refused by name, byte and remedy") {
-  const Folder folder;
-  folder.file("bad.txt", "fine until \xff here");
+  const test::Folder folder;
+  test::write(folder / "bad.txt", "fine until \xff here");
   CHECK_THROWS_WITH(read_documents(folder.path), Catch::Matchers::Contains("bad.txt' is not UTF-8 at byte 11") && Catch::Matchers::Contains("iconv"));
-  folder.file("bad.txt", std::string("a\0b", 3));
+  test::write(folder / "bad.txt", std::string("a\0b", 3));
   CHECK_THROWS_WITH(read_documents(folder.path), Catch::Matchers::Contains("byte 1 is NUL"));
-  folder.file("bad.txt", "");
+  test::write(folder / "bad.txt", "");
   CHECK_THROWS_WITH(read_documents(folder.path), Catch::Matchers::Contains("no text"));
   CHECK_THROWS_WITH(read_documents(folder.path + "/none"), Catch::Matchers::Contains("No such file"));
 }
 
 TEST_CASE("a corpus that was cut, changed or lies is refused") {
-  const Folder folder;
-  const std::string path = build(folder, 50, 500);
+  const test::Folder folder;
+  const std::string path = counted_corpus(folder, 50, 500);
   const Corpus sound(path);
   std::ofstream(path, std::ios::binary | std::ios::in).seekp(8).write("\xff\xff\xff\x7f", 4);
   CHECK_THROWS_WITH(Corpus(path).row(0), Catch::Matchers::Contains("the file is damaged"));
@@ -89,7 +59,7 @@ TEST_CASE("a corpus that was cut, changed or lies is refused") {
   for (const char* header :
        {"", "golem corpus 2\nrow 50\nrows 10\nvocab 1000\ntokenizer x\n", "golem corpus 1\nrow -1\nrows 10\nvocab 1000\ntokenizer x\n",
         "golem corpus 1\nrow 50\nrows 99999999999999999999\nvocab 1000\ntokenizer x\n", "nonsense"}) {
-    folder.file("train.bin.header", header);
+    test::write(folder / "train.bin.header", header);
     CHECK_THROWS_AS(Corpus(path), Error);
   }
 }

@@ -24,7 +24,7 @@ using Tokens = std::vector<std::int32_t>;
 Tokens row_of(const Corpus& corpus, std::int64_t row) { return {corpus.row(row).begin(), corpus.row(row).end()}; }
 
 /// `rows` rows of `row` tokens, which begin with `first`, and a token more.
-void build(const std::string& path, std::int64_t row, std::int64_t rows, std::int32_t first, FileStep step = {}) {
+void build_rows(const std::string& path, std::int64_t row, std::int64_t rows, std::int32_t first, FileStep step = {}) {
   CorpusBuilder builder(path, row, 100, "digest", step);
   for (std::int64_t i = 0; i < rows; ++i) builder.add(Tokens(static_cast<std::size_t>(row - 1), first), 6);
   builder.add({}, 6);
@@ -112,12 +112,12 @@ TEST_CASE("a process killed at any step of building a corpus leaves the old one,
   bool finished = false;
   for (int fatal = 1; !finished; ++fatal) {
     const test::Folder folder;
-    build(folder / "c.bin", 5, 4, 10);
+    build_rows(folder / "c.bin", 5, 4, 10);
     const ::pid_t child = ::fork();
     REQUIRE(child >= 0);
     if (child == 0) {
       int step = 0;
-      build(folder / "c.bin", 7, 3, 20, [&](std::string_view, const std::string&) {
+      build_rows(folder / "c.bin", 7, 3, 20, [&](std::string_view, const std::string&) {
         if (++step == fatal) ::raise(SIGKILL);
       });
       ::_exit(0);
@@ -137,7 +137,7 @@ TEST_CASE("a process killed at any step of building a corpus leaves the old one,
       CHECK(error.find("c.bin.header") != error.npos);
       ++told;
     }
-    build(folder / "c.bin", 5, 2, 30);  // the next goes on as if nothing had been
+    build_rows(folder / "c.bin", 5, 2, 30);  // the next goes on as if nothing had been
     CHECK(Corpus(folder / "c.bin").rows() == 2);
     CHECK(names_in(folder.path) == std::vector<std::string>{"c.bin", "c.bin.header"});
   }
@@ -148,11 +148,11 @@ TEST_CASE("a process killed at any step of building a corpus leaves the old one,
 
 TEST_CASE("a full disk leaves the corpus that was there, and nothing else") {
   const test::Folder folder;
-  build(folder / "c.bin", 5, 4, 10);
+  build_rows(folder / "c.bin", 5, 4, 10);
   for (std::size_t space = 0; space < 2000; space += 100) {
     const std::string error = test::error_of([&] {
       const test::FullDisk full(space);
-      build(folder / "c.bin", 50, 10, 20);
+      build_rows(folder / "c.bin", 50, 10, 20);
     });
     CHECK(error.find("cannot write byte") != error.npos);
     CHECK(Corpus(folder / "c.bin").header().row == 5);

@@ -13,7 +13,7 @@ using Tokens = std::vector<std::int32_t>;
 
 Tokens all(std::span<const std::int32_t> tokens) { return {tokens.begin(), tokens.end()}; }
 
-void build(const std::string& path) {
+void build_pairs(const std::string& path) {
   InstructionBuilder builder(100, "digest");
   builder.add(Tokens{1, 2, 3}, Tokens{4});
   builder.add(Tokens{}, Tokens{5, 6});
@@ -25,7 +25,7 @@ void build(const std::string& path) {
 
 TEST_CASE("pairs come back as they were given, empty ones too") {
   const test::Folder folder;
-  build(folder / "set");
+  build_pairs(folder / "set");
   const InstructionSet set(folder / "set");
   REQUIRE(set.pairs() == 3);
   CHECK(set.tokenizer() == "digest");
@@ -49,7 +49,7 @@ TEST_CASE("foreign tokens, and no pair at all, are refused") {
 
 TEST_CASE("a damaged file is refused, or what it gives is in its vocabulary") {
   const test::Folder folder;
-  build(folder / "set");
+  build_pairs(folder / "set");
   const std::string sound = test::read(folder / "set");
   for (std::size_t length = 0; length < sound.size(); ++length) {
     test::write(folder / "cut", sound.substr(0, length));

@@ -7,19 +7,10 @@
 #include <vector>
 
 #include "catch.hpp"
-#include "golem/core/digest.hpp"
+#include "data/small_corpus.hpp"
 
 using namespace golem;
-
-namespace {
-
-using Tokens = std::vector<std::int32_t>;
-
-std::string hash(const Tokens& values) { return sha256_hex(values.data(), values.size() * sizeof(std::int32_t)).substr(0, 16); }
-
-constexpr SpecialTokens special{.mask = 1, .gmask = 2, .smask = 3, .sop = 4, .eop = 5, .eos = 6, .newline = 7, .pad = 0};
-
-}  // namespace
+using test::hash, test::special, test::Tokens;
 
 // Expected: tests/golden/make_rows.py, with pair i of (37 i mod 700) + 1 and 91 i mod 600 tokens.
 TEST_CASE("a row of four instructions is the original's, token for token") {

@@ -8,10 +8,10 @@
 #include <set>
 
 #include "catch.hpp"
-#include "golem/data/corpus_builder.hpp"
-#include "io/files.hpp"
+#include "data/small_corpus.hpp"
 
 using namespace golem;
+using test::counted_corpus, test::special;
 
 namespace {
 
@@ -28,17 +28,6 @@ struct Memory : StateVisitor {
   void tensor(const TensorState&) override {}
   bool loading() const override { return reading; }
 };
-
-constexpr SpecialTokens special{.mask = 1, .gmask = 2, .smask = 3, .sop = 4, .eop = 5, .eos = 6, .newline = 7, .pad = 0};
-
-std::string build(const test::Folder& folder, int row, int tokens) {
-  CorpusBuilder builder(folder / "train.bin", row, 1000, "digest");
-  std::vector<std::int32_t> document;
-  for (int i = 0; i < tokens; ++i) document.push_back(10 + i % 900);
-  builder.add(document, special.eos);
-  builder.finish();
-  return folder / "train.bin";
-}
 
 std::string build_instructions(const test::Folder& folder, int pairs, const std::string& tokenizer = "digest") {
   InstructionBuilder builder(1000, tokenizer);
@@ -67,7 +56,7 @@ TEST_CASE("shuffled is a bijection, and another one for another key") {
 TEST_CASE("an epoch sees each row once; samples depend on nothing but their number") {
   const test::Folder folder;
   const BlankRecipe r = recipe(64);
-  const Corpus corpus(build(folder, r.row, r.row * 30));
+  const Corpus corpus(counted_corpus(folder, r.row, r.row * 30));
   Loader by_one(corpus, r, special), by_seven(corpus, r, special);
   std::vector<std::int32_t> tokens_one, tokens_seven;
   for (int i = 0; i < 70; ++i) {
@@ -91,7 +80,7 @@ TEST_CASE("an epoch sees each row once; samples depend on nothing but their numb
 TEST_CASE("ranks share each batch: together they see what one rank sees") {
   const test::Folder folder;
   const BlankRecipe r = recipe(64);
-  const Corpus corpus(build(folder, r.row, r.row * 30));
+  const Corpus corpus(counted_corpus(folder, r.row, r.row * 30));
   Loader whole(corpus, r, special), first(corpus, r, special, {.rank = 0, .ranks = 2}), second(corpus, r, special, {.rank = 1, .ranks = 2});
   for (int i = 0; i < 5; ++i) {
     const std::vector<std::int32_t> all = whole.next(4).tokens;
@@ -105,7 +94,7 @@ TEST_CASE("ranks share each batch: together they see what one rank sees") {
 TEST_CASE("skipping moves the data on; another seed changes the order") {
   const test::Folder folder;
   const BlankRecipe r = recipe(64);
-  const Corpus corpus(build(folder, r.row, r.row * 30));
+  const Corpus corpus(counted_corpus(folder, r.row, r.row * 30));
   Loader a(corpus, r, special), b(corpus, r, special), c(corpus, r, special);
   const std::vector<std::int32_t> second = (a.next(5), a.next(5).tokens);
   b.skip(5);
@@ -122,7 +111,7 @@ TEST_CASE("a loader that was saved and loaded goes on as if nothing had been") {
   const test::Folder folder;
   const BlankRecipe r = recipe(64);
   const test::Folder elsewhere;
-  const Corpus corpus(build(folder, r.row, r.row * 30)), other(build(elsewhere, r.row, r.row * 20));
+  const Corpus corpus(counted_corpus(folder, r.row, r.row * 30)), other(counted_corpus(elsewhere, r.row, r.row * 20));
   Loader whole(corpus, r, special), first(corpus, r, special), second(corpus, r, special, {.seed = 5});
   whole.reshuffle(77), first.reshuffle(77);
   for (int i = 0; i < 11; ++i) whole.next(3), first.next(3);
@@ -147,7 +136,7 @@ TEST_CASE("a loader that was saved and loaded goes on as if nothing had been") {
 TEST_CASE("blanks of a row change from epoch to epoch, and those of the validation rows never") {
   const test::Folder folder;
   const BlankRecipe r = recipe(64);
-  const Corpus corpus(build(folder, r.row, r.row * 5));
+  const Corpus corpus(counted_corpus(folder, r.row, r.row * 5));
   Loader training(corpus, r, special), validation(corpus, r, special, {.order = LoaderOptions::Order::stored});
   const auto epoch = [&](Loader& loader) {
     const Batch& batch = loader.next(5);
@@ -162,7 +151,7 @@ TEST_CASE("rows of an epoch begin elsewhere than those of the epochs before, but
   const test::Folder folder;
   BlankRecipe r = recipe(64);
   r.generation = 1;
-  const Corpus corpus(build(folder, r.row, r.row * 12));
+  const Corpus corpus(counted_corpus(folder, r.row, r.row * 12));
   Loader training(corpus, r, special), validation(corpus, r, special, {.order = LoaderOptions::Order::stored});
   const auto begins = [&](Loader& loader) {  // tokens behind the nearest row's beginning
     std::multiset<std::int32_t> all;
@@ -218,7 +207,7 @@ TEST_CASE("in the original's order the rows are GLM-130B's, token for token") {
 TEST_CASE("instructions are rows of a task of their own, and every rank of any layout sees its share of the same ones") {
   const test::Folder folder;
   const BlankRecipe r = recipe(600);  // two windows
-  const Corpus corpus(build(folder, r.row, r.row * 30));
+  const Corpus corpus(counted_corpus(folder, r.row, r.row * 30));
   const InstructionSet set(build_instructions(folder, 11));
   for (const RowOrder order : {RowOrder::shuffled, RowOrder::glm_130b}) {
     const LoaderOptions options{.order = order, .instructions = &set, .mix = {.part = 0.25}};
@@ -252,7 +241,7 @@ TEST_CASE("instructions are rows of a task of their own, and every rank of any l
 TEST_CASE("a run with instructions resumes exactly; new ones begin where a run goes on; others are refused") {
   const test::Folder folder, elsewhere;
   const BlankRecipe r = recipe(64);
-  const Corpus corpus(build(folder, r.row, r.row * 30));
+  const Corpus corpus(counted_corpus(folder, r.row, r.row * 30));
   const InstructionSet set(build_instructions(folder, 11)), other(build_instructions(elsewhere, 12));
   for (const RowOrder order : {RowOrder::shuffled, RowOrder::glm_130b}) {
     const LoaderOptions options{.order = order, .instructions = &set, .mix = {.part = 0.3, .from = 10, .ramp = 40}};
@@ -286,7 +275,7 @@ TEST_CASE("a run with instructions resumes exactly; new ones begin where a run g
 TEST_CASE("a saved mix of instructions that there cannot be is refused, and leaves the loader as it was") {
   const test::Folder folder;
   const BlankRecipe r = recipe(64);
-  const Corpus corpus(build(folder, r.row, r.row * 30));
+  const Corpus corpus(counted_corpus(folder, r.row, r.row * 30));
   const InstructionSet set(build_instructions(folder, 11));
   const LoaderOptions options{.instructions = &set, .mix = {.part = 0.3, .from = 10, .ramp = 40}};
   Loader saved(corpus, r, special, options), loaded(corpus, r, special, options), fresh(corpus, r, special, options);

@@ -15,7 +15,7 @@ namespace {
 
 using Tokens = std::vector<std::int32_t>;
 
-const IceTokenizer& tokenizer() {
+const IceTokenizer& ice_tokenizer() {
   static const IceTokenizer trained = [] {
     const test::Folder folder;
     test::write(folder / "ice_text.model", icetk_like::train());
@@ -30,28 +30,28 @@ bool contains(const Tokens& tokens, std::int32_t token) { return std::find(token
 
 TEST_CASE("ids of text begin at 20000, and special ids are GLM-130B's") {
   for (const char* text : {"install the package", "安装软件包 系统", "hello, world?"}) {
-    const Tokens tokens = tokenizer().encode(text);
+    const Tokens tokens = ice_tokenizer().encode(text);
     REQUIRE_FALSE(tokens.empty());
     for (const std::int32_t token : tokens) CHECK((token >= 20005 && token < 20200));
-    CHECK(tokenizer().decode(tokens) == text);
+    CHECK(ice_tokenizer().decode(tokens) == text);
   }
-  CHECK(tokenizer().special() == glm_130b_tokens);
-  CHECK(tokenizer().size() == 150008);
+  CHECK(ice_tokenizer().special() == glm_130b_tokens);
+  CHECK(ice_tokenizer().size() == 150008);
 }
 
 TEST_CASE("newlines are white space unless they are to be kept; a literal <n> always is one") {
-  CHECK(tokenizer().decode(tokenizer().encode("abc\nhi")) == "abc hi");
-  CHECK_FALSE(contains(tokenizer().encode("abc\nhi"), 20004));
-  const Tokens kept = tokenizer().encode("abc\nhi", Newlines::keep);
+  CHECK(ice_tokenizer().decode(ice_tokenizer().encode("abc\nhi")) == "abc hi");
+  CHECK_FALSE(contains(ice_tokenizer().encode("abc\nhi"), 20004));
+  const Tokens kept = ice_tokenizer().encode("abc\nhi", Newlines::keep);
   CHECK(contains(kept, 20004));
-  CHECK(kept == tokenizer().encode("abc<n>hi"));
-  CHECK(tokenizer().decode(kept) == "abc\nhi");
-  CHECK(tokenizer().decode(tokenizer().encode("abc\n\n\nhi", Newlines::keep)) == "abc\n\n\nhi");
+  CHECK(kept == ice_tokenizer().encode("abc<n>hi"));
+  CHECK(ice_tokenizer().decode(kept) == "abc\nhi");
+  CHECK(ice_tokenizer().decode(ice_tokenizer().encode("abc\n\n\nhi", Newlines::keep)) == "abc\n\n\nhi");
 }
 
 TEST_CASE("the model's own normaliser: wide punctuation becomes narrow, runs of spaces one") {
-  CHECK(tokenizer().encode("hello， world？") == tokenizer().encode("hello, world?"));
-  CHECK(tokenizer().encode("hello \t  world") == tokenizer().encode("hello world"));
+  CHECK(ice_tokenizer().encode("hello， world？") == ice_tokenizer().encode("hello, world?"));
+  CHECK(ice_tokenizer().encode("hello \t  world") == ice_tokenizer().encode("hello world"));
 }
 
 TEST_CASE("a prompt is read as the original's command line reads it") {
@@ -60,33 +60,33 @@ TEST_CASE("a prompt is read as the original's command line reads it") {
     for (const Tokens& part : parts) all.insert(all.end(), part.begin(), part.end());
     return all;
   };
-  const auto text = [](const char* words) { return tokenizer().encode(words); };
-  CHECK(tokenizer().encode_prompt("hello [MASK] world") == join({text("hello "), {150000}, text(" world"), {20002}}));
-  CHECK(tokenizer().encode_prompt("hello [gMASK]") == join({text("hello "), {150001}}));
-  CHECK(tokenizer().encode_prompt("[sMASK] world [MASK]") == join({{150002}, text(" world "), {150000}}));
-  CHECK(tokenizer().encode_prompt("hello") == join({text("hello"), {150001}}));
-  CHECK(tokenizer().encode_prompt("hello [MASK]\n").back() == 20002);  // the text does not end in the mask
+  const auto text = [](const char* words) { return ice_tokenizer().encode(words); };
+  CHECK(ice_tokenizer().encode_prompt("hello [MASK] world") == join({text("hello "), {150000}, text(" world"), {20002}}));
+  CHECK(ice_tokenizer().encode_prompt("hello [gMASK]") == join({text("hello "), {150001}}));
+  CHECK(ice_tokenizer().encode_prompt("[sMASK] world [MASK]") == join({{150002}, text(" world "), {150000}}));
+  CHECK(ice_tokenizer().encode_prompt("hello") == join({text("hello"), {150001}}));
+  CHECK(ice_tokenizer().encode_prompt("hello [MASK]\n").back() == 20002);  // the text does not end in the mask
 }
 
 TEST_CASE("text is detokenised around special ids, and ids that no text has are left out") {
-  Tokens tokens = tokenizer().encode("hello");
+  Tokens tokens = ice_tokenizer().encode("hello");
   for (const std::int32_t special : {150001, 150004}) tokens.push_back(special);
-  for (const std::int32_t token : tokenizer().encode("world")) tokens.push_back(token);
+  for (const std::int32_t token : ice_tokenizer().encode("world")) tokens.push_back(token);
   tokens.push_back(20002);
-  CHECK(tokenizer().detokenize(tokens) == "hello[[gMASK]][sop]world[</s>]");
-  CHECK(tokenizer().decode(tokens) == "hello[gMASK]world");
-  Tokens joined = tokenizer().encode("hello");
+  CHECK(ice_tokenizer().detokenize(tokens) == "hello[[gMASK]][sop]world[</s>]");
+  CHECK(ice_tokenizer().decode(tokens) == "hello[gMASK]world");
+  Tokens joined = ice_tokenizer().encode("hello");
   joined.push_back(150004);
-  for (const std::int32_t token : tokenizer().encode("world")) joined.push_back(token);
-  CHECK(tokenizer().decode(joined) == "hello world");  // what is left out parts no words
-  CHECK(tokenizer().detokenize(Tokens{150000, 150002, 150003, 150005, 150006, 150007}) == "[[MASK]][[sMASK]][eod][eop][ENC][dBLOCK]");
+  for (const std::int32_t token : ice_tokenizer().encode("world")) joined.push_back(token);
+  CHECK(ice_tokenizer().decode(joined) == "hello world");  // what is left out parts no words
+  CHECK(ice_tokenizer().detokenize(Tokens{150000, 150002, 150003, 150005, 150006, 150007}) == "[[MASK]][[sMASK]][eod][eop][ENC][dBLOCK]");
   const Tokens strange{-1, 0, 19999, 20001, 20003, 20300, 149999, 150008, 150527, 2147483647};
-  CHECK(tokenizer().detokenize(strange).empty());
-  CHECK(tokenizer().decode(strange).empty());
-  tokens = tokenizer().encode("hello world");
+  CHECK(ice_tokenizer().detokenize(strange).empty());
+  CHECK(ice_tokenizer().decode(strange).empty());
+  tokens = ice_tokenizer().encode("hello world");
   tokens.insert(tokens.begin() + 1, strange.begin(), strange.end());
-  CHECK(tokenizer().decode(tokens) == "hello world");
-  CHECK(tokenizer().decode(Tokens{}).empty());
+  CHECK(ice_tokenizer().decode(tokens) == "hello world");
+  CHECK(ice_tokenizer().decode(Tokens{}).empty());
 }
 
 TEST_CASE("what is not icetk's model, and what is no UTF-8, is told") {
@@ -97,7 +97,7 @@ TEST_CASE("what is not icetk's model, and what is no UTF-8, is told") {
   test::write(path, icetk_like::train("[MASK]"));
   CHECK_THROWS_WITH(IceTokenizer::load(path), Catch::Matchers::Contains("but not icetk's"));
   CHECK_THROWS_WITH(IceTokenizer::load("nowhere.model"), Catch::Matchers::Contains("nowhere.model"));
-  CHECK_THROWS_WITH(tokenizer().encode("ab\xff"), Catch::Matchers::Contains("not UTF-8 at byte 2"));
+  CHECK_THROWS_WITH(ice_tokenizer().encode("ab\xff"), Catch::Matchers::Contains("not UTF-8 at byte 2"));
 }
 
 TEST_CASE("icetk's public vectors") {  // spec 3

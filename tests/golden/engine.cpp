@@ -189,10 +189,10 @@ TEST_CASE("choices are packed and scored as by the original") {
     std::vector<std::vector<std::int32_t>> options;
     for (std::size_t i = 0, begin = 0; i < ends.size(); begin = static_cast<std::size_t>(ends[i++]))
       options.emplace_back(tokens.begin() + static_cast<std::ptrdiff_t>(begin), tokens.begin() + ends[i]);
-    const std::int32_t mask = name == "choice" ? special.mask : special.gmask;
+    const std::int32_t mask = name == "choice" ? golden::special.mask : golden::special.gmask;
     std::vector<std::int32_t> text(want.tokens.begin(), want.tokens.begin() + want.windows[0].end);
     if (name == "choice_gmask") text.pop_back();  // which pack_choices appends again
-    const PackedChoices packed = pack_choices(text, options, mask, special);
+    const PackedChoices packed = pack_choices(text, options, mask, golden::special);
     const auto length = static_cast<std::size_t>(packed.batch.length);
     CHECK(packed.ends == ends);
     CHECK(packed.batch.windows == want.windows);

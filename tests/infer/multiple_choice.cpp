@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "infer/random_weights.hpp"
 #include "golem/golem.hpp"
 
 using namespace golem;
@@ -12,7 +13,7 @@ using namespace golem;
 namespace {
 
 using Ids = std::vector<std::int32_t>;
-constexpr SpecialTokens special{.mask = 30, .gmask = 31, .smask = 32, .sop = 33, .eop = 34, .eos = 35, .newline = 36, .pad = 0};
+using tests::special;
 
 }  // namespace
 

@@ -7,13 +7,13 @@
 using namespace golem;
 
 namespace {
-constexpr SpecialTokens special = glm_130b_tokens;
-constexpr std::int32_t M = special.mask, G = special.gmask, S = special.smask, sop = special.sop;
+constexpr SpecialTokens icetk = glm_130b_tokens;
+constexpr std::int32_t M = icetk.mask, G = icetk.gmask, S = icetk.smask, sop = icetk.sop;
 using Ids = std::vector<std::int32_t>;
 }  // namespace
 
 TEST_CASE("a blank in the middle: sop and all that is generated stand at the mask's position") {
-  const Prompt prompt = make_prompt({10, 11, M, 13, 14}, special);
+  const Prompt prompt = make_prompt({10, 11, M, 13, 14}, icetk);
   CHECK(prompt.tokens == Ids{10, 11, M, 13, 14, sop});
   CHECK(prompt.positions == Ids{0, 1, 2, 3, 4, 2});
   CHECK(prompt.position(0) == 2);
@@ -22,7 +22,7 @@ TEST_CASE("a blank in the middle: sop and all that is generated stand at the mas
 }
 
 TEST_CASE("text without a mask is continued behind [gMASK], at plain positions") {
-  const Prompt prompt = make_prompt({10, 11, 12, 13, 14}, special);
+  const Prompt prompt = make_prompt({10, 11, 12, 13, 14}, icetk);
   CHECK(prompt.tokens == Ids{10, 11, 12, 13, 14, G, sop});
   CHECK(prompt.positions == Ids{0, 1, 2, 3, 4, 5, 6});
   CHECK(prompt.position(0) == 7);
@@ -31,11 +31,11 @@ TEST_CASE("text without a mask is continued behind [gMASK], at plain positions")
 }
 
 TEST_CASE("[MASK] is filled before [sMASK], and that before [gMASK]; the left-most first") {
-  CHECK(next_mask({1, G, S, 2, M, M}, special) == 4);
-  CHECK(next_mask({1, G, S, 2, S}, special) == 2);
-  CHECK(next_mask({1, G}, special) == 1);
-  CHECK(next_mask({1, 2}, special) == -1);
-  CHECK(make_prompt({1, S, 2}, special).step == 0);  // like [MASK]
+  CHECK(next_mask({1, G, S, 2, M, M}, icetk) == 4);
+  CHECK(next_mask({1, G, S, 2, S}, icetk) == 2);
+  CHECK(next_mask({1, G}, icetk) == 1);
+  CHECK(next_mask({1, 2}, icetk) == -1);
+  CHECK(make_prompt({1, S, 2}, icetk).step == 0);  // like [MASK]
 }
 
-TEST_CASE("an empty prompt is refused with a sentence") { CHECK_THROWS_WITH(make_prompt({}, special), Catch::Matchers::Contains("nothing to go on")); }
+TEST_CASE("an empty prompt is refused with a sentence") { CHECK_THROWS_WITH(make_prompt({}, icetk), Catch::Matchers::Contains("nothing to go on")); }

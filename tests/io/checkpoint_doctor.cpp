@@ -15,8 +15,9 @@
 #include "golem/core/digest.hpp"
 #include "golem/io/checkpoint.hpp"
 #include "io/files.hpp"
+#include "io/findings.hpp"
 
-using test::has;
+using test::has, test::one_says;
 
 namespace {
 
@@ -61,13 +62,6 @@ struct Saved : test::Folder {
 };
 
 const auto nothing = [](Weights&) {};
-
-bool one_says(const std::vector<std::string>& findings, const std::string& words) {
-  for (const std::string& finding : findings)
-    if (has(finding, words)) return true;
-  for (const std::string& finding : findings) UNSCOPED_INFO(finding);
-  return false;
-}
 
 std::string first_file(const std::string& folder, const std::string& beginning) {
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder))

@@ -9,7 +9,7 @@
 #include "io/rank_state.hpp"
 
 using golem::DType, golem::TensorState;
-using test::error_of, test::has, test::Layout, test::RankState;
+using test::content, test::error_of, test::has, test::Layout, test::RankState;
 
 namespace {
 
@@ -32,12 +32,6 @@ std::vector<std::string> load(const std::string& path, const Layout& layout, std
     const std::int64_t found = golem::load(path, state, {.ranks = layout.ranks()});
     golem::require(found == step && state == RankState(layout, rank, step), "rank ", rank, " has another state than was saved");
   });
-}
-
-std::map<std::string, std::string> content(const std::string& folder) {
-  std::map<std::string, std::string> files;
-  for (const std::string& name : golem::files::names_in(folder)) files[name] = test::read(folder + "/" + name);
-  return files;
 }
 
 /// Writes state.json anew after a change, with its own digest right.

@@ -23,7 +23,7 @@ golem::CheckpointOptions options_of(int rank, golem::function_ref<void()> barrie
   return {.keep_last = 2, .keep_every = 4, .shard_bytes = 3000, .rank = rank, .ranks = layout.ranks(), .barrier = barrier};
 }
 
-std::vector<std::string> save_step(const std::string& root, std::int64_t step, std::chrono::milliseconds deadline = std::chrono::minutes(10)) {
+std::vector<std::string> save_on_ranks(const std::string& root, std::int64_t step, std::chrono::milliseconds deadline = std::chrono::minutes(10)) {
   return test::on_ranks(layout.ranks(), [&](int rank, golem::function_ref<void()> barrier) {
     RankState state(layout, rank, step);
     auto options = options_of(rank, barrier);
@@ -32,7 +32,7 @@ std::vector<std::string> save_step(const std::string& root, std::int64_t step, s
   });
 }
 
-const std::vector<std::string> fine(2, "no error");
+const std::vector<std::string> both_fine(2, "no error");
 
 /// The step of the checkpoint in `root`, which is whole, as every other one there.
 std::int64_t sound_step(const std::string& root) {
@@ -45,7 +45,7 @@ std::int64_t sound_step(const std::string& root) {
 }
 
 /// What the child got done before it died, and where its ranks meet; in memory that all see.
-struct Shared {
+struct SharedByRanks {
   std::atomic<std::int64_t> begun = 0, done = 0;
   std::atomic<int> arrived = 0;
 
@@ -57,14 +57,14 @@ struct Shared {
   }
 };
 
-Shared* shared_memory() {
-  void* const memory = ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+SharedByRanks* shared_memory() {
+  void* const memory = ::mmap(nullptr, sizeof(SharedByRanks), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   REQUIRE(memory != MAP_FAILED);
-  return new (memory) Shared;
+  return new (memory) SharedByRanks;
 }
 
 /// Saves 3, and 3 over itself, on threads. Kills the process at file system step `fatal` of rank `victim`, in the background or not.
-[[noreturn]] void save_until_killed(const std::string& root, int victim, int fatal, Shared& shared) {
+[[noreturn]] void save_until_killed(const std::string& root, int victim, int fatal, SharedByRanks& shared) {
   int steps = 0;
   std::string before;  // of the victim; all writes of a file count as one step
   for (const std::int64_t step : {3, 3}) {
@@ -81,7 +81,7 @@ Shared* shared_memory() {
       saver.save(root, step, state, options);
       saver.wait();
     });
-    if (sentences != fine) ::_exit(1);
+    if (sentences != both_fine) ::_exit(1);
     shared.done = step;
   }
   ::_exit(0);
@@ -95,8 +95,8 @@ TEST_CASE("a machine that stops at any step of any rank's save leaves a checkpoi
     for (bool finished = false; !finished; ++fatal) {
       const test::Folder folder;
       const std::string root = folder / "run";
-      REQUIRE(save_step(root, 2) == fine);
-      Shared* const shared = shared_memory();
+      REQUIRE(save_on_ranks(root, 2) == both_fine);
+      SharedByRanks* const shared = shared_memory();
       shared->begun = shared->done = 2;
       const ::pid_t child = ::fork();
       REQUIRE(child >= 0);
@@ -109,10 +109,10 @@ TEST_CASE("a machine that stops at any step of any rank's save leaves a checkpoi
       INFO("rank " << victim << " killed at its step " << fatal << ", while " << shared->begun << " was saved after " << shared->done);
       const std::int64_t step = sound_step(root);
       REQUIRE((step == shared->done || step == shared->begun));
-      REQUIRE(save_step(root, 6) == fine);  // the next save goes on, and leaves nothing of the crash
+      REQUIRE(save_on_ranks(root, 6) == both_fine);  // the next save goes on, and leaves nothing of the crash
       REQUIRE(sound_step(root) == 6);
       for (const std::string& name : golem::files::names_in(root)) REQUIRE(name[0] != '.');
-      ::munmap(shared, sizeof(Shared));
+      ::munmap(shared, sizeof(SharedByRanks));
     }
     CHECK(fatal > (victim == 0 ? 60 : 20));
   }
@@ -123,8 +123,8 @@ TEST_CASE("a rank that dies alone ends the save of the others within the deadlin
   for (const int victim : {0, 1}) {
     for (int fatal = 1; fatal < (victim == 0 ? 30 : 14); fatal += 4) {
       const test::Folder folder;
-      REQUIRE(save_step(folder.path, 2) == fine);
-      Shared* const shared = shared_memory();
+      REQUIRE(save_on_ranks(folder.path, 2) == both_fine);
+      SharedByRanks* const shared = shared_memory();
       ::pid_t children[2];
       for (int rank = 0; rank < 2; ++rank) {
         children[rank] = ::fork();
@@ -149,9 +149,9 @@ TEST_CASE("a rank that dies alone ends the save of the others within the deadlin
       INFO("rank " << victim << " alone killed at its step " << fatal);
       const std::int64_t step = sound_step(folder.path);
       REQUIRE((step == 2 || step == 3));
-      REQUIRE(save_step(folder.path, 4) == fine);
+      REQUIRE(save_on_ranks(folder.path, 4) == both_fine);
       REQUIRE(sound_step(folder.path) == 4);
-      ::munmap(shared, sizeof(Shared));
+      ::munmap(shared, sizeof(SharedByRanks));
     }
   }
   CHECK(runs == 12);
@@ -160,7 +160,7 @@ TEST_CASE("a rank that dies alone ends the save of the others within the deadlin
 
 TEST_CASE("a rank that never comes is named, and what is left of it confuses no later save") {
   const test::Folder folder;
-  REQUIRE(save_step(folder.path, 2) == fine);
+  REQUIRE(save_on_ranks(folder.path, 2) == both_fine);
   const auto sentences = test::on_ranks(2, [&](int rank, golem::function_ref<void()> barrier) {
     RankState state(layout, rank, 3);
     auto options = options_of(rank, barrier);
@@ -182,7 +182,7 @@ TEST_CASE("a rank that never comes is named, and what is left of it confuses no 
   stale.save = "1-2-3", stale.rank = 1;
   test::write(golem::checkpoint::part_path(partial, 1), golem::format_rank_part(stale, "x"));
   test::write(partial + "/begun", "1-2-3");
-  CHECK(save_step(folder.path, 3) == fine);
+  CHECK(save_on_ranks(folder.path, 3) == both_fine);
   CHECK(sound_step(folder.path) == 3);
 
   // An earlier run that is still alive writes its part into the folder of this one.
@@ -217,7 +217,7 @@ TEST_CASE("a rank that never comes is named, and what is left of it confuses no 
 
 TEST_CASE("a disk that fills at any byte of any rank's file costs nothing but that save") {
   const test::Folder folder;
-  REQUIRE(save_step(folder.path, 1) == fine);
+  REQUIRE(save_on_ranks(folder.path, 1) == both_fine);
   std::uint64_t largest = 0;
   for (const auto& entry : std::filesystem::directory_iterator(folder / "step-00000001"))
     largest = std::max<std::uint64_t>(largest, entry.file_size());
@@ -225,13 +225,13 @@ TEST_CASE("a disk that fills at any byte of any rank's file costs nothing but th
     std::vector<std::string> sentences;
     {
       const test::FullDisk full(space);
-      sentences = save_step(folder.path, 2, std::chrono::milliseconds(10));
+      sentences = save_on_ranks(folder.path, 2, std::chrono::milliseconds(10));
     }
     for (const std::string& sentence : sentences) REQUIRE(sentence != "no error");
     REQUIRE(has(sentences[0] + sentences[1], "File too large"));
     REQUIRE(sound_step(folder.path) == 1);
   }
-  CHECK(save_step(folder.path, 2) == fine);
+  CHECK(save_on_ranks(folder.path, 2) == both_fine);
 }
 
 TEST_CASE("ranks need a barrier, and a rank is one of them") {
@@ -240,7 +240,7 @@ TEST_CASE("ranks need a barrier, and a rank is one of them") {
   CHECK(has(error_of([&] { golem::save(folder.path, 3, state, {.ranks = 2}); }), "2 ranks need a barrier, CheckpointOptions::barrier"));
   CHECK(has(error_of([&] { golem::save(folder.path, 3, state, {.rank = 1}); }), "rank 1 is none of 1 ranks"));
   test::write(folder / "file", "");
-  const auto sentences = save_step(folder / "file", 3);
+  const auto sentences = save_on_ranks(folder / "file", 3);
   CHECK(has(sentences[0], "cannot make the folder '" + folder.path + "/file'"));
   CHECK(has(sentences[1], "rank 0 did not make the folder"));
 }

@@ -22,7 +22,7 @@ struct tiny {
       golem::glm_130b::config.with([](auto& c) { c.layers = 2, c.hidden = 64, c.heads = 4, c.ffn = 96, c.vocab = 80, c.context = 32; }));
 };
 
-class Formula : public golem::TensorSource {
+class RandomWeights : public golem::TensorSource {
  public:
   bool has(const std::string& name) const override { return !name.ends_with("_scale"); }
   void read(const golem::TensorState& wanted) const override {
@@ -61,7 +61,7 @@ const auto quantize8 = [](const float16* weights, std::int64_t rows, std::int64_
 
 void write(const std::string& to, const ReshardPlan& plan) {
   golem::SatTarget target(to, "49300", plan, "a test");
-  golem::reshard(Formula(), plan, target);
+  golem::reshard(RandomWeights(), plan, target);
 }
 
 using int8 = golem::quantized<golem::Quant{.bits = 8}>;
@@ -73,7 +73,7 @@ TEST_CASE("an engine's logits are the same from released shards of any degree an
   const test::Folder folder;
   const ReshardPlan plan{.config = tiny::config};
   golem::CheckpointTarget own(folder / "own", 49300, plan, "a test");
-  golem::reshard(Formula(), plan, own);
+  golem::reshard(RandomWeights(), plan, own);
   write(folder / "four", {.config = tiny::config, .tp = 4});
   write(folder / "one", {.config = tiny::config, .tp = 1});
   const std::vector<float> expected = logits<golem::fp32>(folder / "own");

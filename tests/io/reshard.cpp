@@ -20,12 +20,12 @@
 #include "io/files.hpp"
 
 using golem::DType, golem::float16, golem::ReshardPlan, golem::SatCheckpoint, golem::SatWeights;
-using test::error_of, test::has;
+using test::content, test::error_of, test::has;
 
 namespace {
 
 /// Divisible by 1, 2, 3, 4, 6, 8 and 12.
-constexpr golem::ModelConfig config =
+constexpr golem::ModelConfig divisible =
     golem::glm_130b::config.with([](auto& c) { c.layers = 2, c.hidden = 48, c.heads = 24, c.ffn = 72, c.vocab = 96; });
 
 /// A model without files: element i of each tensor by its name; counts how often each element is read.
@@ -63,7 +63,7 @@ void convert(const golem::TensorSource& source, const ReshardPlan& plan, const s
 /// Every tensor of a source, as one rank has it.
 std::map<std::string, std::vector<std::uint16_t>> all_of(const golem::TensorSource& source) {
   std::map<std::string, std::vector<std::uint16_t>> all;
-  golem::for_each_parameter(config, golem::whole(config), [&](const golem::Parameter& p, int layer) {
+  golem::for_each_parameter(divisible, golem::whole(divisible), [&](const golem::Parameter& p, int layer) {
     std::vector<std::int64_t> shape{p.rows};
     if (p.columns > 0) shape.push_back(p.columns);
     auto& values = all[golem::full_name(p, layer)];
@@ -75,15 +75,7 @@ std::map<std::string, std::vector<std::uint16_t>> all_of(const golem::TensorSour
 
 std::map<std::string, std::vector<std::uint16_t>> all_of_sat(const std::string& path) {
   const SatCheckpoint checkpoint(path);
-  return all_of(SatWeights(checkpoint, golem::sat_model(checkpoint, config.heads)));
-}
-
-/// The files below a folder, by name, with their content.
-std::map<std::string, std::string> content(const std::string& folder) {
-  std::map<std::string, std::string> files;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder))
-    if (entry.is_regular_file()) files[std::filesystem::relative(entry.path(), folder)] = test::read(entry.path());
-  return files;
+  return all_of(SatWeights(checkpoint, golem::sat_model(checkpoint, divisible.heads)));
 }
 
 const auto quantize4 = [](const float16* weights, std::int64_t rows, std::int64_t columns, std::uint8_t* bytes, float16* scales) {
@@ -100,8 +92,8 @@ TEST_CASE("from any degree to any other a model stays what it is, element by ele
   std::map<int, std::map<std::string, std::string>> direct;
   for (const int tp : {1, 2, 3, 8, 12}) {
     formula.reads = 0, formula.largest = 0;
-    convert(formula, {config, tp}, folder / golem::sentence(tp));
-    CHECK(formula.reads == golem::parameter_count(config));  // each element once
+    convert(formula, {divisible, tp}, folder / golem::sentence(tp));
+    CHECK(formula.reads == golem::parameter_count(divisible));  // each element once
     CHECK(formula.largest <= 1000);
     CHECK(all_of_sat(folder / golem::sentence(tp)) == expected);
     direct[tp] = content(folder / golem::sentence(tp));
@@ -109,19 +101,19 @@ TEST_CASE("from any degree to any other a model stays what it is, element by ele
   }
   for (const auto& [from, to] : std::vector<std::pair<int, int>>{{8, 3}, {3, 8}, {8, 12}, {12, 8}, {2, 8}, {8, 1}, {1, 3}, {3, 2}}) {
     const SatCheckpoint source(folder / golem::sentence(from));
-    convert(SatWeights(source, golem::sat_model(source, config.heads)), {config, to}, folder / "again");
+    convert(SatWeights(source, golem::sat_model(source, divisible.heads)), {divisible, to}, folder / "again");
     CHECK(content(folder / "again") == direct[to]);
     std::filesystem::remove_all(folder / "again");
   }
   const SatCheckpoint source(folder / "8");
-  CHECK(has(error_of([&] { golem::require_divisible(config, 5, "no"); }),
+  CHECK(has(error_of([&] { golem::require_divisible(divisible, 5, "no"); }),
             "5 ranks do not divide this model's 24 heads, feed-forward of 72 and vocabulary of 96"));
-  CHECK(has(error_of([&] { convert(formula, {config, 3}, folder / "3"); }), "exists already"));
+  CHECK(has(error_of([&] { convert(formula, {divisible, 3}, folder / "3"); }), "exists already"));
 }
 
 TEST_CASE("the GLU's halves are cut each by itself") {
   const test::Folder folder;
-  convert(Formula(), {config, 3}, folder / "three");
+  convert(Formula(), {divisible, 3}, folder / "three");
   const SatCheckpoint three(folder / "three");
   const std::string name =
       "transformer.layers.1.mlp.dense_h_to_4h.bias";  // 144 rows: on rank 1, 24 .. 47 of the linear half and 96 .. 119 of the gate
@@ -137,37 +129,37 @@ TEST_CASE("the GLU's halves are cut each by itself") {
 TEST_CASE("golem's own checkpoints are written and read, and both ways lead back") {
   const test::Folder folder;
   const Formula formula;
-  const ReshardPlan plan{config, 1};
+  const ReshardPlan plan{divisible, 1};
   {
     golem::CheckpointTarget target(folder / "golem", 49300, plan, "a test", {}, 20000);
     golem::reshard(formula, plan, target, {.block = 1000});
   }
-  const golem::CheckpointWeights weights(folder / "golem", {.model = golem::describe(config)});
+  const golem::CheckpointWeights weights(folder / "golem", {.model = golem::describe(divisible)});
   CHECK(weights.reader().state().step == 49300);
   CHECK(all_of(weights) == all_of(formula));
   CHECK(std::filesystem::exists(folder / "golem/step-00049300/model.safetensors.index.json"));
-  convert(weights, {config, 8}, folder / "eight");
+  convert(weights, {divisible, 8}, folder / "eight");
   CHECK(all_of_sat(folder / "eight") == all_of(formula));
 }
 
 TEST_CASE("what cannot be written is refused before anything of an interrupted conversion is touched") {
   const test::Folder folder;
   {
-    golem::CheckpointTarget target(folder / "half", 49300, {config, 1}, "a test", {}, 5000);
+    golem::CheckpointTarget target(folder / "half", 49300, {divisible, 1}, "a test", {}, 5000);
     const auto stop = [](std::uint64_t done, std::uint64_t) { return done < 25000; };
-    CHECK(has(error_of([&] { golem::reshard(Formula(), {config, 1}, target, {.block = 1000, .on_progress = stop}); }), "stopped"));
+    CHECK(has(error_of([&] { golem::reshard(Formula(), {divisible, 1}, target, {.block = 1000, .on_progress = stop}); }), "stopped"));
   }
   const auto before = content(folder / ".half.unfinished");
   REQUIRE(before.size() > 2);
   for (const char* name : {"half", "none"}) {
-    const std::string error = error_of([&] { golem::CheckpointTarget(folder / name, 49300, {config, 2}, "a test"); });
+    const std::string error = error_of([&] { golem::CheckpointTarget(folder / name, 49300, {divisible, 2}, "a test"); });
     CHECK(has(error, "cannot be written for 2 ranks"));
     CHECK(has(error, "leave --tp out, or choose --layout sat"));
   }
   for (const char* iteration : {"", ".", "..", ".x", "a/b", "49300 ", "step-00000100"})
-    CHECK(has(error_of([&] { golem::SatTarget(folder / "half", iteration, {config, 2}, "a test"); }),
+    CHECK(has(error_of([&] { golem::SatTarget(folder / "half", iteration, {divisible, 2}, "a test"); }),
               golem::sentence("cannot have its shards in a folder '", iteration, "', which its file 'latest' is to name")));
-  const golem::ModelConfig shared = config.with([](auto& c) { c.kv_heads = 1; });
+  const golem::ModelConfig shared = divisible.with([](auto& c) { c.kv_heads = 1; });
   CHECK(has(error_of([&] { golem::SatTarget(folder / "half", "49300", {shared, 1}, "a test"); }), "has a key and a value for every head, and this model has 1 key heads for"));
   CHECK(content(folder / ".half.unfinished") == before);
   CHECK(golem::files::names_in(folder.path) == std::vector<std::string>{".half.unfinished"});
@@ -182,7 +174,7 @@ TEST_CASE("a weight that the wanted type cannot hold stops a conversion") {
   };
   const test::Folder folder;
   CHECK(has(error_of([&] {
-              convert(Overflow(), {config, 2}, folder / "two");
+              convert(Overflow(), {divisible, 2}, folder / "two");
             }),
             "tensor 'transformer.final_layernorm.bias' has a value that f16 cannot hold: convert it to a wider type"));
   CHECK(!std::filesystem::exists(folder / "two"));
@@ -192,7 +184,7 @@ TEST_CASE("a conversion that stops goes on, and what it leaves is what an uninte
   const test::Folder folder;
   const Formula formula;
   const bool sat = GENERATE(true, false);
-  const ReshardPlan plan{config, sat ? 3 : 1, DType::f16, {.bits = 4, .quantize = quantize4}};
+  const ReshardPlan plan{divisible, sat ? 3 : 1, DType::f16, {.bits = 4, .quantize = quantize4}};
   const auto attempt = [&](const std::string& to, std::uint64_t stop) {
     std::unique_ptr<golem::ReshardTarget> target;
     if (sat)
@@ -239,7 +231,7 @@ TEST_CASE("a conversion that stops goes on, and what it leaves is what an uninte
 
 TEST_CASE("a stop notes what is complete, and never a matrix without its scales") {
   const test::Folder folder;
-  const ReshardPlan plan{config, 2, DType::f16, {.bits = 4, .quantize = quantize4}};
+  const ReshardPlan plan{divisible, 2, DType::f16, {.bits = 4, .quantize = quantize4}};
   const auto make = [&](const std::string& to) { return golem::SatTarget(to, "49300", plan, "a test"); };  // notes each GiB
   {
     golem::SatTarget target = make(folder / "straight");
@@ -269,11 +261,11 @@ TEST_CASE("quantised while converting: each rank's rows have their own scales, a
   const test::Folder folder;
   const Formula formula;
   const int tp = 3;
-  convert(formula, {config, tp, DType::f16, {.bits = 4, .quantize = quantize4}}, folder / "int4");
+  convert(formula, {divisible, tp, DType::f16, {.bits = 4, .quantize = quantize4}}, folder / "int4");
   const SatCheckpoint checkpoint(folder / "int4");
-  const golem::SatModel model = golem::sat_model(checkpoint, config.heads);
+  const golem::SatModel model = golem::sat_model(checkpoint, divisible.heads);
   CHECK(model.bits == 4);
-  CHECK(model.config == config);
+  CHECK(model.config == divisible);
   const std::string name = "transformer.layers.1.mlp.dense_4h_to_h.weight";  // (48, 24) on a rank
   for (int rank = 0; rank < tp; ++rank) {
     const golem::SatTensor &packed = *checkpoint.shard(rank).find(name), &scales = *checkpoint.shard(rank).find(name + "_scale");

@@ -20,10 +20,10 @@ std::string file_of(const std::string& header, const std::string& data) {
   return std::string(reinterpret_cast<const char*>(&length), 8) + header + data;
 }
 
-golem::SafetensorsHeader parse(const std::string& file) { return golem::parse_safetensors(std::as_bytes(std::span(file)), "x.safetensors"); }
+golem::SafetensorsHeader header_of(const std::string& file) { return golem::parse_safetensors(std::as_bytes(std::span(file)), "x.safetensors"); }
 
 std::string error_in(const std::string& header, const std::string& data) {
-  return error_of([&] { parse(file_of(header, data)); });
+  return error_of([&] { header_of(file_of(header, data)); });
 }
 
 std::string entry(const std::string& name, const std::string& type, const std::string& shape, const std::string& offsets) {
@@ -79,12 +79,12 @@ TEST_CASE("a safetensors writer refuses what no reader could read") {
 
 TEST_CASE("each fault of a safetensors file has its sentence") {
   const std::string eight(8, 'x'), good = entry("a", "F32", "2", "0,8");
-  CHECK(parse(file_of("{" + good + "}", eight)).tensors.size() == 1);
-  CHECK(parse(file_of("{}   ", "")).tensors.empty());
+  CHECK(header_of(file_of("{" + good + "}", eight)).tensors.size() == 1);
+  CHECK(header_of(file_of("{}   ", "")).tensors.empty());
 
-  CHECK(has(error_of([] { parse("1234567"); }), "'x.safetensors' is no safetensors file: it has 7 bytes"));
-  CHECK(has(error_of([] { parse(std::string(20, '\x7f')); }), "at offset 0 it announces a header of"));
-  CHECK(has(error_of([] { parse(file_of("{}", "").substr(0, 9)); }), "header of 2 bytes begins at offset 8, but the file has 9"));
+  CHECK(has(error_of([] { header_of("1234567"); }), "'x.safetensors' is no safetensors file: it has 7 bytes"));
+  CHECK(has(error_of([] { header_of(std::string(20, '\x7f')); }), "at offset 0 it announces a header of"));
+  CHECK(has(error_of([] { header_of(file_of("{}", "").substr(0, 9)); }), "header of 2 bytes begins at offset 8, but the file has 9"));
   CHECK(has(error_in("[]", ""), "does not begin with '{'"));
   CHECK(has(error_in("{", ""), "no valid JSON"));
   CHECK(has(error_in("{" + good + "," + good + "}", eight), "the name 'a' is given twice"));
@@ -106,7 +106,7 @@ TEST_CASE("each fault of a safetensors file has its sentence") {
   CHECK(has(error_in("{" + good + "}", eight + "y"), "has 9 bytes, expected 8"));
   CHECK(has(error_in("{" + good + "}", eight.substr(1)), "is truncated"));
   CHECK(has(error_in(R"({"__metadata__":{"a":1}})", ""), "expected a text"));
-  CHECK(parse(file_of("{" + entry("a", "F32", "0,9223372036854775807,8", "0,0") + "}", "")).tensors[0].bytes() == 0);
+  CHECK(header_of(file_of("{" + entry("a", "F32", "0,9223372036854775807,8", "0,0") + "}", "")).tensors[0].bytes() == 0);
 }
 
 TEST_CASE("a damaged safetensors file gives an error, or tensors that lie inside it") {
@@ -118,7 +118,7 @@ TEST_CASE("a damaged safetensors file gives an error, or tensors that lie inside
   for (int i = 0; i < 20000; ++i) {
     const std::string damaged = test::mutated(file, dice);
     golem::SafetensorsHeader header;
-    if (error_of([&] { header = parse(damaged); }) != "no error") continue;
+    if (error_of([&] { header = header_of(damaged); }) != "no error") continue;
     ++parsed;
     for (const golem::StoredTensor& tensor : header.tensors) REQUIRE(header.data_start + tensor.end <= damaged.size());
   }

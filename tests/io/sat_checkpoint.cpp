@@ -11,23 +11,19 @@
 #include "golem/io/sat_weights.hpp"
 #include "golem/io/zip_writer.hpp"
 #include "io/files.hpp"
+#include "io/sat_copy.hpp"
 #include "io/zip.hpp"
 
 using golem::DType, golem::float16, golem::SatCheckpoint;
-using test::error_of, test::has;
+using test::error_of, test::has, test::sat_golden;
 
 namespace {
-
-/// What tests/golden/sat/make.py made.
-const std::string golden = GOLEM_TEST_SOURCE "/tests/golden/sat";
 
 /// Element i of tensor `number`, as make.py has it.
 float expected(std::int64_t number, std::int64_t i) { return static_cast<float>((31 * i + 7 * number) % 2001 - 1000) / 1024; }
 
-/// A copy of the golden checkpoint, to be damaged.
-struct Copy : test::Folder {
-  Copy() { std::filesystem::copy(golden, path, std::filesystem::copy_options::recursive | std::filesystem::copy_options::overwrite_existing); }
-  std::string shard(int rank) const { return path + "/49300/" + golem::sat::shard_name(rank); }
+/// A damaged copy, and how it is refused.
+struct OpenedCopy : test::SatCopy {
   std::string error() const {
     return error_of([&] { SatCheckpoint{path}; });
   }
@@ -36,7 +32,7 @@ struct Copy : test::Folder {
 }  // namespace
 
 TEST_CASE("what torch.save wrote is found, with the model that it is of") {
-  const SatCheckpoint checkpoint(golden);
+  const SatCheckpoint checkpoint(sat_golden);
   CHECK(checkpoint.tp() == 2);
   CHECK(checkpoint.iteration() == "49300");
   CHECK(checkpoint.shard(0).tensors().size() == 29);  // and the two inv_freq
@@ -45,17 +41,17 @@ TEST_CASE("what torch.save wrote is found, with the model that it is of") {
   const golem::ModelConfig& c = model.config;
   CHECK((c.layers == 2 && c.hidden == 16 && c.heads == 2 && c.ffn == 24 && c.vocab == 32 && c.ffn_kind == golem::Ffn::geglu));
   CHECK(has(error_of([&] { golem::sat_model(checkpoint); }), "cannot be cut into heads of 128: say how many heads the model has"));
-  CHECK(SatCheckpoint(golden + "/49300").tp() == 2);
-  for (const char* path : {"/49300", "/49300/", "/49300//", "/49300/.", "/49300/./", "/49300/../49300"}) CHECK(SatCheckpoint(golden + path).iteration() == "49300");
+  CHECK(SatCheckpoint(sat_golden + "/49300").tp() == 2);
+  for (const char* path : {"/49300", "/49300/", "/49300//", "/49300/.", "/49300/./", "/49300/../49300"}) CHECK(SatCheckpoint(sat_golden + path).iteration() == "49300");
   const test::Folder folder;
-  std::filesystem::create_directory_symlink(golden + "/49300", folder / "120");
+  std::filesystem::create_directory_symlink(sat_golden + "/49300", folder / "120");
   CHECK(SatCheckpoint(folder / "120/").iteration() == "120");
   CHECK(!checkpoint.shard(0).find("transformer.layers.0.attention.dense.weight")->contiguous());
   CHECK(!golem::is_sat_checkpoint(GOLEM_TEST_SOURCE "/tests/golden"));
 }
 
 TEST_CASE("sizes that no model has are refused before they overflow") {
-  Copy copy;
+  OpenedCopy copy;
   const auto write_shard = [](const std::string& path, bool whole) {
     std::vector<golem::PickleTensor> list{{"a", DType::f16, {2}}};
     if (whole) {
@@ -81,7 +77,7 @@ TEST_CASE("sizes that no model has are refused before they overflow") {
 }
 
 TEST_CASE("every element is read, by ranks of any degree and as any floating type") {
-  const SatCheckpoint checkpoint(golden);
+  const SatCheckpoint checkpoint(sat_golden);
   const golem::SatModel model = golem::sat_model(checkpoint, 2);
   for (const int tp : {1, 2})
     for (int rank = 0; rank < tp; ++rank) {
@@ -122,19 +118,19 @@ TEST_CASE("every element is read, by ranks of any degree and as any floating typ
 
 TEST_CASE("what is missing or damaged is named") {
   {
-    Copy copy;
+    OpenedCopy copy;
     std::filesystem::remove(copy.shard(0));
     CHECK(has(copy.error(), "lacks mp_rank_00_model_states.pt: of 2 parts it has 1"));
   }
   {
-    Copy copy;
+    OpenedCopy copy;
     std::filesystem::remove(copy.shard(1));
     const SatCheckpoint one(copy.path);
     CHECK(has(error_of([&] { golem::sat_model(one, 2); }),
               "and 1 shards of it do not make the 48 of a hidden size of 16: parts of the checkpoint are missing"));
   }
   {
-    Copy copy;
+    OpenedCopy copy;
     test::write(copy / "latest", "49400");
     CHECK(has(copy.error(), "names the folder '49400', which is not there"));
     test::write(copy / "latest", "../x");
@@ -146,14 +142,14 @@ TEST_CASE("what is missing or damaged is named") {
     CHECK(copy.error() == "no error");
   }
   {
-    Copy copy;
+    OpenedCopy copy;
     std::filesystem::resize_file(copy.shard(1), 20000);
     CHECK(has(copy.error(), "mp_rank_01_model_states.pt' is truncated"));
   }
   {
-    Copy copy;
+    OpenedCopy copy;
     std::string file = test::read(copy.shard(1));
-    const SatCheckpoint sound(golden);
+    const SatCheckpoint sound(sat_golden);
     const golem::SatTensor& tensor = *sound.shard(1).find("transformer.layers.1.mlp.dense_4h_to_h.bias");
     const auto at = static_cast<std::size_t>(tensor.data - sound.shard(1).archive().file().data());
     file[at + 5] = '\x7e';  // NaN in element 2
@@ -171,7 +167,7 @@ TEST_CASE("what is missing or damaged is named") {
 }
 
 TEST_CASE("a hostile shard is refused") {
-  const std::string error = error_of([] { golem::SatShard(golden + "/names_os_system.pt"); });
+  const std::string error = error_of([] { golem::SatShard(sat_golden + "/names_os_system.pt"); });
   CHECK(has(error, "names_os_system.pt', pickle at offset "));
   CHECK(has(error, "the pickle names 'posix.system'"));
 

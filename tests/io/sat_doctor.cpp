@@ -12,30 +12,21 @@
 #include "golem/io/pickle_writer.hpp"
 #include "golem/io/zip_writer.hpp"
 #include "io/files.hpp"
+#include "io/findings.hpp"
+#include "io/sat_copy.hpp"
 
 using golem::DType;
-using test::has;
+using test::has, test::one_says, test::sat_golden;
 
 namespace {
 
-const std::string golden = GOLEM_TEST_SOURCE "/tests/golden/sat";
-
-struct Copy : test::Folder {
-  Copy() { std::filesystem::copy(golden, path, std::filesystem::copy_options::recursive | std::filesystem::copy_options::overwrite_existing); }
-  std::string shard(int rank) const { return path + "/49300/" + golem::sat::shard_name(rank); }
+struct ExaminedCopy : test::SatCopy {
   std::vector<std::string> findings() const { return golem::examine_sat_checkpoint(path, {.heads = 2}); }
 };
 
-bool one_says(const std::vector<std::string>& findings, const std::string& words) {
-  for (const std::string& finding : findings)
-    if (has(finding, words)) return true;
-  for (const std::string& finding : findings) UNSCOPED_INFO(finding);
-  return false;
-}
-
 /// Offset of an element in a shard's file.
 std::size_t place_of(int rank, const std::string& name, std::int64_t element) {
-  const golem::SatShard shard(golden + "/49300/" + golem::sat::shard_name(rank));
+  const golem::SatShard shard(sat_golden + "/49300/" + golem::sat::shard_name(rank));
   const golem::SatTensor& tensor = *shard.find(name);
   return static_cast<std::size_t>(tensor.data + element * size_of(tensor.type) - shard.archive().file().data());
 }
@@ -48,7 +39,7 @@ void damage(const std::string& path, std::size_t at, const std::string& bytes) {
 /// A shard of a tiny model, after `change` of its list of tensors.
 template <class Change>
 void write_shard(const std::string& path, Change change) {
-  const golem::SatShard shard(golden + "/49300/" + golem::sat::shard_name(0));
+  const golem::SatShard shard(sat_golden + "/49300/" + golem::sat::shard_name(0));
   std::vector<golem::PickleTensor> list;
   for (const auto& [name, tensor] : shard.tensors()) list.push_back({name, tensor.type, tensor.shape});
   change(list);
@@ -66,22 +57,22 @@ void write_shard(const std::string& path, Change change) {
 }  // namespace
 
 TEST_CASE("a sound checkpoint has no findings, and every byte of it is looked at") {
-  CHECK(golem::examine_sat_checkpoint(golden, {.heads = 2}).empty());
+  CHECK(golem::examine_sat_checkpoint(sat_golden, {.heads = 2}).empty());
   std::uint64_t last = 0, all = 0;
   const auto on_progress = [&](std::uint64_t done, std::uint64_t total) { return last = done, all = total, all > 0; };
-  golem::examine_sat_checkpoint(golden, {.heads = 2, .on_progress = on_progress});
+  golem::examine_sat_checkpoint(sat_golden, {.heads = 2, .on_progress = on_progress});
   CHECK((last == all && all > 20000));
   std::uint64_t calls = 0;
   const auto stop = [&](std::uint64_t, std::uint64_t) { return ++calls < 3; };
-  CHECK(test::error_of([&] { golem::examine_sat_checkpoint(golden, {.heads = 2, .on_progress = stop}); }) == "stopped");
+  CHECK(test::error_of([&] { golem::examine_sat_checkpoint(sat_golden, {.heads = 2, .on_progress = stop}); }) == "stopped");
   CHECK(calls == 3);
   constexpr golem::ModelConfig other = golem::glm_tiny::config;
-  CHECK(one_says(golem::examine_sat_checkpoint(golden, {.model = &other}), "has a hidden size of 16, expected 64"));
+  CHECK(one_says(golem::examine_sat_checkpoint(sat_golden, {.model = &other}), "has a hidden size of 16, expected 64"));
 }
 
 TEST_CASE("missing parts, cut files and damaged bytes are found, all of them in one look") {
   {
-    Copy copy;
+    ExaminedCopy copy;
     std::filesystem::remove(copy.shard(0));
     std::filesystem::resize_file(copy.shard(1), 20000);
     const auto findings = copy.findings();
@@ -89,12 +80,12 @@ TEST_CASE("missing parts, cut files and damaged bytes are found, all of them in 
     CHECK(one_says(findings, "mp_rank_01_model_states.pt' is truncated"));
   }
   {
-    Copy copy;
+    ExaminedCopy copy;
     std::filesystem::remove(copy.shard(1));
     CHECK(one_says(copy.findings(), "parts of the checkpoint are missing"));
   }
   {
-    Copy copy;
+    ExaminedCopy copy;
     const std::string norm = "transformer.layers.0.input_layernorm.bias", weight = "transformer.layers.1.mlp.dense_h_to_4h.weight";
     damage(copy.shard(0), place_of(0, weight, 7), std::string("\0\x7c", 2));
     damage(copy.shard(1), place_of(1, norm, 3), std::string("\0\x3c", 2));
@@ -106,9 +97,9 @@ TEST_CASE("missing parts, cut files and damaged bytes are found, all of them in 
     CHECK(one_says(findings, "mp_rank_01_model_states.pt': the bytes of entry"));
     CHECK(one_says(findings, "have different values of 'transformer.layers.0.input_layernorm.bias', which all ranks share"));
   }
-  CHECK(one_says(golem::examine_sat_checkpoint(golden + "/nowhere"), "is no released checkpoint"));
-  Copy copy;
-  std::filesystem::copy(golden + "/names_os_system.pt", copy.shard(0), std::filesystem::copy_options::overwrite_existing);
+  CHECK(one_says(golem::examine_sat_checkpoint(sat_golden + "/nowhere"), "is no released checkpoint"));
+  ExaminedCopy copy;
+  std::filesystem::copy(sat_golden + "/names_os_system.pt", copy.shard(0), std::filesystem::copy_options::overwrite_existing);
   CHECK(one_says(copy.findings(), "names 'posix.system'"));
 }
 
@@ -132,7 +123,7 @@ TEST_CASE("values are compared whatever their strides") {
 
 TEST_CASE("names and shapes that do not fit are found") {
   const auto findings_of = [](auto change, auto change_other) {
-    Copy copy;
+    ExaminedCopy copy;
     write_shard(copy.shard(0), change);
     write_shard(copy.shard(1), change_other);
     return copy.findings();
@@ -162,7 +153,7 @@ TEST_CASE("names and shapes that do not fit are found") {
       if (t.name == "transformer.layers.1.attention.dense.bias") t.type = DType::i32;
   };
   const auto damaged_too = [&](auto change) {
-    Copy copy;
+    ExaminedCopy copy;
     write_shard(copy.shard(0), change), write_shard(copy.shard(1), change);
     const golem::SatShard shard(copy.shard(1));
     const auto place = static_cast<std::size_t>(shard.find("transformer.layers.1.mlp.dense_4h_to_h.bias")->data - shard.archive().file().data());
@@ -178,7 +169,7 @@ TEST_CASE("names and shapes that do not fit are found") {
 
 TEST_CASE("scales are fp16, one for each row") {
   const auto findings_of = [](DType scales, std::int64_t more) {
-    Copy copy;
+    ExaminedCopy copy;
     const auto quantize = [&](std::vector<golem::PickleTensor>& list) {
       std::vector<golem::PickleTensor> all;
       for (golem::PickleTensor t : list) {

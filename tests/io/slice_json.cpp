@@ -14,7 +14,7 @@ namespace {
 
 const SliceOf glu{"up \"weight\"", {22, 3}, {{{2, 4}, {13, 4}}, {0, 3}, {5, 7}}};
 
-std::string error_in(const std::string& text) {
+std::string slice_error(const std::string& text) {
   return error_of([&] { golem::parse_slice_of(text, "'x', tensor 'w'"); });
 }
 
@@ -23,7 +23,7 @@ std::string with(const std::string& from, const std::string& to) {
   return text.replace(text.find(from), from.size(), to);
 }
 
-golem::RankPart example() {
+golem::RankPart example_part() {
   golem::RankPart part;
   part.save = "12-345-6", part.rank = 3;
   part.files = {{"model-rank00003-00001-of-00001.safetensors", {123, std::string(64, 'a')}}};
@@ -50,21 +50,21 @@ TEST_CASE("a slice reads back from JSON") {
 }
 
 TEST_CASE("each fault of a slice has its sentence") {
-  CHECK(error_in(with("", "")) == "no error");
-  CHECK(has(error_in("[]"), "'x', tensor 'w': expected an object of tensor, shape, rows, columns and elements"));
-  CHECK(has(error_in(with("\"tensor\"", "\"tensors\"")), "'tensor' is missing"));
-  CHECK(has(error_in(with("[2,4]", "[2]")), "a run of it is no array of begin and count"));
-  CHECK(has(error_in(with("[2,4]", "[2,-4]")), "no whole number from 0 to 2^63-1"));
-  CHECK(has(error_in(with("[2,4]", "[2,9223372036854775808]")), "no whole number from 0 to 2^63-1"));
-  CHECK(has(error_in(with("[2,4]", "[2,9223372036854775807]")), "rows beyond the 22"));
-  CHECK(has(error_in(with("[2,4],", "")), "'rows' has 1 runs, expected 2"));
-  CHECK(has(error_in(with("[5,7]", "[5,0]")), "a slice of no elements"));
-  CHECK(has(error_in(with("[5,7]", "[5,20]")), "elements beyond the 24"));
-  CHECK(has(error_in(with("[22,3]", "[22,9223372036854775807]")), "more elements than any memory"));
+  CHECK(slice_error(with("", "")) == "no error");
+  CHECK(has(slice_error("[]"), "'x', tensor 'w': expected an object of tensor, shape, rows, columns and elements"));
+  CHECK(has(slice_error(with("\"tensor\"", "\"tensors\"")), "'tensor' is missing"));
+  CHECK(has(slice_error(with("[2,4]", "[2]")), "a run of it is no array of begin and count"));
+  CHECK(has(slice_error(with("[2,4]", "[2,-4]")), "no whole number from 0 to 2^63-1"));
+  CHECK(has(slice_error(with("[2,4]", "[2,9223372036854775808]")), "no whole number from 0 to 2^63-1"));
+  CHECK(has(slice_error(with("[2,4]", "[2,9223372036854775807]")), "rows beyond the 22"));
+  CHECK(has(slice_error(with("[2,4],", "")), "'rows' has 1 runs, expected 2"));
+  CHECK(has(slice_error(with("[5,7]", "[5,0]")), "a slice of no elements"));
+  CHECK(has(slice_error(with("[5,7]", "[5,20]")), "elements beyond the 24"));
+  CHECK(has(slice_error(with("[22,3]", "[22,9223372036854775807]")), "more elements than any memory"));
 }
 
 TEST_CASE("a part reads back from JSON, and its faults are named") {
-  const std::string text = golem::format_rank_part(example(), "x");
+  const std::string text = golem::format_rank_part(example_part(), "x");
   const golem::RankPart back = golem::parse_rank_part(text, "x");
   CHECK(golem::format_rank_part(back, "x") == text);
   CHECK(back.rank == 3);
@@ -83,7 +83,7 @@ TEST_CASE("a part reads back from JSON, and its faults are named") {
 }
 
 TEST_CASE("a damaged slice is refused, or lies inside its tensor") {
-  const std::string text = golem::format_slice_of(glu, "x"), part = golem::format_rank_part(example(), "x");
+  const std::string text = golem::format_slice_of(glu, "x"), part = golem::format_rank_part(example_part(), "x");
   test::Dice dice(22);
   int parsed = 0;
   for (int i = 0; i < 30000; ++i) {

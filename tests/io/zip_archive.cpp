@@ -14,16 +14,16 @@ using test::error_of, test::has, test::zip_of, test::zip_part, test::ZipPart;
 
 namespace {
 
-std::vector<golem::ZipEntry> parse(const std::string& file) { return golem::parse_zip(std::as_bytes(std::span(file)), "x.pt"); }
+std::vector<golem::ZipEntry> entries_of(const std::string& file) { return golem::parse_zip(std::as_bytes(std::span(file)), "x.pt"); }
 
-std::string error_in(const std::string& file) {
-  return error_of([&] { parse(file); });
+std::string archive_error(const std::string& file) {
+  return error_of([&] { entries_of(file); });
 }
 
 /// The error of an archive of two entries, "a/b" and "a/c", whose directory was changed.
 template <class Change>
 std::string error_with(Change change) {
-  return error_in(zip_of({zip_part("a/b", "12345"), zip_part("a/c", "678")}, [&](std::vector<ZipPart>& parts) { change(parts[0], parts[1]); }));
+  return archive_error(zip_of({zip_part("a/b", "12345"), zip_part("a/c", "678")}, [&](std::vector<ZipPart>& parts) { change(parts[0], parts[1]); }));
 }
 
 std::string text(const golem::ZipArchive& archive, const std::string& name) {
@@ -106,15 +106,15 @@ TEST_CASE("a zip writer refuses what would be no archive") {
 
 TEST_CASE("each way that an archive can lie has its sentence, with file and offset") {
   const std::string good = zip_of({zip_part("a/b", "12345"), zip_part("a/c", "678")});
-  CHECK(parse(good).size() == 2);
-  CHECK(parse(good)[1].offset == good.find("678"));
-  CHECK(parse(zip_of({})).empty());
+  CHECK(entries_of(good).size() == 2);
+  CHECK(entries_of(good)[1].offset == good.find("678"));
+  CHECK(entries_of(zip_of({})).empty());
 
-  CHECK(has(error_in("1234"), "'x.pt' is no zip archive: it has 4 bytes"));
-  CHECK(has(error_in(std::string(100, 'x')), "'x.pt' is no zip archive: its last 100 bytes, from offset 0, have no end record"));
-  CHECK(has(error_in(good.substr(0, good.size() - 1)), "is truncated: it begins like a zip archive"));
-  CHECK(has(error_in(good.substr(10)), "the file is damaged, or parts of it are missing"));
-  CHECK(has(error_in(good + "x"), "no end record"));
+  CHECK(has(archive_error("1234"), "'x.pt' is no zip archive: it has 4 bytes"));
+  CHECK(has(archive_error(std::string(100, 'x')), "'x.pt' is no zip archive: its last 100 bytes, from offset 0, have no end record"));
+  CHECK(has(archive_error(good.substr(0, good.size() - 1)), "is truncated: it begins like a zip archive"));
+  CHECK(has(archive_error(good.substr(10)), "the file is damaged, or parts of it are missing"));
+  CHECK(has(archive_error(good + "x"), "no end record"));
   CHECK(has(error_with([](ZipPart& b, ZipPart&) { b.name = "../b"; }), "leads out of the archive"));
   CHECK(has(error_with([](ZipPart& b, ZipPart&) { b.name = "a/.."; }), "leads out of the archive"));
   CHECK(has(error_with([](ZipPart& b, ZipPart&) { b.name = "/ab"; }), "leads out of the archive"));
@@ -141,7 +141,7 @@ TEST_CASE("each way that an archive can lie has its sentence, with file and offs
   const auto torch_like = [](auto change) {
     ZipPart b = zip_part("a/b", "12345"), c = zip_part("a/c", "678");
     for (ZipPart* part : {&b, &c}) part->flags = 8, part->stored = part->plain = part->crc = 0;
-    return error_in(zip_of({b, c}, [&](std::vector<ZipPart>& parts) {
+    return archive_error(zip_of({b, c}, [&](std::vector<ZipPart>& parts) {
       parts[0].stored = parts[0].plain = 5, parts[1].stored = parts[1].plain = 3;
       change(parts[0], parts[1]);
     }));
@@ -157,9 +157,9 @@ TEST_CASE("each way that an archive can lie has its sentence, with file and offs
 
   std::string many = good;
   many[good.size() - 14] = many[good.size() - 12] = 9;
-  CHECK(has(error_in(many), "cannot hold 9 entries"));
+  CHECK(has(archive_error(many), "cannot hold 9 entries"));
   many[good.size() - 14] = many[good.size() - 12] = 1;
-  CHECK(has(error_in(many), "behind its last entry"));
+  CHECK(has(archive_error(many), "behind its last entry"));
   std::string locator = good.substr(0, good.size() - 22) + golem::zip::Record().u32(golem::zip::locator_signature).u32(0).u64(~0ull).u32(1).bytes();
-  CHECK(has(error_in(locator + good.substr(good.size() - 22)), "there is no zip64 end record at offset 18446744073709551615"));
+  CHECK(has(archive_error(locator + good.substr(good.size() - 22)), "there is no zip64 end record at offset 18446744073709551615"));
 }

@@ -22,22 +22,37 @@ well() {
   timeout -k 5 120 "$@" >"$name.json" 2>err </dev/null || { cat err; fail "$name: $*"; }
   [ "$(wc -l <"$name.json")" = 1 ] && grep -q '^{"job":"pretrain"' "$name.json" || { cat "$name.json"; fail "$name did not print one line: $*"; }
 }
-# told PATTERN: what standard error says, without the lines of a run that goes well, is one line that matches.
+# told PATTERN COMMAND [ERR]: what standard error says, without the lines of a run that goes well, is one line that matches.
 told() {
-  grep -vE '^training a tokenizer|^-?[0-9]+ steps, about|^\[.*:[0-9]*\] ' err >said || true # the last: Open MPI shows where a program crashed
-  grep -qE -- "$1" said || { cat err; fail "'$1' was not said by: $2"; }
-  [ "$(wc -l <said)" = 1 ] || { cat err; fail "more than one line was said by: $2"; }
+  local err=${3-err}
+  grep -vE '^training a tokenizer|^-?[0-9]+ steps, about|^\[.*:[0-9]*\] ' "$err" >"$err.said" || true # the last: Open MPI shows where a program crashed
+  grep -qE -- "$1" "$err.said" || { cat "$err"; fail "'$1' was not said by: $2"; }
+  [ "$(wc -l <"$err.said")" = 1 ] || { cat "$err"; fail "more than one line was said by: $2"; }
 }
 # refuse PATTERN COMMAND...: it must fail soon, with one line that matches, and print nothing.
 refuse() {
-  local pattern=$1 status=0
+  local pattern=$1 status=0 out=out.$BASHPID err=err.$BASHPID
   shift
-  timeout -k 5 60 "$@" >out 2>err </dev/null || status=$?
+  timeout -k 5 60 "$@" >"$out" 2>"$err" </dev/null || status=$?
   [ $status != 0 ] || fail "went well: $*"
-  [ $status -lt 124 ] || { cat err; fail "status $status of: $*"; }
-  told "$pattern" "$*"
-  [ ! -s out ] || fail "something was printed by: $*"
+  [ $status -lt 124 ] || { cat "$err"; fail "status $status of: $*"; }
+  told "$pattern" "$*" "$err"
+  [ ! -s "$out" ] || fail "something was printed by: $*"
 }
+# beside COMMAND...: runs it beside the next ones, four at a time, since a launcher whose ranks fail waits for a second; settled: all of them went well.
+beside() {
+  if [ ${#running[@]} = 4 ]; then
+    wait "${running[0]}"
+    running=("${running[@]:1}")
+  fi
+  "$@" &
+  running+=($!)
+}
+settled() {
+  for job in "${running[@]}"; do wait "$job"; done
+  running=()
+}
+running=()
 # field NAME RUN: a number or a word of its JSON line.
 field() { sed -E 's/.*"'"$1"'":"?([^,"}]*).*/\1/' "$2.json"; }
 # near NAME RUN: its loss is that of the other run, but for rounding.
@@ -171,19 +186,21 @@ exec "${words[@]}"
 END
 base=("$pretrain" --precision fp32 --steps 20 --tokenizer many/tokenizer.model --corpus=text --model=tiny --seed=1 --peak-lr=0.001 --span-mean=1 --dp 2)
 odd() { refuse "$1" "${launch[@]}" 2 bash odd.sh "$2" "$3" "${base[@]}" --out="${4-odd}"; }
-refuse "^a world of 3 ranks was given a layout of tp 1 x pp 1 x dp 2 = 2 ranks" "${launch[@]}" 3 "${base[@]}" --out odd
-refuse "failed: .*--no-such-option" "${launch[@]}" 2 "${base[@]}" --no-such-option
-refuse "^a step of 3 rows cannot be dealt out to 2 data ranks" "${launch[@]}" 2 "${base[@]}" --out odd --batch 3
-odd "^rank 1 does not agree with rank 0 on the seed: '1' on rank 0, '2' on rank 1" --seed=1 --seed=2
-odd "^rank 1 does not agree with rank 0 on the model: 'tiny' on rank 0, 'small' on rank 1" --model=tiny --model=small
-odd "^rank 1 does not agree with rank 0 on the options: .*0.001.* on rank 0, .*0.002.* on rank 1" --peak-lr=0.001 --peak-lr=0.002
-odd "^rank 1 does not agree with rank 0 on the options: .*spans of 1,.* on rank 0, .*spans of 2,.* on rank 1" --span-mean=1 --span-mean=2
-odd "^rank 1 of 2 failed: .*--sed=3" --seed=1 --sed=3
+beside refuse "^a world of 3 ranks was given a layout of tp 1 x pp 1 x dp 2 = 2 ranks" "${launch[@]}" 3 "${base[@]}" --out odd
+beside refuse "failed: .*--no-such-option" "${launch[@]}" 2 "${base[@]}" --no-such-option
+beside refuse "^a step of 3 rows cannot be dealt out to 2 data ranks" "${launch[@]}" 2 "${base[@]}" --out odd --batch 3
+beside odd "^rank 1 does not agree with rank 0 on the seed: '1' on rank 0, '2' on rank 1" --seed=1 --seed=2
+beside odd "^rank 1 does not agree with rank 0 on the model: 'tiny' on rank 0, 'small' on rank 1" --model=tiny --model=small
+beside odd "^rank 1 does not agree with rank 0 on the options: .*0.001.* on rank 0, .*0.002.* on rank 1" --peak-lr=0.001 --peak-lr=0.002
+beside odd "^rank 1 does not agree with rank 0 on the options: .*spans of 1,.* on rank 0, .*spans of 2,.* on rank 1" --span-mean=1 --span-mean=2
+beside odd "^rank 1 of 2 failed: .*--sed=3" --seed=1 --sed=3
+settled
 [ ! -e odd ] || fail "ranks that differ left something"
 well other "$pretrain" "${tiny[@]}" --corpus other_text --steps 1 --out other
-odd "^rank 1 does not agree with rank 0 on the data: " --out=odd --out=other
-odd "^rank 1 of 2 failed .*nowhere/t" --out=odd --out=nowhere
-refuse "^rank 0 of 2 failed .*no_text" "${launch[@]}" 2 "${base[@]/#--corpus=text/--corpus=no_text}" --out odd
+beside odd "^rank 1 does not agree with rank 0 on the data: " --out=odd --out=other
+beside odd "^rank 1 of 2 failed .*nowhere/t" --out=odd2 --out=nowhere odd2
+beside refuse "^rank 0 of 2 failed .*no_text" "${launch[@]}" 2 "${base[@]/#--corpus=text/--corpus=no_text}" --out odd3
+settled
 
 cat >known.sh <<'END'
 # known.sh COMMAND...: notes which process is which rank

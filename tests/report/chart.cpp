@@ -8,17 +8,11 @@
 #include "io/files.hpp"
 
 using golem::Chart, golem::LineStyle, golem::Series;
-using test::has;
+using test::count_of, test::has;
 
 namespace {
 
 constexpr double missing = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
-
-std::size_t count_of(const std::string& text, const std::string& part) {
-  std::size_t count = 0;
-  for (auto at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
-  return count;
-}
 
 }  // namespace
 

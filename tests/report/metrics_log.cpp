@@ -13,7 +13,7 @@ using test::error_of, test::has;
 
 namespace {
 
-golem::StepReport report_of(std::int64_t step) {
+golem::StepReport logged_report(std::int64_t step) {
   golem::StepReport report;
   report.step = step, report.samples = step * 8, report.tokens = 512, report.loss = 10.0 / static_cast<double>(step), report.gradient_norm = 1.5;
   report.learning_rate = 0.1 * static_cast<double>(step), report.seconds = 0.25;
@@ -24,7 +24,7 @@ golem::StepReport report_of(std::int64_t step) {
 
 void write_steps(golem::MetricsLog& log, std::int64_t first, std::int64_t last) {
   for (std::int64_t step = first; step <= last; ++step) {
-    log.write(report_of(step));
+    log.write(logged_report(step));
     if (step % 3 == 0) log.write_validation(step, 4.0 / static_cast<double>(step));
   }
 }
@@ -77,8 +77,8 @@ TEST_CASE("metrics read back as they were reported; NaN is null") {
   const std::string path = folder / "metrics.jsonl";
   {
     golem::MetricsLog log(path, {.timing = false});
-    log.write(report_of(1));
-    golem::StepReport sick = report_of(2);
+    log.write(logged_report(1));
+    golem::StepReport sick = logged_report(2);
     sick.loss = std::nan(""), sick.gradient_norm = std::numeric_limits<double>::infinity(), sick.skipped = true, sick.note = "overflow \xff";
     log.write(sick);
     log.write_validation(2, 3.25);

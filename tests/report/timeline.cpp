@@ -6,15 +6,9 @@
 #include "io/files.hpp"
 
 using namespace golem;
-using test::has;
+using test::count_of, test::has;
 
 namespace {
-
-std::size_t count_of(const std::string& text, const std::string& part) {
-  std::size_t count = 0;
-  for (auto at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
-  return count;
-}
 
 PipelineRun pipeline(PipelineSchedule kind, int stages, int chunks, int micro_batches) {
   return run_pipeline(

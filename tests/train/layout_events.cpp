@@ -13,7 +13,7 @@ using namespace layouts;
 
 namespace {
 
-const TrainingConfig base{.learning_rate = {.peak = 1e-2}, .batch = {.full = 8}, .micro_batch = 2};
+const TrainingConfig heard_run{.learning_rate = {.peak = 1e-2}, .batch = {.full = 8}, .micro_batch = 2};
 
 /// One transfer, and what the rank that made it had noted.
 struct Event {
@@ -56,7 +56,7 @@ std::vector<std::vector<Event>> events_of(const Layout& layout, int steps) {
   Events events;
   events.ranks.resize(static_cast<std::size_t>(layout.ranks()));
   const auto wrap = [&](Group all) { return Group(std::make_shared<Listening>(all.backend(), all.rank(), events)); };
-  run_fp64({.layout = layout, .training = base, .steps = steps, .wrap = wrap});
+  run_fp64({.layout = layout, .training = heard_run, .steps = steps, .wrap = wrap});
   return std::move(events.ranks);
 }
 

@@ -7,15 +7,14 @@
 
 #include "catch.hpp"
 #include "golem/config/stages.hpp"
-#include "train/layout_runs.hpp"
+#include "train/counted_run.hpp"
 #include "worse.hpp"
 
 using namespace layouts;
 
 namespace {
 
-constexpr std::int64_t rows = 8, micro_batch = 2, length = 16, scored_in_a_row = 10, element = sizeof(double);
-const TrainingConfig base{.learning_rate = {.peak = 1e-2}, .batch = {.full = rows}, .micro_batch = static_cast<int>(micro_batch)};
+constexpr std::int64_t scored_in_a_row = 10;
 
 struct Expected {
   std::int64_t calls = 0, bytes = 0;
@@ -57,7 +56,7 @@ double largest_difference(const Outcome& a, const Outcome& b) {
 }
 
 double difference_with(const Layout& layout, const char* axis, Altered::Change change) {
-  Run run{.layout = layout, .training = base};
+  Run run{.layout = layout, .training = counted_run};
   run.training.batch.full = 8;
   run.training.clip = 0.1;
   const Outcome one = run_fp64({.training = run.training}), right = run_fp64(run);
@@ -76,7 +75,7 @@ TEST_CASE("tensor ranks exchange four sums a block, or as many scatters and gath
   for (const int tp : {2, 4})
     for (const bool sequence_parallel : {false, true}) {
       INFO("tp " << tp << (sequence_parallel ? ", sequence parallel" : ""));
-      const Outcome outcome = run_fp64({.layout = {.tp = tp, .sequence_parallel = sequence_parallel}, .training = base, .steps = 1});
+      const Outcome outcome = run_fp64({.layout = {.tp = tp, .sequence_parallel = sequence_parallel}, .training = counted_run, .steps = 1});
       const std::int64_t chunks = (scored + head_chunk(c) - 1) / head_chunk(c);
       for (const auto& counts : outcome.counts) {
         Expected reduced, scattered, gathered;
@@ -105,7 +104,7 @@ TEST_CASE("data ranks exchange each gradient once, and with ZeRO-1 each weight o
   using Kind = Transfer::Kind;
   const ModelConfig& c = Model::config;
   for (const int zero : {0, 1}) {
-    Run run{.layout = {.dp = 4}, .training = base, .steps = 1};
+    Run run{.layout = {.dp = 4}, .training = counted_run, .steps = 1};
     run.training.zero = zero;
     const FlatLayout layout(c, {whole(c)}, 1, zero ? 4 : 1);
     Expected reduced, scattered, gathered;
@@ -125,7 +124,7 @@ TEST_CASE("stages send activations forward and gradients back, once for each mic
   using Kind = Transfer::Kind;
   const ModelConfig& c = Model::config;
   for (const int chunks : {1, 2}) {
-    Run run{.layout = {.pp = 4}, .training = base, .steps = 1};
+    Run run{.layout = {.pp = 4}, .training = counted_run, .steps = 1};
     run.training.schedule = chunks > 1 ? PipelineSchedule::interleaved : PipelineSchedule::zero_bubble;
     run.training.chunks = chunks;
     const Outcome outcome = run_fp64(run);
@@ -164,7 +163,7 @@ TEST_CASE("a constant that a second rank adds to each sum, as a bias on every ra
 
 TEST_CASE("a rank whose weights go astray is found, with the tensor's name") {
   for (const Layout layout : {Layout{.dp = 2}, Layout{.tp = 2}}) {
-    Run run{.layout = layout, .training = base, .steps = 4};
+    Run run{.layout = layout, .training = counted_run, .steps = 4};
     run.training.check_every = 2;
     const auto after_step = [](World& world, View<double, 1> weights) {
       if (world.rank() == 1) weights.data[weights.size() - 64] += 1e-13;  // the last norm's shift
@@ -180,7 +179,7 @@ TEST_CASE("a master weight or a moment that goes astray is found before the weig
     run_ranks(2, [&](Group all) {
       World world(all, {.dp = 2});
       cpu::Device device({.threads = 1});
-      TrainingConfig config = base;
+      TrainingConfig config = counted_run;
       config.check_every = 1, config.zero = zero;
       Core trainer(device, config, world);
       Samples samples{.rank = world.data_rank(), .ranks = 2};
@@ -203,7 +202,7 @@ TEST_CASE("ranks that were made for different runs are told apart before the fir
                               [](Group all) {
                                 World world(all, {.dp = 2});
                                 cpu::Device device({.threads = 1});
-                                TrainingConfig config = base;
+                                TrainingConfig config = counted_run;
                                 config.seed += static_cast<std::uint64_t>(world.rank());
                                 TrainerCore<layouts::Model, fp64, 1, cpu::Device> trainer(device, config, world);
                               }),
@@ -224,7 +223,7 @@ TEST_CASE("a batch whose lists are not of its shape is not sent to the ranks tha
 
 TEST_CASE("layouts, schedules and batches that do not go together are refused with a sentence") {
   const auto refused = [](Layout layout, auto change, const char* words) {
-    Run run{.layout = layout, .training = base, .steps = 1};
+    Run run{.layout = layout, .training = counted_run, .steps = 1};
     change(run.training);
     CHECK_THROWS_WITH(run_fp64(run), Catch::Matchers::Contains(words));
   };

@@ -6,14 +6,11 @@
 #include "catch.hpp"
 #include "golem/config/stages.hpp"
 #include "golem/config/step_time.hpp"
-#include "train/layout_runs.hpp"
+#include "train/counted_run.hpp"
 
 using namespace layouts;
 
 namespace {
-
-constexpr std::int64_t rows = 8, micro_batch = 2, length = 16, element = sizeof(double);
-const TrainingConfig base{.batch = {.full = rows}, .micro_batch = static_cast<int>(micro_batch)};
 
 /// What a rank sends around a ring for what it asked for along one axis.
 double sent(const std::vector<AxisCount>& counts, const std::string& axis, int ranks) {
@@ -30,7 +27,7 @@ TEST_CASE("ranks that share a model exchange the batches' integers, and all rank
   const std::int64_t batches = rows / micro_batch / layout.dp, norms = tensor_count(Model::config), losses = 4 + 2 * task_count;
   // Of each batch: its shape; tokens, positions, targets; two windows a row, of five numbers; where they begin, and the task.
   const std::int64_t integers = 1 + batches * (3 + micro_batch * (3 * length + 2 * 5 + 1) + micro_batch + 1);
-  for (const auto& counts : run_fp64({.layout = layout, .training = base, .steps = 1}).counts) {
+  for (const auto& counts : run_fp64({.layout = layout, .training = counted_run, .steps = 1}).counts) {
     CHECK(counted(counts, "model", Kind::broadcast).calls == 2);
     CHECK(counted(counts, "model", Kind::broadcast).bytes == 8 + 4 * integers);
     CHECK(counted(counts, "world", Kind::all_reduce).calls == 1);
@@ -45,14 +42,14 @@ TEST_CASE("what a plan says of a step's bytes is what ranks send") {
   std::vector<Run> runs;
   for (const auto recompute : {Recompute::none, Recompute::attention, Recompute::block, Recompute::block_split})
     for (const bool cut : {false, true}) {
-      Run run{.layout = {.tp = 2, .sequence_parallel = cut}, .training = base, .steps = 1};
+      Run run{.layout = {.tp = 2, .sequence_parallel = cut}, .training = counted_run, .steps = 1};
       run.training.recompute = recompute;
       runs.push_back(run);
       run.layout.pp = run.layout.dp = 2;
       run.training.zero = cut;
       runs.push_back(run);
     }
-  runs.push_back({.layout = {.tp = 2, .pp = 2}, .training = base, .steps = 1});
+  runs.push_back({.layout = {.tp = 2, .pp = 2}, .training = counted_run, .steps = 1});
   runs.back().training.schedule = PipelineSchedule::interleaved, runs.back().training.chunks = 2;
   for (Run& run : runs) {
     run.all_scored = true;
@@ -82,7 +79,7 @@ TEST_CASE("what a plan says of a step's bytes is what ranks send") {
 
 TEST_CASE("with ZeRO-1 a rank adds up what it owns of the tied embedding") {
   for (const int zero : {0, 1}) {
-    Run run{.layout = {.pp = 2, .dp = 2}, .training = base, .steps = 1};
+    Run run{.layout = {.pp = 2, .dp = 2}, .training = counted_run, .steps = 1};
     run.training.zero = zero;
     for (const auto& counts : run_fp64(run).counts)
       CHECK(static_cast<double>(counted(counts, "tied", Transfer::Kind::all_reduce).bytes) == tied_bytes(Model::config, types_of<fp64>(), run.layout, run.training));

@@ -19,7 +19,7 @@ using Catch::Matchers::StartsWith;
 namespace {
 
 using M = models::Small<Norm::deep>;
-struct Dropping {
+struct DroppingATenth {
   static constexpr ModelConfig config = M::config.with([](auto& c) { c.dropout = 0.1; });
 };
 struct Deeper {
@@ -59,7 +59,7 @@ TEST_CASE("ranks that differ in model, precision, layout or configuration are re
   const Layout data{.dp = 2}, stages{.pp = 2};
   CHECK(disagreement<M, fp32>(data, data) == "");
   CHECK_THAT((disagreement<Deeper, fp32>(data, data)), StartsWith("rank 1 does not agree with rank 0 on the model: 'layers 2, hidden 24") && Contains("'layers 3, hidden 24"));
-  CHECK_THAT((disagreement<Dropping, fp32>(data, data)), StartsWith("rank 1 does not agree with rank 0 on the model: ") && Contains("dropout 0,") && Contains("dropout 0.1,"));
+  CHECK_THAT((disagreement<DroppingATenth, fp32>(data, data)), StartsWith("rank 1 does not agree with rank 0 on the model: ") && Contains("dropout 0,") && Contains("dropout 0.1,"));
   CHECK((disagreement<M, bf16_mixed>(data, data)) == "rank 1 does not agree with rank 0 on the precision: 'fp32 (f32, master f32, gradients f32)' on rank 0, "
                                                      "'bf16_mixed (bf16, master f32, gradients f32)' on rank 1: start all ranks alike");
   CHECK((disagreement<M, fp32>(data, stages)) == "rank 1 does not agree with rank 0 on the layout: 'tp 1, pp 1, dp 2' on rank 0, 'tp 1, pp 2, dp 1' on rank 1: start all ranks alike");

@@ -18,11 +18,11 @@ namespace {
 
 using M = models::Small<Norm::deep>;
 
-struct Dropping {
+struct DroppingAFifth {
   static constexpr auto config = checked(M::config.with([](auto& c) { c.dropout = 0.2; }));
 };
 
-struct Planned {
+struct Measured {
   static constexpr auto config = checked(glm_tiny::config.with([](auto& c) { c.layers = 3, c.hidden = 128, c.heads = 2, c.ffn = 352; }));
 };
 
@@ -57,7 +57,7 @@ TEMPLATE_TEST_CASE("a resumed run equals the uninterrupted one, bit for bit", ""
                               .shrink = {.alpha = 0.1, .ramp_from = 3, .ramp_steps = 4, .where = EmbeddingShrink::Where::input_and_head},
                               .loss_scale = {.window = 3}};
   cpu::Device device({.threads = 2});
-  Trainer<Dropping, TestType> straight(device, config), first(device, config), second(device, config);
+  Trainer<DroppingAFifth, TestType> straight(device, config), first(device, config), second(device, config);
   Series a, b;
   for (int i = 0; i < 10; ++i) straight.step(a);
   for (int i = 0; i < 5; ++i) first.step(b);
@@ -76,7 +76,7 @@ TEST_CASE("the answer does not depend on the number of threads") {
   tests::MemoryState states[3];
   for (int threads = 1; threads <= 3; ++threads) {
     cpu::Device device({.threads = threads});
-    Trainer<Dropping> trainer(device, {.batch = {.full = 3}, .micro_batch = 3});
+    Trainer<DroppingAFifth> trainer(device, {.batch = {.full = 3}, .micro_batch = 3});
     Series series;
     for (int i = 0; i < 4; ++i) trainer.step(series);
     states[threads - 1].save(trainer);
@@ -108,7 +108,7 @@ TEST_CASE("how many logits are held at once changes the order of additions, and 
 
 TEST_CASE("dropout depends on the sample, not on the micro-batch, and evaluation has none") {
   cpu::Device device({.threads = 2});
-  Trainer<Dropping, fp64> one(device, {.batch = {.full = 4}, .micro_batch = 1}), four(device, {.batch = {.full = 4}, .micro_batch = 4});
+  Trainer<DroppingAFifth, fp64> one(device, {.batch = {.full = 4}, .micro_batch = 1}), four(device, {.batch = {.full = 4}, .micro_batch = 4});
   Batch batch = models::random_batch(4, 12, M::config.vocab, 2);
   batch.windows.clear(), batch.first_window = {0};
   for (int r = 0; r < 4; ++r) batch.windows.push_back({0, 12, 3}), batch.first_window.push_back(r + 1);
@@ -277,11 +277,11 @@ TEMPLATE_TEST_CASE("buffers hold what the plan says, within 5%", "", fp32, bf16_
   for (const Recompute recompute : {Recompute::none, Recompute::block}) {
     const TrainingConfig config{.batch = {.full = 4}, .micro_batch = 4, .recompute = recompute};
     cpu::Device device({.threads = 1});
-    Trainer<Planned, TestType> trainer(device, config);
-    const Batch batch = models::random_batch(4, Planned::config.context, Planned::config.vocab, 1);
+    Trainer<Measured, TestType> trainer(device, config);
+    const Batch batch = models::random_batch(4, Measured::config.context, Measured::config.vocab, 1);
     trainer.step([&](int) -> const Batch& { return batch; });
     trainer.evaluate(batch);
-    const TrainingMemory plan = plan_training<Planned, TestType>(config);
+    const TrainingMemory plan = plan_training<Measured, TestType>(config);
     CHECK(static_cast<double>(device.memory().of("activations")) == Approx(static_cast<double>(plan.activations)).epsilon(0.05));
     CHECK(static_cast<double>(device.memory().of("moments")) == Approx(static_cast<double>(plan.moments)).epsilon(0.05));
     CHECK(static_cast<double>(device.memory().of("head")) == Approx(static_cast<double>(plan.head)).epsilon(0.05));
