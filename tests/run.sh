@@ -49,7 +49,11 @@ if [ ${#long[@]} = 0 ]; then
 fi
 # The example programs' tests are of tiny models: what compiles in half the time runs in little more. And g++ takes a sixth longer where it collects its garbage before 1 GiB.
 flags='-O1 -DNDEBUG -pipe'
-if echo 'int golem;' | "${CXX:-c++}" --param ggc-min-heapsize=1048576 -Werror -x c++ -c -o /dev/null - 2>/dev/null; then flags+=' --param ggc-min-heapsize=1048576'; fi
+later='--param=ggc-min-heapsize=1048576'
+if echo 'int golem;' | "${CXX:-c++}" $later -Werror -x c++ -c -o /dev/null - 2>/dev/null; then
+  flags+=" $later"
+  export NVCC_APPEND_FLAGS="${NVCC_APPEND_FLAGS-} -Xcompiler $later"
+fi
 cmake -S . -B build "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS_RELEASE="$flags" -DGOLEM_BUILD_BENCH=$benches -DGOLEM_EXAMPLES_TP="1;2" -DGOLEM_EXAMPLES_MODELS="$models" -DGOLEM_EXAMPLES_CUDA_TP=1 -DGOLEM_EXAMPLES_CUDA="$cuda_examples" -DGOLEM_EXAMPLES_CUDA_ARCHITECTURES="$cuda_architectures" "${gpu[@]}" | tee build/configured
 grep -q 'left out: most tests' build/configured && { echo "the tests need Catch2"; exit 1; }
 cmake --build build --parallel "$(nproc)"

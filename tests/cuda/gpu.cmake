@@ -5,7 +5,7 @@ set(definitions $<TARGET_PROPERTY:golem::golem,INTERFACE_COMPILE_DEFINITIONS>)  
 foreach(part rows elements attention quantized)
   set(object ${CMAKE_CURRENT_BINARY_DIR}/gpu_${part}.o)
   add_custom_command(OUTPUT ${object}
-    COMMAND ${golem_nvcc} -std=c++20 -O3 "$<$<CXX_COMPILER_ID:GNU>:-Xcompiler=--param=ggc-min-heapsize=1048576>" -Werror all-warnings -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a
+    COMMAND ${golem_nvcc} -std=c++20 -O3 -Werror all-warnings -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a
       -I${golem_include} -I${CMAKE_CURRENT_SOURCE_DIR} "$<$<BOOL:${definitions}>:-D$<JOIN:${definitions},;-D>>" -MMD -MF ${object}.d -c ${CMAKE_CURRENT_SOURCE_DIR}/cuda/${part}.cu -o ${object}
     DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cuda/${part}.cu DEPFILE ${object}.d VERBATIM COMMAND_EXPAND_LISTS)
   list(APPEND gpu_objects ${object})
