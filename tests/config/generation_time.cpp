@@ -32,7 +32,7 @@ static_assert(weight_bytes<weights<4, 128>>(engine_model) == 69'123'768'320);
 static_assert(weight_bytes<weights<4, 32>>(engine_model) == 75'069'194'240);
 static_assert(key_value_bytes<fp16>(engine_model) == 3'440'640);
 static_assert(key_value_bytes<fp16>(engine_model, 8) == 430'080);
-static_assert(key_value_bytes<fp16>(model.with([](auto& c) { c.kv_heads = 8; }), 8) == 430'080 * 8 / 96);
+static_assert(key_value_bytes<fp16>(engine_model.with([](auto& c) { c.kv_heads = 8; }), 8) == 430'080 * 8 / 96);
 
 /// Tokens whose keys and values fit beside the weights, 2 GB kept free.
 template <class P>

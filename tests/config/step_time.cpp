@@ -31,7 +31,7 @@ TEST_CASE("at the peak, actions take the model's flops") {
   const double rate = 312e12;
   for (const int kv_heads : {0, 8})
     for (const int tp : {1, 4}) {
-      const ModelConfig c = model.with([&](auto& x) { x.kv_heads = kv_heads; });
+      const ModelConfig c = trained_model.with([&](auto& x) { x.kv_heads = kv_heads; });
       const double forward = 2048 * (linear_flops(c) + attention_flops(c, 2048));
       const ActionTimes none = times(only_products(), block, {.tp = tp}, Recompute::none, c);
       CHECK(none.forward == Approx(forward / rate / tp));

@@ -68,7 +68,7 @@ TEST_CASE("doubles are rounded once") {
     REQUIRE(float16(middle).bits == i + (i & 1));
     REQUIRE(float16(std::nextafter(middle, 0.0)).bits == i);
     REQUIRE(float16(std::nextafter(middle, 1e9)).bits == i + 1);
-    REQUIRE(float16(-std::nextafter(middle, 1e9)).bits == (i + 1 | 0x8000));
+    REQUIRE(float16(-std::nextafter(middle, 1e9)).bits == ((i + 1) | 0x8000));
   }
   CHECK(float16(0x1.ffdfffffffffp15).bits == 0x7bff);  // below 65520
   CHECK(float16(65520.0).bits == 0x7c00);

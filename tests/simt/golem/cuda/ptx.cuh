@@ -166,9 +166,10 @@ void unpack(float& low, float& high, std::uint32_t pair) {
 }
 
 template <class T>
-std::uint32_t subtract_pairs(std::uint32_t a, std::uint32_t b) {
-  const auto half = [](std::uint32_t pair, int i) { return static_cast<float>(T::from_bits(static_cast<std::uint16_t>(pair >> 16 * i))); };
-  return pack<T>(half(a, 0) - half(b, 0), half(a, 1) - half(b, 1));
+std::uint32_t multiply_add_pairs(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
+  const auto half = [](std::uint32_t pair, int i) { return static_cast<double>(static_cast<float>(T::from_bits(static_cast<std::uint16_t>(pair >> 16 * i)))); };
+  const auto sum = [&](int i) { return static_cast<float>(half(a, i) * half(b, i) + half(c, i)); };
+  return pack<T>(sum(0), sum(1));
 }
 
 inline int dot4(std::uint32_t a, std::uint32_t b, int sum) {
