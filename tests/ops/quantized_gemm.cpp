@@ -45,6 +45,7 @@ TEMPLATE_TEST_CASE("a quantised product of 16-bit numbers is its definition, for
     for (const std::int64_t tokens : {1, 9, 37}) check_quantized<TestType, Q>(tokens, 37, 288);
     check_quantized<TestType, Q>(3, 16, 32);
     check_quantized<TestType, Q>(70, 18, 1056);
+    check_quantized<TestType, Q>(2, 33, 2336);  // several steps of each warp
   };
   check(QuantFormat<Quant{.bits = 8}>());
   check(QuantFormat<Quant{.bits = 4}>());

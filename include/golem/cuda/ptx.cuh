@@ -180,17 +180,28 @@ __device__ void unpack(float& low, float& high, std::uint32_t pair) {
 #endif
 }
 
-/// a - b of two pairs of T, where each difference is one of T's numbers.
+/// (bits & mask) ^ turned, in one instruction, which compilers do not find where both are constants.
+__device__ inline std::uint32_t mask_and_turn(std::uint32_t bits, std::uint32_t mask, std::uint32_t turned) {
+  std::uint32_t out;
+  asm("lop3.b32 %0, %1, %2, %3, 0x6a;" : "=r"(out) : "r"(bits), "r"(mask), "r"(turned));
+  return out;
+}
+
+/// The lower halves of two words, that of the first below; and the upper ones.
+__device__ inline std::uint32_t lower_halves(std::uint32_t a, std::uint32_t b) { return __byte_perm(a, b, 0x5410); }
+__device__ inline std::uint32_t upper_halves(std::uint32_t a, std::uint32_t b) { return __byte_perm(a, b, 0x7632); }
+
+/// a b + c of pairs of T, rounded once.
 template <class T>
-__device__ std::uint32_t subtract_pairs(std::uint32_t a, std::uint32_t b) {
-  std::uint32_t difference = 0;
+__device__ std::uint32_t multiply_add_pairs(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
+  std::uint32_t sum = 0;
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-  if constexpr (std::is_same_v<T, float16>) asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(difference) : "r"(b), "r"(0xbc00bc00u), "r"(a));  // b * -1 + a
-  else asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(difference) : "r"(b), "r"(0xbf80bf80u), "r"(a));
+  if constexpr (std::is_same_v<T, float16>) asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(sum) : "r"(a), "r"(b), "r"(c));
+  else asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(sum) : "r"(a), "r"(b), "r"(c));
 #elif defined(__CUDA_ARCH__)
   __trap();
 #endif
-  return difference;
+  return sum;
 }
 
 /// sum + the products of four signed bytes by four others.

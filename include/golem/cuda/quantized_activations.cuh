@@ -17,15 +17,15 @@ struct QuantizedRows {
   const std::uint8_t* bytes;
   const float16* scales;
   std::int64_t rows, columns, row_bytes, groups;  // groups: of a row
-  int group;                                      // columns; 0: the row
+  std::uint32_t group;                            // columns that share a scale
 
   template <Quant Q, class Byte>
   explicit QuantizedRows(const QuantizedView<Q, Byte>& w)
-      : bytes(w.data.data), scales(w.scales.data), rows(w.rows), columns(w.columns), row_bytes(Q.row_bytes(w.columns)), groups(Q.groups(w.columns)), group(Q.group) {}
+      : bytes(w.data.data), scales(w.scales.data), rows(w.rows), columns(w.columns), row_bytes(Q.row_bytes(w.columns)), groups(Q.groups(w.columns)), group(Q.group == 0 ? static_cast<std::uint32_t>(w.columns) : Q.group) {}
 
   __device__ const std::uint8_t* row(std::int64_t r) const { return bytes + r * row_bytes; }
   __device__ float scale(std::int64_t r, std::int64_t column) const {
-    return ptx::widen(group == 0 ? scales[r] : scales[r * groups + static_cast<std::uint32_t>(column) / static_cast<std::uint32_t>(group)]);
+    return ptx::widen(scales[r * groups + static_cast<std::uint32_t>(column) / group]);
   }
 };
 

@@ -16,22 +16,24 @@ struct QuantizedStep {
   static constexpr int lane_bytes = Block * Bits / 32 < 16 ? Block * Bits / 32 : 16, lane_columns = lane_bytes * 8 / Bits, columns = 4 * lane_columns;
 };
 
-/// Eight columns of a row as four pairs of T, from their bytes. Integers are set into the mantissa of a power of two, and that
-/// is taken off again.
+/// Eight columns of a row as four pairs of T, from their bytes. Integers are set into the mantissa of a power of two, their sign
+/// turned so that they count from the least, and both are taken off again.
 template <class T, int Bits>
 __device__ void unpack_eight(std::uint32_t (&pairs)[4], const std::uint32_t* words) {
-  if constexpr (Bits == 4) {  // columns 1 and 5, 0 and 4, 3 and 7, 2 and 6
-    constexpr std::uint32_t power = std::is_same_v<T, float16> ? 0x64006400u : 0x43004300u, shifted = power + 0x00080008u;  // 1024 or 128, and 8 more
+  constexpr bool half = std::is_same_v<T, float16>;
+  constexpr std::uint32_t one = half ? 0x3c003c00u : 0x3f803f80u;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) pairs[i] = ptx::subtract_pairs<T>(((words[0] >> 4 * i & 0x000f000fu) ^ 0x00080008u) | power, shifted);
-  } else {  // columns 0 and 2, 1 and 3, and the same of the next four
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < 4; ++i) {
+    if constexpr (Bits == 4 && half) {  // columns 1 and 5, 0 and 4, 3 and 7, 2 and 6
+      const std::uint32_t bytes = words[0] >> 8 * (i / 2);
+      if (i % 2 == 0) pairs[i] = ptx::multiply_add_pairs<T>(ptx::mask_and_turn(bytes, 0x000f000fu, 0x64086408u), one, 0xe408e408u);  // 1024 + 8 + integer, less 1032
+      else pairs[i] = ptx::multiply_add_pairs<T>(ptx::mask_and_turn(bytes, 0x00f000f0u, 0x64806480u), 0x2c002c00u, 0xd480d480u);      // 1024 + 16 (8 + integer), by 16, less 72
+    } else if constexpr (Bits == 4) {  // the same columns
+      pairs[i] = ptx::multiply_add_pairs<T>(ptx::mask_and_turn(words[0] >> 4 * i, 0x000f000fu, 0x43084308u), one, 0xc308c308u);  // 128 + 8 + integer, less 136
+    } else {                             // columns 0 and 2, 1 and 3, and the same of the next four
       const std::uint32_t bytes = words[i / 2] >> 8 * (i % 2);
-      if constexpr (std::is_same_v<T, float16>)
-        pairs[i] = ptx::subtract_pairs<T>(((bytes & 0x00ff00ffu) ^ 0x00800080u) | 0x64006400u, 0x64806480u);  // 1024, and 128 more
-      else  // bfloat16 has too few bits for that
-        pairs[i] = ptx::pack<T>(static_cast<float>(static_cast<std::int8_t>(bytes)), static_cast<float>(static_cast<std::int8_t>(bytes >> 16)));
+      if constexpr (half) pairs[i] = ptx::multiply_add_pairs<T>(ptx::mask_and_turn(bytes, 0x00ff00ffu, 0x64806480u), one, 0xe480e480u);  // 1024 + 128 + integer, less 1152
+      else pairs[i] = ptx::pack<T>(static_cast<float>(static_cast<std::int8_t>(bytes)), static_cast<float>(static_cast<std::int8_t>(bytes >> 16)));  // bfloat16 has too few bits for that
     }
   }
 }
@@ -39,91 +41,131 @@ __device__ void unpack_eight(std::uint32_t (&pairs)[4], const std::uint32_t* wor
 /// Eight neighbouring elements of a token in the same pairs.
 template <int Bits>
 __device__ void pair_eight(std::uint32_t (&pairs)[4], const Pack<std::uint32_t, 4>& x) {
-  const auto low = [](std::uint32_t a, std::uint32_t b) { return (a & 0xffffu) | b << 16; };
-  const auto high = [](std::uint32_t a, std::uint32_t b) { return a >> 16 | (b & 0xffff0000u); };
+  using ptx::lower_halves, ptx::upper_halves;
   const std::uint32_t a = x.element[0], b = x.element[Bits == 4 ? 2 : 1], c = x.element[Bits == 4 ? 1 : 2], d = x.element[3];
-  if constexpr (Bits == 4) pairs[0] = high(a, b), pairs[1] = low(a, b), pairs[2] = high(c, d), pairs[3] = low(c, d);
-  else pairs[0] = low(a, b), pairs[1] = high(a, b), pairs[2] = low(c, d), pairs[3] = high(c, d);
+  constexpr int lower = Bits == 4;
+  pairs[lower] = lower_halves(a, b), pairs[1 - lower] = upper_halves(a, b), pairs[2 + lower] = lower_halves(c, d), pairs[3 - lower] = upper_halves(c, d);
 }
 
 /// What the warps of a block share out among them.
 enum class Shared : std::uint8_t {
-  columns,  // of the same 16 rows: few tokens, many bytes under way
+  columns,  // of the same rows: few tokens, many bytes under way
   rows,     // 16 to each: many tokens
 };
 
-/// y (N, O), 16 rows of a warp by 8 Tiles tokens.
-template <class T, int Bits, int Block, int Tiles, Shared Share, int Warps>
-__global__ void __launch_bounds__(32 * Warps) quantized_tiles_kernel(T* y, const T* x, QuantizedRows<Bits> w, const T* bias, std::int64_t count) {
+/// Tiles of 16 rows that a warp makes: two where tokens are few, so that what is made of a token serves both, and twice the bytes are under way.
+template <Shared Share, int TokenTiles>
+inline constexpr int row_tiles = Share == Shared::columns && TokenTiles == 1 ? 2 : 1;
+
+/// A warp's sums: 16 Stacked rows by 8 Tiles tokens.
+template <class T, int Bits, int Block, int Tiles, int Stacked>
+struct QuantizedWarpSums {
   using Step = QuantizedStep<Bits, Block>;
-  const int warp = static_cast<int>(threadIdx.x / 32), g = ptx::lane() / 4, t = ptx::lane() % 4;
-  const std::int64_t pieces = ceil_div(count, 8 * Tiles), token = blockIdx.x % pieces * (8 * Tiles);
-  const std::int64_t row = (Share == Shared::rows ? blockIdx.x / pieces * Warps + warp : blockIdx.x / pieces) * 16;
-  const std::int64_t rows[2]{smaller(row + g, w.rows - 1), smaller(row + g + 8, w.rows - 1)}, steps = ceil_div(w.columns, Step::columns);
-  float sums[Tiles][4]{};
-#pragma unroll 2
-  for (std::int64_t step = Share == Shared::columns ? warp : 0; step < steps; step += Share == Shared::columns ? Warps : 1) {
-    const std::int64_t column = step * Step::columns + t * Step::lane_columns;
-    const bool inside = column < w.columns;
-    Pack<std::uint32_t, Step::lane_bytes / 4> words[2]{};
+  const QuantizedRows<Bits>& w;
+  std::int64_t rows[2 * Stacked];  // of this lane
+  const T* tokens[Tiles];
+  float sums[Stacked][Tiles][4]{};
+
+  __device__ QuantizedWarpSums(const T* x, const QuantizedRows<Bits>& w, std::int64_t row, std::int64_t token, std::int64_t count) : w(w) {
 #pragma unroll
-    for (int r = 0; r < 2; ++r)
-      if (inside) words[r] = *reinterpret_cast<const Pack<std::uint32_t, Step::lane_bytes / 4>*>(w.row(rows[r]) + column * Bits / 8);
-    float part[Tiles][4]{};
+    for (int r = 0; r < 2 * Stacked; ++r) rows[r] = smaller(row + ptx::lane() / 4 + 8 * r, w.rows - 1);
+#pragma unroll
+    for (int tile = 0; tile < Tiles; ++tile) tokens[tile] = x + smaller(token + tile * 8 + ptx::lane() / 4, count - 1) * w.columns;
+  }
+
+  /// Adds the columns of a step; All: every lane has some.
+  template <bool All>
+  __device__ void add(std::int64_t step) {
+    const std::int64_t column = step * Step::columns + ptx::lane() % 4 * Step::lane_columns;
+    const bool inside = All || column < w.columns;
+    using Words = Pack<std::uint32_t, Step::lane_bytes / 4>;
+    Words words[2 * Stacked]{};
+#pragma unroll
+    for (int r = 0; r < 2 * Stacked; ++r)
+      if (inside) words[r] = *reinterpret_cast<const Words*>(w.row(rows[r]) + column * Bits / 8);
+    float part[Stacked][Tiles][4]{};
 #pragma unroll
     for (int eight = 0; eight < Step::lane_columns / 8; ++eight) {
-      std::uint32_t upper[4], lower[4];
-      unpack_eight<T, Bits>(upper, words[0].element + eight * Bits / 4);
-      unpack_eight<T, Bits>(lower, words[1].element + eight * Bits / 4);
+      std::uint32_t weights[2 * Stacked][4];
+#pragma unroll
+      for (int r = 0; r < 2 * Stacked; ++r) unpack_eight<T, Bits>(weights[r], words[r].element + eight * Bits / 4);
 #pragma unroll
       for (int tile = 0; tile < Tiles; ++tile) {
         Pack<std::uint32_t, 4> elements{};
-        if (inside) elements = *reinterpret_cast<const Pack<std::uint32_t, 4>*>(x + smaller(token + tile * 8 + g, count - 1) * w.columns + column + eight * 8);
+        if (inside) elements = *reinterpret_cast<const Pack<std::uint32_t, 4>*>(tokens[tile] + column + eight * 8);
         std::uint32_t pairs[4];
         pair_eight<Bits>(pairs, elements);
 #pragma unroll
-        for (int half = 0; half < 4; half += 2)
-          ptx::multiply_add<T>(part[tile], {upper[half], lower[half], upper[half + 1], lower[half + 1]}, {pairs[half], pairs[half + 1]});
+        for (int s = 0; s < Stacked; ++s) {
+          const auto &upper = weights[2 * s], &lower = weights[2 * s + 1];
+#pragma unroll
+          for (int half = 0; half < 4; half += 2)
+            ptx::multiply_add<T>(part[s][tile], {upper[half], lower[half], upper[half + 1], lower[half + 1]}, {pairs[half], pairs[half + 1]});
+        }
       }
     }
-    const float scale[2]{w.scale(rows[0], step * Step::columns), w.scale(rows[1], step * Step::columns)};
 #pragma unroll
-    for (int tile = 0; tile < Tiles; ++tile)
+    for (int r = 0; r < 2 * Stacked; ++r) {
+      const float scale = w.scale(rows[r], step * Step::columns);
 #pragma unroll
-      for (int i = 0; i < 4; ++i) sums[tile][i] += scale[i / 2] * part[tile][i];
+      for (int tile = 0; tile < Tiles; ++tile)
+#pragma unroll
+        for (int i = r % 2 * 2; i < r % 2 * 2 + 2; ++i) sums[r / 2][tile][i] += scale * part[r / 2][tile][i];
+    }
   }
+
+  /// Calls act(row, token, sum) for each of this lane's sums, row and token counted from the warp's first.
+  template <class Act>
+  __device__ void for_each(Act act) const {
+#pragma unroll
+    for (int s = 0; s < Stacked; ++s)
+#pragma unroll
+      for (int tile = 0; tile < Tiles; ++tile)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) act(16 * s + ptx::lane() / 4 + i / 2 * 8, tile * 8 + ptx::lane() % 4 * 2 + i % 2, sums[s][tile][i]);
+  }
+};
+
+/// y (N, O), as many rows of a warp as row_tiles says by 8 Tiles tokens.
+template <class T, int Bits, int Block, int Tiles, Shared Share, int Warps>
+__global__ void __launch_bounds__(32 * Warps, Share == Shared::columns ? 2 : 0) quantized_tiles_kernel(T* y, const T* x, QuantizedRows<Bits> w, const T* bias, std::int64_t count) {
+  using Step = QuantizedStep<Bits, Block>;
+  constexpr int height = 16 * row_tiles<Share, Tiles>, stride = Share == Shared::columns ? Warps : 1;
+  const int warp = static_cast<int>(threadIdx.x / 32);
+  const std::int64_t pieces = ceil_div(count, 8 * Tiles), token = blockIdx.x % pieces * (8 * Tiles);
+  const std::int64_t row = (Share == Shared::rows ? blockIdx.x / pieces * Warps + warp : blockIdx.x / pieces) * height, whole_steps = w.columns / Step::columns;
+  QuantizedWarpSums<T, Bits, Block, Tiles, row_tiles<Share, Tiles>> sums(x, w, row, token, count);
+  std::int64_t step = Share == Shared::columns ? warp : 0;
+#pragma unroll 2
+  for (; step < whole_steps; step += stride) sums.template add<true>(step);
+  if (step * Step::columns < w.columns) sums.template add<false>(step);
+
   const auto put = [&](std::int64_t r, std::int64_t n, float sum) {
     if (r < w.rows && n < count) y[n * w.rows + r] = ptx::narrow<T>(sum + (bias ? ptx::widen(bias[r]) : 0.0f));
   };
   if constexpr (Share == Shared::rows) {
-#pragma unroll
-    for (int tile = 0; tile < Tiles; ++tile)
-#pragma unroll
-      for (int i = 0; i < 4; ++i) put(row + g + i / 2 * 8, token + tile * 8 + 2 * t + i % 2, sums[tile][i]);
+    sums.for_each([&](int r, int n, float sum) { put(row + r, token + n, sum); });
   } else {
-    constexpr int elements = Tiles * 128;
-    float* shared = dynamic_shared<float>();  // (Warps, 8 Tiles tokens, 16 rows)
-#pragma unroll
-    for (int tile = 0; tile < Tiles; ++tile)
-#pragma unroll
-      for (int i = 0; i < 4; ++i) shared[warp * elements + (tile * 8 + 2 * t + i % 2) * 16 + g + i / 2 * 8] = sums[tile][i];
+    constexpr int elements = 8 * Tiles * height;
+    float* shared = dynamic_shared<float>();  // (Warps, 8 Tiles tokens, rows)
+    sums.for_each([&](int r, int n, float sum) { shared[warp * elements + n * height + r] = sum; });
     __syncthreads();
     for (int e = static_cast<int>(threadIdx.x); e < elements; e += 32 * Warps) {
       float sum = 0;
 #pragma unroll
       for (int i = 0; i < Warps; ++i) sum += shared[i * elements + e];
-      put(row + e % 16, token + e / 16, sum);
+      put(row + e % height, token + e / height, sum);
     }
   }
 }
 
 template <class T, int Bits, int Block, int Tiles, Shared Share>
 void launch_quantized_tiles(Device& device, T* y, const T* x, const QuantizedRows<Bits>& w, const T* bias, std::int64_t count) {
-  constexpr int warps = Share == Shared::columns ? 8 : 4, rows = Share == Shared::columns ? 16 : 16 * warps;
+  constexpr int warps = Share == Shared::columns ? 8 : 4, height = 16 * row_tiles<Share, Tiles>, rows = Share == Shared::columns ? height : height * warps;
   const Launch how{.name = "quantized_tiles",
                    .blocks = ceil_div(w.rows, rows) * ceil_div(count, 8 * Tiles),
                    .threads = 32 * warps,
-                   .shared_bytes = Share == Shared::columns ? warps * Tiles * 128 * sizeof(float) : 0};
+                   .shared_bytes = Share == Shared::columns ? warps * 8 * Tiles * height * sizeof(float) : 0};
   launch(device, how, quantized_tiles_kernel<T, Bits, Block, Tiles, Share, warps>, y, x, w, bias, count);
 }
 

@@ -165,6 +165,11 @@ void unpack(float& low, float& high, std::uint32_t pair) {
   high = static_cast<float>(T::from_bits(static_cast<std::uint16_t>(pair >> 16)));
 }
 
+inline std::uint32_t mask_and_turn(std::uint32_t bits, std::uint32_t mask, std::uint32_t turned) { return (bits & mask) ^ turned; }
+
+inline std::uint32_t lower_halves(std::uint32_t a, std::uint32_t b) { return (a & 0xffffu) | b << 16; }
+inline std::uint32_t upper_halves(std::uint32_t a, std::uint32_t b) { return a >> 16 | (b & 0xffff0000u); }
+
 template <class T>
 std::uint32_t multiply_add_pairs(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
   const auto half = [](std::uint32_t pair, int i) { return static_cast<double>(static_cast<float>(T::from_bits(static_cast<std::uint16_t>(pair >> 16 * i)))); };
