@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -49,7 +50,7 @@ std::vector<std::int32_t> left_of(const golem::Blank& blank, const golem::Tokeni
   return tokenizer.encode(before);
 }
 
-// Candidates of the baseline: what may be blanked in the training text, by the rule that chose the blanks; the most frequent.
+// Candidates: what may be blanked in the training text, by the rule that chose the blanks; the most frequent. The baseline can only choose.
 class Candidates {
  public:
   Candidates(const std::vector<std::string>& texts, const golem::Tokenizer& tokenizer) {
@@ -68,18 +69,20 @@ class Candidates {
   const std::vector<std::vector<std::int32_t>>& of(const golem::Blank& blank) const {
     return !blank.chinese ? english_ : blank.before.ends_with(' ') ? chinese_spaced_ : chinese_;
   }
+  bool has(const std::string& text) const { return texts_.contains(std::string(golem::trimmed(text))); }
 
  private:
   static constexpr std::size_t most = 20000;
 
-  static void keep(std::vector<std::vector<std::int32_t>>& tokens, const std::unordered_map<std::string, int>& counts, const golem::Tokenizer& tokenizer, const char* before) {
+  void keep(std::vector<std::vector<std::int32_t>>& tokens, const std::unordered_map<std::string, int>& counts, const golem::Tokenizer& tokenizer, const char* before) {
     std::vector<std::pair<std::string, int>> sorted(counts.begin(), counts.end());
     std::sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.second > b.second || (a.second == b.second && a.first < b.first); });
     if (sorted.size() > most) sorted.resize(most);
-    for (const auto& [text, count] : sorted) tokens.push_back(tokenizer.encode(before + text));
+    for (const auto& [text, count] : sorted) tokens.push_back(tokenizer.encode(before + text)), texts_.insert(text);
   }
 
   std::vector<std::vector<std::int32_t>> english_, chinese_, chinese_spaced_;
+  std::unordered_set<std::string> texts_;
 };
 
 Answers fill_by_trigram(const golem::Trigram& trigram, const Candidates& candidates, const std::vector<golem::Blank>& blanks, const golem::Tokenizer& tokenizer) {
@@ -91,11 +94,18 @@ Answers fill_by_trigram(const golem::Trigram& trigram, const Candidates& candida
   return answers;
 }
 
+// What a model filled in: the likeliest answer of a beam search; and the likeliest that is a candidate, where one is, as the baseline chooses.
+struct Filled {
+  Answers free, chosen;
+};
+
+constexpr int beams = 8;  // 16 find no more
+
 template <class EngineType>
-Answers fill_by_engine(EngineType& engine, const std::vector<golem::Blank>& blanks, const golem::Tokenizer& tokenizer) {
-  golem::Sampling sampling = golem::greedy;
-  sampling.max_tokens = 12, sampling.min_tokens = 1;  // a blank that is nothing was never learned (spec 2.5)
-  std::vector<golem::Prompt> prompts;
+Filled fill_by_engine(EngineType& engine, const Candidates& candidates, const std::vector<golem::Blank>& blanks, const golem::Tokenizer& tokenizer) {
+  // A blank that is nothing was never learned (spec 2.5).
+  const golem::BeamSearchOptions options{.beams = beams, .length_penalty = 0, .min_tokens = 1, .max_tokens = 12};
+  Filled filled;
   for (const golem::Blank& blank : blanks) {
     std::vector<std::int32_t> text = left_of(blank, tokenizer), after = tokenizer.encode(blank.after);
     const auto room = static_cast<std::size_t>(engine.capacity() - 16);  // for [MASK], sop and the answer
@@ -103,12 +113,14 @@ Answers fill_by_engine(EngineType& engine, const std::vector<golem::Blank>& blan
     if (text.size() + after.size() > room) text.erase(text.begin(), text.end() - static_cast<std::ptrdiff_t>(room - after.size()));
     text.push_back(tokenizer.special().mask);
     text.insert(text.end(), after.begin(), after.end());
-    prompts.push_back(golem::make_prompt(std::move(text), tokenizer.special()));
+    std::vector<std::string> answers;
+    for (const golem::Beam& beam : golem::generate_beams(engine, golem::make_prompt(std::move(text), tokenizer.special()), options, tokenizer.special()))
+      answers.push_back(tokenizer.decode(beam.tokens));
+    const auto chosen = std::find_if(answers.begin(), answers.end(), [&](const std::string& answer) { return candidates.has(answer); });
+    filled.free.add(blank, answers.front());
+    filled.chosen.add(blank, chosen == answers.end() ? answers.front() : *chosen);
   }
-  Answers answers;
-  const auto tokens = golem::generate_batch(engine, prompts, sampling, tokenizer.special());
-  for (std::size_t i = 0; i < blanks.size(); ++i) answers.add(blanks[i], tokenizer.decode(tokens[i]));
-  return answers;
+  return filled;
 }
 
 // Bits per byte of the held-out text at a step of the run.
@@ -119,15 +131,15 @@ struct Measured {
 
 // Bits per byte (unless `known` is of this checkpoint's step) and answers of one checkpoint.
 template <class M>
-Answers measure(const std::string& precision, const std::string& checkpoint, const std::vector<golem::Blank>& blanks, const examples::HeldOut& held_out, const golem::Tokenizer& tokenizer,
-                examples::Device& device, Measured& known) {
-  Answers answers;
+Filled measure(const std::string& precision, const std::string& checkpoint, const Candidates& candidates, const std::vector<golem::Blank>& blanks, const examples::HeldOut& held_out,
+               const golem::Tokenizer& tokenizer, examples::Device& device, Measured& known) {
+  Filled answers;
   examples::with_engine_precision(precision, [&]<class P>() {
-    golem::Engine<M, P, golem::Layout{}, examples::Device> engine(device, {.sequences = 8});
+    golem::Engine<M, P, golem::Layout{}, examples::Device> engine(device, {.sequences = beams});
     const std::int64_t step = golem::load(engine, checkpoint, {.model = golem::describe(M::config)});
     if (known.step != step)
       known = {step, held_out.bits_per_byte(M::config.context, tokenizer.special(), [&](const golem::Batch& batch) { return engine.evaluate(batch).nats; })};
-    answers = fill_by_engine(engine, blanks, tokenizer);
+    answers = fill_by_engine(engine, candidates, blanks, tokenizer);
   });
   return answers;
 }
@@ -149,24 +161,26 @@ void evaluate(const Options& options, const nlohmann::json& summary) {
   const golem::Trigram trigram(M::config.vocab, tokenizer.special().eos, training_tokens);
   double ngram_bits = 0, bytes = 0;
   for (std::size_t i = 0; i < held_out.documents.size(); ++i) ngram_bits += trigram.bits(held_out.documents[i]), bytes += static_cast<double>(held_out.bytes[i]);
-  const Answers by_trigram = fill_by_trigram(trigram, Candidates(training_texts, tokenizer), blanks, tokenizer);
+  const Candidates candidates(training_texts, tokenizer);
+  const Answers by_trigram = fill_by_trigram(trigram, candidates, blanks, tokenizer);
 
   const bool is_measured = summary.value("held_out", std::string()) == held_out.digest();  // by pretrain, on this text
   Measured full_bits, int8_bits, int4_bits;
   if (is_measured && summary.contains("bpb")) full_bits = {summary.value("steps", std::int64_t{-1}), summary.value("bpb", 0.0)};
-  const Answers full = measure<M>("full", options.run, blanks, held_out, tokenizer, device, full_bits);
-  const Answers int8 = measure<M>("int8", options.int8.empty() ? options.run : options.int8, blanks, held_out, tokenizer, device, int8_bits);
-  const Answers int4 = measure<M>("int4", options.int4.empty() ? options.run : options.int4, blanks, held_out, tokenizer, device, int4_bits);
+  const Filled full = measure<M>("full", options.run, candidates, blanks, held_out, tokenizer, device, full_bits);
+  const Filled int8 = measure<M>("int8", options.int8.empty() ? options.run : options.int8, candidates, blanks, held_out, tokenizer, device, int8_bits);
+  const Filled int4 = measure<M>("int4", options.int4.empty() ? options.run : options.int4, candidates, blanks, held_out, tokenizer, device, int4_bits);
 
   std::fprintf(stderr, "\nten of %zu blanks in held-out sentences\n", blanks.size());
   for (std::size_t i = 0; i < std::min(options.show, blanks.size()); ++i) {  // from both ends: English first, Chinese last
     const std::size_t k = i % 2 ? blanks.size() - 1 - i / 2 : i / 2;
-    std::fprintf(stderr, "  %s[____]%s\n      answer: %s   truth: %s   %s\n", blanks[k].before.c_str(), blanks[k].after.c_str(), full.texts[k].c_str(), blanks[k].answer.c_str(),
-                 golem::exact_match(full.texts[k], blanks[k].answer) ? "right" : "wrong");
+    std::fprintf(stderr, "  %s[____]%s\n      answer: %s   truth: %s   %s\n", blanks[k].before.c_str(), blanks[k].after.c_str(), full.free.texts[k].c_str(), blanks[k].answer.c_str(),
+                 golem::exact_match(full.free.texts[k], blanks[k].answer) ? "right" : "wrong");
   }
-  std::fprintf(stderr, "\n                 full    int8    int4    trigram\n");
-  std::fprintf(stderr, "bits per byte   %6.4f  %6.4f  %6.4f  %6.4f\n", full_bits.bits_per_byte, int8_bits.bits_per_byte, int4_bits.bits_per_byte, ngram_bits / bytes);
-  std::fprintf(stderr, "blanks right    %6d  %6d  %6d  %6d   of %zu\n\n", full.right, int8.right, int4.right, by_trigram.right, blanks.size());
+  std::fprintf(stderr, "\n                        full    int8    int4    trigram\n");
+  std::fprintf(stderr, "bits per byte          %6.4f  %6.4f  %6.4f  %6.4f\n", full_bits.bits_per_byte, int8_bits.bits_per_byte, int4_bits.bits_per_byte, ngram_bits / bytes);
+  std::fprintf(stderr, "blanks right           %6d  %6d  %6d       -   of %zu\n", full.free.right, int8.free.right, int4.free.right, blanks.size());
+  std::fprintf(stderr, "of the text's phrases  %6d  %6d  %6d  %6d\n\n", full.chosen.right, int8.chosen.right, int4.chosen.right, by_trigram.right);
 
   nlohmann::ordered_json line{{"job", options.job}, {examples::device_key, examples::name_of(device)}, {"threads", examples::threads_of(device)}};
   for (const char* field : {"params", "vocab", "tokens", "tokens_per_s"}) line[field] = summary.value(field, nlohmann::json());
@@ -176,10 +190,13 @@ void evaluate(const Options& options, const nlohmann::json& summary) {
   line["bpb_int8"] = int8_bits.bits_per_byte;
   line["bpb_int4"] = int4_bits.bits_per_byte;
   line["blanks"] = blanks.size();
-  line["right"] = full.right;
+  line["right"] = full.free.right;
+  line["right_int8"] = int8.free.right;
+  line["right_int4"] = int4.free.right;
+  line["right_chosen"] = full.chosen.right;
+  line["right_chosen_int8"] = int8.chosen.right;
+  line["right_chosen_int4"] = int4.chosen.right;
   line["right_ngram"] = by_trigram.right;
-  line["right_int8"] = int8.right;
-  line["right_int4"] = int4.right;
   line["seconds"] = options.started > 0 ? now() - options.started : 0;
   std::printf("%s\n", line.dump().c_str());
 }

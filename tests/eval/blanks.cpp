@@ -111,6 +111,7 @@ TEST_CASE("answers match exactly, white space around them aside") {
   CHECK(!exact_match("two words", "twowords"));
   CHECK(!exact_match("", "word"));
   CHECK(exact_match(" \n", ""));
+  CHECK(trimmed(" \ttwo words\r\n") == "two words");
 }
 
 TEST_CASE("a document that is not UTF-8 is refused by name") {

@@ -159,14 +159,14 @@ inline std::vector<Blank> choose_blanks(std::span<const std::string> documents, 
   return blanks;
 }
 
-/// Whether a model's answer is the truth, white space around both aside.
-inline bool exact_match(std::string_view answer, std::string_view truth) {
-  const auto trimmed = [](std::string_view text) {
-    constexpr std::string_view space = " \t\n\r";
-    const std::size_t first = text.find_first_not_of(space);
-    return first == std::string_view::npos ? std::string_view{} : text.substr(first, text.find_last_not_of(space) + 1 - first);
-  };
-  return trimmed(answer) == trimmed(truth);
+/// A text without the white space around it.
+inline std::string_view trimmed(std::string_view text) {
+  constexpr std::string_view space = " \t\n\r";
+  const std::size_t first = text.find_first_not_of(space);
+  return first == std::string_view::npos ? std::string_view{} : text.substr(first, text.find_last_not_of(space) + 1 - first);
 }
+
+/// Whether a model's answer is the truth, white space around both aside.
+inline bool exact_match(std::string_view answer, std::string_view truth) { return trimmed(answer) == trimmed(truth); }
 
 }  // namespace golem
