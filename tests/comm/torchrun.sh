@@ -10,13 +10,15 @@ for ((rank = 0; rank < ranks; rank++)); do
   RANK=$rank LOCAL_RANK=$rank "$@" &
   started+=($!)
 done
-status=0
+status=0 late=
 for ((ended = 0; ended < ranks; ended++)); do
   wait -n "${started[@]}" 2>/dev/null
   code=$?
   [ $code = 127 ] && break # none is left
   [ $code = 0 ] || [ $status != 0 ] && continue
   status=$code
-  (sleep 2 && kill -KILL "${started[@]}" 2>/dev/null) & # as torchrun does with those that are left
+  (sleep 2 && kill -KILL "${started[@]}") >/dev/null 2>&1 & # as torchrun does with those that are left; who reads our output need not wait for it
+  late=$!
 done
+[ -z "$late" ] || kill "$late" 2>/dev/null
 exit $status

@@ -218,7 +218,7 @@ start() {
 }
 # ended PATTERN: they must end by themselves
 ended() {
-  (sleep 60 && kill -9 $job) 2>/dev/null &
+  (sleep 60 && kill -9 $job) >/dev/null 2>&1 & # who reads our output need not wait for it
   local watch=$! status=0
   wait $job || status=$?
   kill $watch
