@@ -62,27 +62,28 @@ class Candidates {
         for (const auto& [from, to] : golem::english_places(paragraph)) ++english[std::string(paragraph.substr(from, to - from))];
         for (const auto& [from, to] : golem::chinese_places(paragraph)) ++chinese[std::string(paragraph.substr(from, to - from))];
       }
-    keep(english_, english, tokenizer, " ");
-    keep(chinese_, chinese, tokenizer, "");
-    keep(chinese_spaced_, chinese, tokenizer, " ");
+    for (const std::string& text : kept(english)) english_.push_back(tokenizer.encode(" " + text)), texts_[0].insert(text);
+    for (const std::string& text : kept(chinese)) chinese_.push_back(tokenizer.encode(text)), chinese_spaced_.push_back(tokenizer.encode(" " + text)), texts_[1].insert(text);
   }
   const std::vector<std::vector<std::int32_t>>& of(const golem::Blank& blank) const {
     return !blank.chinese ? english_ : blank.before.ends_with(' ') ? chinese_spaced_ : chinese_;
   }
-  bool has(const std::string& text) const { return texts_.contains(std::string(golem::trimmed(text))); }
+  bool has(const golem::Blank& blank, const std::string& text) const { return texts_[blank.chinese].contains(std::string(golem::trimmed(text))); }
 
  private:
   static constexpr std::size_t most = 20000;
 
-  void keep(std::vector<std::vector<std::int32_t>>& tokens, const std::unordered_map<std::string, int>& counts, const golem::Tokenizer& tokenizer, const char* before) {
+  static std::vector<std::string> kept(const std::unordered_map<std::string, int>& counts) {
     std::vector<std::pair<std::string, int>> sorted(counts.begin(), counts.end());
     std::sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.second > b.second || (a.second == b.second && a.first < b.first); });
     if (sorted.size() > most) sorted.resize(most);
-    for (const auto& [text, count] : sorted) tokens.push_back(tokenizer.encode(before + text)), texts_.insert(text);
+    std::vector<std::string> texts;
+    for (auto& [text, count] : sorted) texts.push_back(std::move(text));
+    return texts;
   }
 
   std::vector<std::vector<std::int32_t>> english_, chinese_, chinese_spaced_;
-  std::unordered_set<std::string> texts_;
+  std::unordered_set<std::string> texts_[2];  // English, Chinese
 };
 
 Answers fill_by_trigram(const golem::Trigram& trigram, const Candidates& candidates, const std::vector<golem::Blank>& blanks, const golem::Tokenizer& tokenizer) {
@@ -94,7 +95,7 @@ Answers fill_by_trigram(const golem::Trigram& trigram, const Candidates& candida
   return answers;
 }
 
-// What a model filled in: the likeliest answer of a beam search; and the likeliest that is a candidate, where one is, as the baseline chooses.
+// What a model filled in: the likeliest answer of a beam search; and the likeliest of its beams that is a candidate, since the baseline too answers with candidates alone.
 struct Filled {
   Answers free, chosen;
 };
@@ -116,9 +117,9 @@ Filled fill_by_engine(EngineType& engine, const Candidates& candidates, const st
     std::vector<std::string> answers;
     for (const golem::Beam& beam : golem::generate_beams(engine, golem::make_prompt(std::move(text), tokenizer.special()), options, tokenizer.special()))
       answers.push_back(tokenizer.decode(beam.tokens));
-    const auto chosen = std::find_if(answers.begin(), answers.end(), [&](const std::string& answer) { return candidates.has(answer); });
+    const auto chosen = std::find_if(answers.begin(), answers.end(), [&](const std::string& answer) { return candidates.has(blank, answer); });
     filled.free.add(blank, answers.front());
-    filled.chosen.add(blank, chosen == answers.end() ? answers.front() : *chosen);
+    filled.chosen.add(blank, chosen == answers.end() ? "" : *chosen);
   }
   return filled;
 }
@@ -180,7 +181,7 @@ void evaluate(const Options& options, const nlohmann::json& summary) {
   std::fprintf(stderr, "\n                        full    int8    int4    trigram\n");
   std::fprintf(stderr, "bits per byte          %6.4f  %6.4f  %6.4f  %6.4f\n", full_bits.bits_per_byte, int8_bits.bits_per_byte, int4_bits.bits_per_byte, ngram_bits / bytes);
   std::fprintf(stderr, "blanks right           %6d  %6d  %6d       -   of %zu\n", full.free.right, int8.free.right, int4.free.right, blanks.size());
-  std::fprintf(stderr, "of the text's phrases  %6d  %6d  %6d  %6d\n\n", full.chosen.right, int8.chosen.right, int4.chosen.right, by_trigram.right);
+  std::fprintf(stderr, "candidates alone       %6d  %6d  %6d  %6d\n\n", full.chosen.right, int8.chosen.right, int4.chosen.right, by_trigram.right);
 
   nlohmann::ordered_json line{{"job", options.job}, {examples::device_key, examples::name_of(device)}, {"threads", examples::threads_of(device)}};
   for (const char* field : {"params", "vocab", "tokens", "tokens_per_s"}) line[field] = summary.value(field, nlohmann::json());
@@ -207,12 +208,12 @@ int main(int argc, char** argv) {
   Options options;
   CLI::App app("Measures a run on held-out text: bits per byte and blanks, in full precision, INT8 and INT4, beside a trigram model.");
   app.add_option("--run", options.run, "the run's folder, as pretrain left it")->capture_default_str();
-  app.add_option("--corpus", options.corpus, "the text that it learnt from, for the trigram model")->required();
+  app.add_option("--corpus", options.corpus, "the text that it learnt from, for the trigram model, and for the words and phrases that may be chosen")->required();
   app.add_option("--held-out", options.held_out, "text that it has not seen")->required();
   app.add_option("--int8", options.int8, "a checkpoint that quantize made with 8 bits; without it the run's own is quantised here");
   app.add_option("--int4", options.int4, "one with 4 bits in groups of 32");
   app.add_option("--blanks", options.blanks, "of each language")->capture_default_str();
-  app.add_option("--show", options.show, "blanks shown with text, answer and truth")->capture_default_str();
+  app.add_option("--show", options.show, "blanks shown with text, free answer and truth")->capture_default_str();
   examples::add_threads_option(app, options.threads, "0: all");
   app.add_option("--job", options.job, "the name in the JSON line")->capture_default_str();
   app.add_option("--started", options.started, "Unix time that the JSON line's seconds count from");

@@ -47,10 +47,11 @@ if [ ${#long[@]} = 0 ]; then
   benches=ON models='tiny;small' cuda_examples=ON cuda_architectures=90a gpu=(-DGOLEM_TEST_GPU=ON -DGOLEM_BENCH_ARCHITECTURES=90a) # each kernel is in both of its forms in test_gpu
   export GOLEM_TEST_ALL=1 # every variant of every layout
 fi
-# The example programs' tests are of tiny models: what compiles in half the time runs in little more. And g++ takes a sixth longer where it collects its garbage before 1 GiB.
+# The example programs' tests are of tiny models: what compiles in half the time runs in little more. And g++ takes a sixth longer where it collects its garbage before 1 GiB, which the largest units want twice.
 flags='-O1 -DNDEBUG -pipe'
 later='--param=ggc-min-heapsize=1048576'
-if echo 'int golem;' | "${CXX:-c++}" $later -Werror -x c++ -c -o /dev/null - 2>/dev/null; then
+available=$(sed -n 's/^MemAvailable: *\([0-9]*\) kB/\1/p' /proc/meminfo 2>/dev/null || true)
+if [ "${available:-0}" -ge $(($(nproc) * 2500000)) ] && echo 'int golem;' | "${CXX:-c++}" $later -Werror -x c++ -c -o /dev/null - 2>/dev/null; then
   flags+=" $later"
   export NVCC_APPEND_FLAGS="${NVCC_APPEND_FLAGS-} -Xcompiler $later"
 fi

@@ -36,7 +36,7 @@ std::string words(PipelineSchedule kind, int stages, int chunks, int micro_batch
 /// Forward to backward as 1 to 2, its halves alike; a chunk is a part of a stage.
 double unit_time(const PipelineAction& action, int chunks) { return (action.work == Work::backward ? 2.0 : 1.0) / chunks; }
 
-PipelineRun run(const Lists& lists, int chunks, int micro_batches, int capacity) {
+PipelineRun run_chunks(const Lists& lists, int chunks, int micro_batches, int capacity) {
   return run_pipeline(
       lists, chunks, micro_batches, {.capacity = capacity}, [&](int, const PipelineAction& action) { return unit_time(action, chunks); },
       [](int, int) { return 0.0; });
@@ -117,7 +117,7 @@ TEST_CASE("no schedule stands still, whether its channels hold two messages or a
     const Lists lists = pipeline_schedules(kind, stages, chunks, micro_batches);
     for (const int capacity : {0, 2}) {
       INFO("channels hold " << capacity);
-      const PipelineRun result = run(lists, chunks, micro_batches, capacity);
+      const PipelineRun result = run_chunks(lists, chunks, micro_batches, capacity);
       for (std::size_t stage = 0; stage < lists.size(); ++stage) REQUIRE(result.stages[stage].size() == lists[stage].size());
     }
   });
@@ -156,7 +156,7 @@ TEST_CASE("the bubble is the formula's") {
   for_each_pipeline([](PipelineSchedule kind, int stages, int chunks, int micro_batches) {
     if (kind == zero_bubble && micro_batches < stages) return;
     INFO(words(kind, stages, chunks, micro_batches));
-    REQUIRE(run(pipeline_schedules(kind, stages, chunks, micro_batches), chunks, micro_batches, 0).bubble() ==
+    REQUIRE(run_chunks(pipeline_schedules(kind, stages, chunks, micro_batches), chunks, micro_batches, 0).bubble() ==
             Approx(bubble(kind, stages, chunks, micro_batches)).margin(1e-12));
   });
   CHECK(bubble(one_f_one_b, 8, 1, 176) == Approx(7.0 / 183));  // GLM-130B: 3.8%, spec 4.1

@@ -5,15 +5,15 @@
 #include <vector>
 
 #include "catch.hpp"
-#include "infer/random_weights.hpp"
 #include "golem/golem.hpp"
+#include "infer/random_weights.hpp"
 
 using namespace golem;
+using tests::special;
 
 namespace {
 
 using Ids = std::vector<std::int32_t>;
-using tests::special;
 
 }  // namespace
 

@@ -43,7 +43,7 @@ void change_state(const std::string& folder, const Change& change) {
 }
 
 /// The sentence with which one rank of a layout fails to load.
-std::string load_error(const std::string& path, const Layout& layout, int rank) {
+std::string rank_error(const std::string& path, const Layout& layout, int rank) {
   RankState state(layout, rank, 1), before = state;
   const std::string sentence = error_of([&] { golem::load(path, state, {.ranks = layout.ranks()}); });
   if (sentence != "no error") REQUIRE(state == before);
@@ -134,13 +134,13 @@ TEST_CASE("a rank's file that is missing, altered or of another save is named by
   const std::string path = folder / "a/step-00000007", name = "/optimizer-rank00003-00001-of-00001.safetensors", whole = test::read(path + name);
   test::write(path + name, test::read(folder / ("b/step-00000008" + name)));
   REQUIRE(test::read(path + name).size() == whole.size());
-  CHECK(has(load_error(path, layout, 3), "'" + path + name + "' is not what was saved: expected SHA-256 "));
-  CHECK(has(load_error(path, {}, 0), name));
-  CHECK(load_error(path, layout, 0) == "no error");  // it reads no byte of that file
+  CHECK(has(rank_error(path, layout, 3), "'" + path + name + "' is not what was saved: expected SHA-256 "));
+  CHECK(has(rank_error(path, {}, 0), name));
+  CHECK(rank_error(path, layout, 0) == "no error");  // it reads no byte of that file
   std::filesystem::remove(path + name);
-  CHECK(has(load_error(path, layout, 0), "cannot open '" + path + name + "': No such file"));
+  CHECK(has(rank_error(path, layout, 0), "cannot open '" + path + name + "': No such file"));
   test::write(path + name, whole.substr(1));
-  CHECK(has(load_error(path, layout, 0), golem::sentence("expected ", whole.size(), " bytes, found ", whole.size() - 1)));
+  CHECK(has(rank_error(path, layout, 0), golem::sentence("expected ", whole.size(), " bytes, found ", whole.size() - 1)));
   test::write(path + name, whole);
   CHECK(load(path, layout, 7) == of(fine, 4));
 }
@@ -153,15 +153,15 @@ TEST_CASE("elements that nobody saved, or two did, are found at loading") {
   const std::string path = folder / "a/step-00000007", second = "model-rank00001-00001-of-00001.safetensors",
                     third = "model-rank00002-00001-of-00001.safetensors";
   change_state(path, [&](golem::CheckpointState& state) { state.files.erase(second); });
-  CHECK(has(load_error(path, layout, 1), "the checkpoint '" + path + "' lacks 35 of the 35 elements of tensor 'embedding' that are wanted here"));
-  CHECK(has(load_error(path, {.tp = 3}, 1), "lacks 10 of the 20 elements of tensor 'embedding'"));
-  CHECK(load_error(path, layout, 0) == "no error");
+  CHECK(has(rank_error(path, layout, 1), "the checkpoint '" + path + "' lacks 35 of the 35 elements of tensor 'embedding' that are wanted here"));
+  CHECK(has(rank_error(path, {.tp = 3}, 1), "lacks 10 of the 20 elements of tensor 'embedding'"));
+  CHECK(rank_error(path, layout, 0) == "no error");
 
   REQUIRE(save(folder / "a", layout, 7) == of(fine, 4));
   std::filesystem::copy(folder / ("b/step-00000007/" + third), path + "/" + third);
   const auto foreign = golem::checkpoint::read_state(folder / "b/step-00000007").files.at(third);
   change_state(path, [&](golem::CheckpointState& state) { state.files[third] = foreign; });
-  CHECK(has(load_error(path, layout, 1),
+  CHECK(has(rank_error(path, layout, 1),
             "'" + path + "/" + second + "' and '" + path + "/" + third + "' both have elements of tensor 'embedding': one of them is wrong"));
 }
 
@@ -174,7 +174,7 @@ TEST_CASE("files that say different things of one tensor, or of a slice in them,
     writer.write(tensor);
     const std::string digest = writer.finish();
     change_state(path, [&](golem::CheckpointState& state) { state.files[name] = {writer.size(), digest}; });
-    return load_error(path, {}, 0);
+    return rank_error(path, {}, 0);
   };
   float memory[20]{};
   const auto slice = [](const std::vector<std::int64_t>& shape) {

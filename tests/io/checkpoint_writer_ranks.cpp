@@ -64,7 +64,7 @@ SharedByRanks* shared_memory() {
 }
 
 /// Saves 3, and 3 over itself, on threads. Kills the process at file system step `fatal` of rank `victim`, in the background or not.
-[[noreturn]] void save_until_killed(const std::string& root, int victim, int fatal, SharedByRanks& shared) {
+[[noreturn]] void save_until_a_rank_is_killed(const std::string& root, int victim, int fatal, SharedByRanks& shared) {
   int steps = 0;
   std::string before;  // of the victim; all writes of a file count as one step
   for (const std::int64_t step : {3, 3}) {
@@ -100,7 +100,7 @@ TEST_CASE("a machine that stops at any step of any rank's save leaves a checkpoi
       shared->begun = shared->done = 2;
       const ::pid_t child = ::fork();
       REQUIRE(child >= 0);
-      if (child == 0) save_until_killed(root, victim, fatal, *shared);
+      if (child == 0) save_until_a_rank_is_killed(root, victim, fatal, *shared);
       int status = 0;
       REQUIRE(::waitpid(child, &status, 0) == child);
       finished = WIFEXITED(status) && WEXITSTATUS(status) == 0;

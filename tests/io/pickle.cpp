@@ -16,7 +16,7 @@ namespace {
 
 Pickle parse(const std::string& body) { return golem::parse_pickle(std::as_bytes(std::span(body)), "x.pt", 100); }
 
-std::string error_in(const std::string& body) {
+std::string pickle_error(const std::string& body) {
   return error_of([&] { parse(body); });
 }
 
@@ -36,7 +36,7 @@ std::string tensor(std::int64_t elements, std::int64_t offset, const std::vector
 
 std::string error_of_tensor(std::int64_t elements, std::int64_t offset, const std::vector<std::int64_t>& shape,
                             const std::vector<std::int64_t>& strides) {
-  return error_in("\x80\2" + tensor(elements, offset, shape, strides) + ".");
+  return pickle_error("\x80\2" + tensor(elements, offset, shape, strides) + ".");
 }
 
 }  // namespace
@@ -101,17 +101,17 @@ TEST_CASE("what golem writes, golem reads") {
 }
 
 TEST_CASE("a pickle that names a function is refused by its name") {
-  CHECK(error_in("\x80\2cos\nsystem\n(" + text("rm -rf /") + "tR.") ==
+  CHECK(pickle_error("\x80\2cos\nsystem\n(" + text("rm -rf /") + "tR.") ==
         "'x.pt', pickle at offset 102: the pickle names 'os.system', which no checkpoint needs, and which Python would run; do not load this file "
         "anywhere");
-  CHECK(has(error_in("\x80\2cposix\nsystem\n."), "names 'posix.system'"));
-  CHECK(has(error_in("\x80\2c__builtin__\neval\n."), "names '__builtin__.eval'"));
-  CHECK(has(error_in("\x80\2ctorch\nload\n."), "names 'torch.load'"));
-  CHECK(has(error_in("\x80\2ca\x1b[2J\nb\n."), "names 'a?[2J.b'"));
-  CHECK(has(error_in("\x80\2c" + std::string(2000, 'a')), "a global's name does not end"));
-  CHECK(has(error_in("\x80\2ctorch\nHalfStorage\n)R."), "the pickle calls torch HalfStorage"));
-  CHECK(has(error_in("\x80\2K\1)R."), "an int is called"));
-  CHECK(has(error_in("\x80\2ccollections\nOrderedDict\nK\1R."), "the arguments of collections OrderedDict are an int"));
+  CHECK(has(pickle_error("\x80\2cposix\nsystem\n."), "names 'posix.system'"));
+  CHECK(has(pickle_error("\x80\2c__builtin__\neval\n."), "names '__builtin__.eval'"));
+  CHECK(has(pickle_error("\x80\2ctorch\nload\n."), "names 'torch.load'"));
+  CHECK(has(pickle_error("\x80\2ca\x1b[2J\nb\n."), "names 'a?[2J.b'"));
+  CHECK(has(pickle_error("\x80\2c" + std::string(2000, 'a')), "a global's name does not end"));
+  CHECK(has(pickle_error("\x80\2ctorch\nHalfStorage\n)R."), "the pickle calls torch HalfStorage"));
+  CHECK(has(pickle_error("\x80\2K\1)R."), "an int is called"));
+  CHECK(has(pickle_error("\x80\2ccollections\nOrderedDict\nK\1R."), "the arguments of collections OrderedDict are an int"));
 }
 
 TEST_CASE("a tensor outside its storage is refused") {
@@ -134,32 +134,32 @@ TEST_CASE("a tensor outside its storage is refused") {
   CHECK(has(error_of_tensor(12, 0, std::vector<std::int64_t>(9, 1), std::vector<std::int64_t>(9, 1)), "expected a tuple of at most 8"));
   const std::string large = "\x8a\x09\0\0\0\0\0\0\0\x80\0"s;  // 2^63
   CHECK(has(
-      error_in("\x80\2ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") + "ctorch\nHalfStorage\n" + text("0") + text("cpu") + large + "tQ"),
+      pickle_error("\x80\2ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") + "ctorch\nHalfStorage\n" + text("0") + text("cpu") + large + "tQ"),
       "the length of a storage is an int beyond 64 bits"));
 }
 
 TEST_CASE("each fault of a pickle has its sentence") {
-  CHECK(has(error_in(""), "1 bytes are wanted and 0 are left"));
-  CHECK(has(error_in("\x80\4."), "protocol 4, expected 2"));
-  CHECK(has(error_in("\x80\2."), "ends with 0 values"));
-  CHECK(has(error_in("\x80\2NN."), "ends with 2 values"));
-  CHECK(has(error_in("\x80\2(N."), "ends with 1 values"));
-  CHECK(has(error_in("\x80\2i"), "'x.pt', pickle at offset 102: instruction 105"));
-  CHECK(has(error_in("\x80\2X\xff\xff\xff\x7f"), "2147483647 bytes are wanted and 0 are left"));
-  CHECK(has(error_in("\x80\2\x8b\xff\xff\xff\xff"), "4294967295 bytes are wanted"));
-  CHECK(has(error_in("\x80\2h\5"), "value 5 of the memo"));
-  CHECK(has(error_in("\x80\2t"), "a mark is wanted"));
-  CHECK(has(error_in("\x80\2N(0"), "a value is wanted and the stack has none"));
-  CHECK(has(error_in("\x80\2N\x86"), "2 values are wanted and the stack has 1"));
-  CHECK(has(error_in("\x80\2NNa"), "items are added to None"));
-  CHECK(has(error_in("\x80\2}(Nu"), "a key without a value"));
-  CHECK(has(error_in("\x80\2NNb"), "a state is given to None"));
-  CHECK(has(error_in("\x80\2NQ"), "a persistent id is None"));
-  CHECK(has(error_in("\x80\2(" + text("storage") + "NNNNtQ"), "a storage is of None"));
-  CHECK(has(error_in("\x80\2" + std::string(2000, '(')), "more than 1000 containers in one another"));
-  CHECK(has(error_in("\x80\2" + std::string(2 << 20, 'N')), "more than 1048576 values"));
+  CHECK(has(pickle_error(""), "1 bytes are wanted and 0 are left"));
+  CHECK(has(pickle_error("\x80\4."), "protocol 4, expected 2"));
+  CHECK(has(pickle_error("\x80\2."), "ends with 0 values"));
+  CHECK(has(pickle_error("\x80\2NN."), "ends with 2 values"));
+  CHECK(has(pickle_error("\x80\2(N."), "ends with 1 values"));
+  CHECK(has(pickle_error("\x80\2i"), "'x.pt', pickle at offset 102: instruction 105"));
+  CHECK(has(pickle_error("\x80\2X\xff\xff\xff\x7f"), "2147483647 bytes are wanted and 0 are left"));
+  CHECK(has(pickle_error("\x80\2\x8b\xff\xff\xff\xff"), "4294967295 bytes are wanted"));
+  CHECK(has(pickle_error("\x80\2h\5"), "value 5 of the memo"));
+  CHECK(has(pickle_error("\x80\2t"), "a mark is wanted"));
+  CHECK(has(pickle_error("\x80\2N(0"), "a value is wanted and the stack has none"));
+  CHECK(has(pickle_error("\x80\2N\x86"), "2 values are wanted and the stack has 1"));
+  CHECK(has(pickle_error("\x80\2NNa"), "items are added to None"));
+  CHECK(has(pickle_error("\x80\2}(Nu"), "a key without a value"));
+  CHECK(has(pickle_error("\x80\2NNb"), "a state is given to None"));
+  CHECK(has(pickle_error("\x80\2NQ"), "a persistent id is None"));
+  CHECK(has(pickle_error("\x80\2(" + text("storage") + "NNNNtQ"), "a storage is of None"));
+  CHECK(has(pickle_error("\x80\2" + std::string(2000, '(')), "more than 1000 containers in one another"));
+  CHECK(has(pickle_error("\x80\2" + std::string(2 << 20, 'N')), "more than 1048576 values"));
   std::string doubling = "\x80\2]q\0("s + std::string(1 << 18, 'N') + "e";  // one list, copied into tuples again and again
   for (int i = 0; i < 40; ++i) doubling += "ccollections\nOrderedDict\nh\0\x85R"s;
-  CHECK(has(error_in(doubling + "."), "is made of what is no pair"));
-  CHECK(has(error_in(std::string((16 << 20) + 1, 'N')), "a pickle of 16777217 bytes"));
+  CHECK(has(pickle_error(doubling + "."), "is made of what is no pair"));
+  CHECK(has(pickle_error(std::string((16 << 20) + 1, 'N')), "a pickle of 16777217 bytes"));
 }

@@ -22,7 +22,7 @@ std::string file_of(const std::string& header, const std::string& data) {
 
 golem::SafetensorsHeader header_of(const std::string& file) { return golem::parse_safetensors(std::as_bytes(std::span(file)), "x.safetensors"); }
 
-std::string error_in(const std::string& header, const std::string& data) {
+std::string header_error(const std::string& header, const std::string& data) {
   return error_of([&] { header_of(file_of(header, data)); });
 }
 
@@ -85,27 +85,27 @@ TEST_CASE("each fault of a safetensors file has its sentence") {
   CHECK(has(error_of([] { header_of("1234567"); }), "'x.safetensors' is no safetensors file: it has 7 bytes"));
   CHECK(has(error_of([] { header_of(std::string(20, '\x7f')); }), "at offset 0 it announces a header of"));
   CHECK(has(error_of([] { header_of(file_of("{}", "").substr(0, 9)); }), "header of 2 bytes begins at offset 8, but the file has 9"));
-  CHECK(has(error_in("[]", ""), "does not begin with '{'"));
-  CHECK(has(error_in("{", ""), "no valid JSON"));
-  CHECK(has(error_in("{" + good + "," + good + "}", eight), "the name 'a' is given twice"));
-  CHECK(has(error_in(R"({"a":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}})", eight), "'dtype' is given twice"));
-  CHECK(has(error_in("{\"a\":" + std::string(1000, '[') + std::string(1000, ']') + "}", ""), "more than 4 deep"));
-  CHECK(has(error_in(R"({"a":3})", ""), "expected an object with dtype"));
-  CHECK(has(error_in(R"({"a":{"shape":[2],"data_offsets":[0,8]}})", eight), "tensor 'a': 'dtype' is missing"));
-  CHECK(has(error_in("{" + entry("a", "F8_E4M3", "8", "0,8") + "}", eight), "element type 'F8_E4M3' is none of"));
-  CHECK(has(error_in("{" + entry("a", "F32", "-2", "0,8") + "}", eight), "a dim is no whole number"));
-  CHECK(has(error_in("{" + entry("a", "F32", "2.0", "0,8") + "}", eight), "a dim is no whole number"));
-  CHECK(has(error_in("{" + entry("a", "F32", "9223372036854775808", "0,8") + "}", eight), "a dim is 9223372036854775808"));
-  CHECK(has(error_in("{" + entry("a", "F32", "4294967296,4294967296", "0,8") + "}", eight), "more elements than any file"));
-  CHECK(has(error_in("{" + entry("a", "F32", "3", "0,8") + "}", eight), "do not span the 12 bytes"));
-  CHECK(has(error_in("{" + entry("a", "F32", "2", "8,0") + "}", eight), "do not span the 8 bytes"));
-  CHECK(has(error_in("{" + entry("a", "F32", "2", "0,8,16") + "}", eight), "data_offsets has 3 numbers"));
-  CHECK(has(error_in("{" + entry("a", "U8", "8", "0,18446744073709551616") + "}", eight), "an offset is no whole number"));
-  CHECK(has(error_in("{" + entry("a", "F32", "1", "4,8") + "}", eight), "there is a gap"));
-  CHECK(has(error_in("{" + good + "," + entry("b", "F32", "1", "4,8") + "}", eight), "two tensors overlap"));
-  CHECK(has(error_in("{" + good + "}", eight + "y"), "has 9 bytes, expected 8"));
-  CHECK(has(error_in("{" + good + "}", eight.substr(1)), "is truncated"));
-  CHECK(has(error_in(R"({"__metadata__":{"a":1}})", ""), "expected a text"));
+  CHECK(has(header_error("[]", ""), "does not begin with '{'"));
+  CHECK(has(header_error("{", ""), "no valid JSON"));
+  CHECK(has(header_error("{" + good + "," + good + "}", eight), "the name 'a' is given twice"));
+  CHECK(has(header_error(R"({"a":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}})", eight), "'dtype' is given twice"));
+  CHECK(has(header_error("{\"a\":" + std::string(1000, '[') + std::string(1000, ']') + "}", ""), "more than 4 deep"));
+  CHECK(has(header_error(R"({"a":3})", ""), "expected an object with dtype"));
+  CHECK(has(header_error(R"({"a":{"shape":[2],"data_offsets":[0,8]}})", eight), "tensor 'a': 'dtype' is missing"));
+  CHECK(has(header_error("{" + entry("a", "F8_E4M3", "8", "0,8") + "}", eight), "element type 'F8_E4M3' is none of"));
+  CHECK(has(header_error("{" + entry("a", "F32", "-2", "0,8") + "}", eight), "a dim is no whole number"));
+  CHECK(has(header_error("{" + entry("a", "F32", "2.0", "0,8") + "}", eight), "a dim is no whole number"));
+  CHECK(has(header_error("{" + entry("a", "F32", "9223372036854775808", "0,8") + "}", eight), "a dim is 9223372036854775808"));
+  CHECK(has(header_error("{" + entry("a", "F32", "4294967296,4294967296", "0,8") + "}", eight), "more elements than any file"));
+  CHECK(has(header_error("{" + entry("a", "F32", "3", "0,8") + "}", eight), "do not span the 12 bytes"));
+  CHECK(has(header_error("{" + entry("a", "F32", "2", "8,0") + "}", eight), "do not span the 8 bytes"));
+  CHECK(has(header_error("{" + entry("a", "F32", "2", "0,8,16") + "}", eight), "data_offsets has 3 numbers"));
+  CHECK(has(header_error("{" + entry("a", "U8", "8", "0,18446744073709551616") + "}", eight), "an offset is no whole number"));
+  CHECK(has(header_error("{" + entry("a", "F32", "1", "4,8") + "}", eight), "there is a gap"));
+  CHECK(has(header_error("{" + good + "," + entry("b", "F32", "1", "4,8") + "}", eight), "two tensors overlap"));
+  CHECK(has(header_error("{" + good + "}", eight + "y"), "has 9 bytes, expected 8"));
+  CHECK(has(header_error("{" + good + "}", eight.substr(1)), "is truncated"));
+  CHECK(has(header_error(R"({"__metadata__":{"a":1}})", ""), "expected a text"));
   CHECK(header_of(file_of("{" + entry("a", "F32", "0,9223372036854775807,8", "0,0") + "}", "")).tensors[0].bytes() == 0);
 }
 

@@ -65,14 +65,20 @@ TEST_CASE("a quantised product does without a bias, and of no tokens is nothing"
 TEST_CASE("an activation that is NaN or infinite makes its token's results NaN or infinite, and no other's") {
   for (const float broken : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()})
     on_each_device([&](TestDevice& device) {
-      const auto check = [&](auto product) {
-        product.x[100] = broken;  // of token 0
+      const auto check = [&]<class T, Quant Q>(QuantizedCase<T, Q> product, std::size_t column = 100) {
+        product.x[column] = T(broken);  // of token 0
         const auto y = product.product(device);
-        for (std::size_t i = 0; i < y.size(); ++i) REQUIRE(std::isfinite(y[i]) == (i >= 20));
+        for (std::size_t i = 0; i < y.size(); ++i) REQUIRE(std::isfinite(static_cast<double>(y[i])) == (i >= 20));
       };
       check(QuantizedCase<float, Quant{.bits = 8, .activations = int8}>(2, 20, 256));
       check(QuantizedCase<float, Quant{.bits = 4, .activations = int8}>(2, 20, 256));
       check(QuantizedCase<float, Quant{.bits = 4, .activations = int8}>(9, 20, 256));
+      for (const std::int64_t tokens : {2, 9, 33})
+        for (const std::size_t column : {std::size_t{100}, std::size_t{287}}) {  // the latter in a step that is not full
+          check(QuantizedCase<float16, Quant{.bits = 4}>(tokens, 20, 288), column);
+          check(QuantizedCase<bfloat16, Quant{.bits = 4}>(tokens, 20, 288), column);
+          check(QuantizedCase<float16, Quant{.bits = 8}>(tokens, 20, 288), column);
+        }
     });
 }
 

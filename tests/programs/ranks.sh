@@ -31,9 +31,11 @@ told() {
 }
 # refuse PATTERN COMMAND...: it must fail soon, with one line that matches, and print nothing.
 refuse() {
-  local pattern=$1 status=0 out=out.$BASHPID err=err.$BASHPID
+  local pattern=$1 status=0 out=out.$BASHPID err=err.$BASHPID own
   shift
-  timeout -k 5 60 "$@" >"$out" 2>"$err" </dev/null || status=$?
+  own=$(mktemp -d) # launchers that run at once would share a folder, which the first to end removes
+  TMPDIR=$own timeout -k 5 60 "$@" >"$out" 2>"$err" </dev/null || status=$?
+  rm -rf "$own"
   [ $status != 0 ] || fail "went well: $*"
   [ $status -lt 124 ] || { cat "$err"; fail "status $status of: $*"; }
   told "$pattern" "$*" "$err"
@@ -42,17 +44,19 @@ refuse() {
 # beside COMMAND...: runs it beside the next ones, four at a time, since a launcher whose ranks fail waits for a second; settled: all of them went well.
 beside() {
   if [ ${#running[@]} = 4 ]; then
-    wait "${running[0]}"
+    wait "${running[0]}" || failed=yes
     running=("${running[@]:1}")
   fi
   "$@" &
   running+=($!)
 }
 settled() {
-  for job in "${running[@]}"; do wait "$job"; done
+  local one
+  for one in "${running[@]}"; do wait "$one" || failed=yes; done
   running=()
+  [ ! "$failed" ] || fail "see above"
 }
-running=()
+running=() failed=
 # field NAME RUN: a number or a word of its JSON line.
 field() { sed -E 's/.*"'"$1"'":"?([^,"}]*).*/\1/' "$2.json"; }
 # near NAME RUN: its loss is that of the other run, but for rounding.

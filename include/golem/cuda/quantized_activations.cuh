@@ -21,7 +21,13 @@ struct QuantizedRows {
 
   template <Quant Q, class Byte>
   explicit QuantizedRows(const QuantizedView<Q, Byte>& w)
-      : bytes(w.data.data), scales(w.scales.data), rows(w.rows), columns(w.columns), row_bytes(Q.row_bytes(w.columns)), groups(Q.groups(w.columns)), group(Q.group == 0 ? static_cast<std::uint32_t>(w.columns) : Q.group) {}
+      : bytes(w.data.data),
+        scales(w.scales.data),
+        rows(w.rows),
+        columns(w.columns),
+        row_bytes(Q.row_bytes(w.columns)),
+        groups(Q.groups(w.columns)),
+        group(Q.group == 0 ? static_cast<std::uint32_t>(w.columns) : Q.group) {}
 
   __device__ const std::uint8_t* row(std::int64_t r) const { return bytes + r * row_bytes; }
   __device__ float scale(std::int64_t r, std::int64_t column) const {

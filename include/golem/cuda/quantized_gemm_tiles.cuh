@@ -13,7 +13,7 @@ namespace golem::cuda {
 /// columns (Quant::block), thus in one group. In which order columns meet in a product does not matter: they stay as they lie.
 template <int Bits, int Block>
 struct QuantizedStep {
-  static constexpr int lane_bytes = Block * Bits / 32 < 16 ? Block * Bits / 32 : 16, lane_columns = lane_bytes * 8 / Bits, columns = 4 * lane_columns;
+  static constexpr int bits = Bits, lane_bytes = Block * Bits / 32 < 16 ? Block * Bits / 32 : 16, lane_columns = lane_bytes * 8 / Bits, columns = 4 * lane_columns;
 };
 
 /// Eight columns of a row as four pairs of T, from their bytes. Integers are set into the mantissa of a power of two, their sign
@@ -58,15 +58,15 @@ template <Shared Share, int TokenTiles>
 inline constexpr int row_tiles = Share == Shared::columns && TokenTiles == 1 ? 2 : 1;
 
 /// A warp's sums: 16 Stacked rows by 8 Tiles tokens.
-template <class T, int Bits, int Block, int Tiles, int Stacked>
+template <class T, class Step, int Tiles, int Stacked>
 struct QuantizedWarpSums {
-  using Step = QuantizedStep<Bits, Block>;
-  const QuantizedRows<Bits>& w;
+  static constexpr int bits = Step::bits;
+  const QuantizedRows<bits>& w;
   std::int64_t rows[2 * Stacked];  // of this lane
   const T* tokens[Tiles];
   float sums[Stacked][Tiles][4]{};
 
-  __device__ QuantizedWarpSums(const T* x, const QuantizedRows<Bits>& w, std::int64_t row, std::int64_t token, std::int64_t count) : w(w) {
+  __device__ QuantizedWarpSums(const T* x, const QuantizedRows<bits>& w, std::int64_t row, std::int64_t token, std::int64_t count) : w(w) {
 #pragma unroll
     for (int r = 0; r < 2 * Stacked; ++r) rows[r] = smaller(row + ptx::lane() / 4 + 8 * r, w.rows - 1);
 #pragma unroll
@@ -82,19 +82,19 @@ struct QuantizedWarpSums {
     Words words[2 * Stacked]{};
 #pragma unroll
     for (int r = 0; r < 2 * Stacked; ++r)
-      if (inside) words[r] = *reinterpret_cast<const Words*>(w.row(rows[r]) + column * Bits / 8);
+      if (inside) words[r] = *reinterpret_cast<const Words*>(w.row(rows[r]) + column * bits / 8);
     float part[Stacked][Tiles][4]{};
 #pragma unroll
     for (int eight = 0; eight < Step::lane_columns / 8; ++eight) {
       std::uint32_t weights[2 * Stacked][4];
 #pragma unroll
-      for (int r = 0; r < 2 * Stacked; ++r) unpack_eight<T, Bits>(weights[r], words[r].element + eight * Bits / 4);
+      for (int r = 0; r < 2 * Stacked; ++r) unpack_eight<T, bits>(weights[r], words[r].element + eight * bits / 4);
 #pragma unroll
       for (int tile = 0; tile < Tiles; ++tile) {
         Pack<std::uint32_t, 4> elements{};
         if (inside) elements = *reinterpret_cast<const Pack<std::uint32_t, 4>*>(tokens[tile] + column + eight * 8);
         std::uint32_t pairs[4];
-        pair_eight<Bits>(pairs, elements);
+        pair_eight<bits>(pairs, elements);
 #pragma unroll
         for (int s = 0; s < Stacked; ++s) {
           const auto &upper = weights[2 * s], &lower = weights[2 * s + 1];
@@ -128,13 +128,13 @@ struct QuantizedWarpSums {
 
 /// y (N, O), as many rows of a warp as row_tiles says by 8 Tiles tokens.
 template <class T, int Bits, int Block, int Tiles, Shared Share, int Warps>
-__global__ void __launch_bounds__(32 * Warps, Share == Shared::columns ? 2 : 0) quantized_tiles_kernel(T* y, const T* x, QuantizedRows<Bits> w, const T* bias, std::int64_t count) {
+__global__ void __launch_bounds__(32 * Warps, row_tiles<Share, Tiles> == 2 ? 2 : 0) quantized_tiles_kernel(T* y, const T* x, QuantizedRows<Bits> w, const T* bias, std::int64_t count) {
   using Step = QuantizedStep<Bits, Block>;
   constexpr int height = 16 * row_tiles<Share, Tiles>, stride = Share == Shared::columns ? Warps : 1;
   const int warp = static_cast<int>(threadIdx.x / 32);
   const std::int64_t pieces = ceil_div(count, 8 * Tiles), token = blockIdx.x % pieces * (8 * Tiles);
   const std::int64_t row = (Share == Shared::rows ? blockIdx.x / pieces * Warps + warp : blockIdx.x / pieces) * height, whole_steps = w.columns / Step::columns;
-  QuantizedWarpSums<T, Bits, Block, Tiles, row_tiles<Share, Tiles>> sums(x, w, row, token, count);
+  QuantizedWarpSums<T, Step, Tiles, row_tiles<Share, Tiles>> sums(x, w, row, token, count);
   std::int64_t step = Share == Shared::columns ? warp : 0;
 #pragma unroll 2
   for (; step < whole_steps; step += stride) sums.template add<true>(step);

@@ -172,9 +172,9 @@ inline std::uint32_t upper_halves(std::uint32_t a, std::uint32_t b) { return a >
 
 template <class T>
 std::uint32_t multiply_add_pairs(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
-  const auto half = [](std::uint32_t pair, int i) { return static_cast<double>(static_cast<float>(T::from_bits(static_cast<std::uint16_t>(pair >> 16 * i)))); };
-  const auto sum = [&](int i) { return static_cast<float>(half(a, i) * half(b, i) + half(c, i)); };
-  return pack<T>(sum(0), sum(1));
+  const auto half = [](std::uint32_t pair, int i) { return static_cast<double>(T::from_bits(static_cast<std::uint16_t>(pair >> 16 * i))); };
+  const auto sum = [&](int i) { return std::uint32_t{T(half(a, i) * half(b, i) + half(c, i)).bits}; };
+  return sum(0) | sum(1) << 16;
 }
 
 inline int dot4(std::uint32_t a, std::uint32_t b, int sum) {
