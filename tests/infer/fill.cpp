@@ -12,7 +12,6 @@ using namespace golem;
 namespace {
 
 using Tokens = std::vector<std::int32_t>;
-constexpr SpecialTokens fill_tokens{.mask = 0, .gmask = 1, .smask = 2, .sop = 3, .eop = 7, .eos = 8, .newline = 0, .pad = 0};
 
 /// Answers what it was told, in turn, and remembers what it was asked.
 struct ScriptedEngine {
@@ -31,28 +30,28 @@ struct ScriptedEngine {
 }  // namespace
 
 TEST_CASE("an answer that is a mask itself is text: each mask of the text is filled once, and by its own position") {
-  ScriptedEngine engine{{{fill_tokens.mask}, {10, fill_tokens.mask, fill_tokens.gmask}, {}}};
-  const Filled filled = fill_blanks(engine, {4, fill_tokens.mask, 5, fill_tokens.mask, fill_tokens.mask, 6, fill_tokens.gmask}, greedy, fill_tokens);
-  CHECK(filled.answers == std::vector<Tokens>{{fill_tokens.mask}, {10, fill_tokens.mask, fill_tokens.gmask}, {}});
-  CHECK(filled.text == Tokens{4, fill_tokens.mask, 5, 10, fill_tokens.mask, fill_tokens.gmask, 6, fill_tokens.gmask});
+  ScriptedEngine engine{{{few_tokens.mask}, {10, few_tokens.mask, few_tokens.gmask}, {}}};
+  const Filled filled = fill_blanks(engine, {4, few_tokens.mask, 5, few_tokens.mask, few_tokens.mask, 6, few_tokens.gmask}, greedy, few_tokens);
+  CHECK(filled.answers == std::vector<Tokens>{{few_tokens.mask}, {10, few_tokens.mask, few_tokens.gmask}, {}});
+  CHECK(filled.text == Tokens{4, few_tokens.mask, 5, 10, few_tokens.mask, few_tokens.gmask, 6, few_tokens.gmask});
   REQUIRE(engine.asked.size() == 3);
-  CHECK(engine.asked[1].tokens == Tokens{4, fill_tokens.mask, 5, fill_tokens.mask, fill_tokens.mask, 6, fill_tokens.gmask, fill_tokens.sop});
+  CHECK(engine.asked[1].tokens == Tokens{4, few_tokens.mask, 5, few_tokens.mask, few_tokens.mask, 6, few_tokens.gmask, few_tokens.sop});
   CHECK(engine.asked[0].next_position == 1);
   CHECK(engine.asked[1].next_position == 3);
   CHECK(engine.asked[2].next_position == 6);
 }
 
 TEST_CASE("a continued text ends with its answer, though that holds masks of any kind") {
-  for (const std::int32_t mask : {fill_tokens.mask, fill_tokens.smask, fill_tokens.gmask}) {
+  for (const std::int32_t mask : {few_tokens.mask, few_tokens.smask, few_tokens.gmask}) {
     ScriptedEngine engine{{{9, mask}}};
-    const Filled filled = fill_blanks(engine, {4, 5}, greedy, fill_tokens);
+    const Filled filled = fill_blanks(engine, {4, 5}, greedy, few_tokens);
     CHECK(filled.text == Tokens{4, 5, 9, mask});
     REQUIRE(engine.asked.size() == 1);
     CHECK(engine.asked[0].step == 1);
   }
-  ScriptedEngine engine{{{9, fill_tokens.mask}, {10}}};  // a [MASK] in an answer does not come before the next [gMASK]
-  const Filled filled = fill_blanks(engine, {4, fill_tokens.gmask, 5, fill_tokens.gmask}, greedy, fill_tokens);
-  CHECK(filled.text == Tokens{4, 9, fill_tokens.mask, 5, 10});
+  ScriptedEngine engine{{{9, few_tokens.mask}, {10}}};  // a [MASK] in an answer does not come before the next [gMASK]
+  const Filled filled = fill_blanks(engine, {4, few_tokens.gmask, 5, few_tokens.gmask}, greedy, few_tokens);
+  CHECK(filled.text == Tokens{4, 9, few_tokens.mask, 5, 10});
   REQUIRE(engine.asked.size() == 2);
   CHECK(engine.asked[1].step == 1);
 }
@@ -60,7 +59,7 @@ TEST_CASE("a continued text ends with its answer, though that holds masks of any
 TEST_CASE("the same holds for beams that hold masks") {
   TableEngine engine(3, 80, 11);
   const std::int32_t others[]{3, 4, 5, 6, 7, 8, 9, 10};  // what is left to answer: masks
-  const std::vector<Filled> filled = fill_blanks(engine, {4, fill_tokens.mask, 5, fill_tokens.mask, 6}, BeamSearchOptions{.beams = 3, .max_tokens = 2, .invalid = others}, fill_tokens);
+  const std::vector<Filled> filled = fill_blanks(engine, {4, few_tokens.mask, 5, few_tokens.mask, 6}, BeamSearchOptions{.beams = 3, .max_tokens = 2, .invalid = others}, few_tokens);
   REQUIRE(filled.size() == 3);
   for (const Filled& one : filled) {
     REQUIRE(one.answers.size() == 2);
@@ -75,20 +74,20 @@ TEST_CASE("the same holds for beams that hold masks") {
 
 TEST_CASE("each blank is an answer of its own number, and draws its own tokens") {
   ScriptedEngine engine{{{9}}};
-  fill_blanks(engine, {4, fill_tokens.mask, 5, fill_tokens.mask, fill_tokens.mask}, Sampling{.answer = 7}, fill_tokens);
+  fill_blanks(engine, {4, few_tokens.mask, 5, few_tokens.mask, few_tokens.mask}, Sampling{.answer = 7}, few_tokens);
   CHECK(engine.numbers == std::vector<std::uint64_t>{7, 8, 9});
 
   TableEngine beams(3, 80, 11);
   const BeamSearchOptions options{.beams = 1, .min_tokens = 6, .max_tokens = 6, .choice = BeamSearchOptions::Choice::sampled};
-  const Tokens text{4, fill_tokens.mask, 5, fill_tokens.mask, 6};
-  const std::vector<Filled> filled = fill_blanks(beams, text, options, fill_tokens);
+  const Tokens text{4, few_tokens.mask, 5, few_tokens.mask, 6};
+  const std::vector<Filled> filled = fill_blanks(beams, text, options, few_tokens);
   BeamSearchOptions second = options;
   second.answer = 1;
   Tokens second_text = filled.front().answers[0];
   second_text.insert(second_text.begin(), 4);
-  second_text.insert(second_text.end(), {5, fill_tokens.mask, 6});
-  const std::vector<Beam> expected = generate_beams(beams, make_prompt(second_text, fill_tokens), second, fill_tokens);
+  second_text.insert(second_text.end(), {5, few_tokens.mask, 6});
+  const std::vector<Beam> expected = generate_beams(beams, make_prompt(second_text, few_tokens), second, few_tokens);
   REQUIRE(filled.size() == expected.size());
   for (std::size_t b = 0; b < filled.size(); ++b) CHECK(filled[b].answers[1] == expected[b].tokens);
-  CHECK(generate_beams(beams, make_prompt(second_text, fill_tokens), options, fill_tokens).front().tokens != expected.front().tokens);  // of the first answer's numbers
+  CHECK(generate_beams(beams, make_prompt(second_text, few_tokens), options, few_tokens).front().tokens != expected.front().tokens);  // of the first answer's numbers
 }

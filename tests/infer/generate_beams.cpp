@@ -13,11 +13,10 @@ using namespace golem;
 namespace {
 
 using Tokens = std::vector<std::int32_t>;
-constexpr SpecialTokens beam_tokens{.mask = 0, .gmask = 1, .smask = 2, .sop = 3, .eop = 7, .eos = 8, .newline = 0, .pad = 0};
 
 /// The same search without a cache: the logits of each beam's whole sequence.
 std::vector<Beam> without_cache(const Prompt& prompt, const BeamSearchOptions& options, int steps) {
-  const std::int32_t ends[]{beam_tokens.eop, beam_tokens.eos};
+  const std::int32_t ends[]{few_tokens.eop, few_tokens.eos};
   BeamSearch search(options, prompt.tokens, ends);
   for (int step = 0; step < steps && !search.done(); ++step) {
     std::vector<double> rows;
@@ -38,8 +37,8 @@ TEST_CASE("each beam sees its own past, in whatever slot it lies") {
       for (std::int32_t start = 4; start < 10; ++start) {
         TableEngine engine(beams + start % 2, 40, 11);
         const BeamSearchOptions options{.beams = beams, .no_repeat_ngram = start % 3 ? 0 : 2, .min_tokens = 3, .max_tokens = 12, .choice = choice};
-        const Prompt prompt = make_prompt({start, 5, beam_tokens.mask, 6}, beam_tokens);
-        const std::vector<Beam> found = generate_beams(engine, prompt, options, beam_tokens), expected = without_cache(prompt, options, 12);
+        const Prompt prompt = make_prompt({start, 5, few_tokens.mask, 6}, few_tokens);
+        const std::vector<Beam> found = generate_beams(engine, prompt, options, few_tokens), expected = without_cache(prompt, options, 12);
         REQUIRE(found.size() == expected.size());
         for (std::size_t i = 0; i < found.size(); ++i) {
           REQUIRE(found[i].tokens == expected[i].tokens);
@@ -52,28 +51,28 @@ TEST_CASE("each beam sees its own past, in whatever slot it lies") {
 
 TEST_CASE("a search ends at the end of the cache, and positions are the prompt's") {
   TableEngine engine(3, 12, 11);
-  const Prompt prompt = make_prompt({4, 5, 6, 9, 10}, beam_tokens);  // 7 with [gMASK] and sop
-  const std::vector<Beam> found = generate_beams(engine, prompt, {.beams = 3, .min_tokens = 100, .max_tokens = 100}, beam_tokens);
+  const Prompt prompt = make_prompt({4, 5, 6, 9, 10}, few_tokens);  // 7 with [gMASK] and sop
+  const std::vector<Beam> found = generate_beams(engine, prompt, {.beams = 3, .min_tokens = 100, .max_tokens = 100}, few_tokens);
   REQUIRE(found.size() == 3);
   for (const Beam& beam : found) CHECK(beam.tokens.size() == 6);  // the last token needs no place in the cache
   CHECK(engine.last_positions() == Tokens{11});
-  const std::vector<Beam> at_mask = generate_beams(engine, make_prompt({4, beam_tokens.mask, 6}, beam_tokens), {.beams = 2, .min_tokens = 4, .max_tokens = 4}, beam_tokens);
+  const std::vector<Beam> at_mask = generate_beams(engine, make_prompt({4, few_tokens.mask, 6}, few_tokens), {.beams = 2, .min_tokens = 4, .max_tokens = 4}, few_tokens);
   CHECK(engine.last_positions() == Tokens{1});
   CHECK(at_mask.front().tokens.size() == 4);
-  CHECK_THROWS_WITH(generate_beams(engine, prompt, {.beams = 4}, beam_tokens), Catch::Matchers::Contains("EngineOptions::sequences"));
-  CHECK_THROWS_WITH(generate_beams(engine, make_prompt(Tokens(12, 4), beam_tokens), {.beams = 2}, beam_tokens), Catch::Matchers::Contains("shorten the text"));
+  CHECK_THROWS_WITH(generate_beams(engine, prompt, {.beams = 4}, few_tokens), Catch::Matchers::Contains("EngineOptions::sequences"));
+  CHECK_THROWS_WITH(generate_beams(engine, make_prompt(Tokens(12, 4), few_tokens), {.beams = 2}, few_tokens), Catch::Matchers::Contains("shorten the text"));
 }
 
 TEST_CASE("blanks are filled for each beam; the next blank sees the first beam's answer") {
   TableEngine engine(3, 60, 11);
   const BeamSearchOptions options{.beams = 3, .min_tokens = 1, .max_tokens = 4};
-  const Tokens text{4, beam_tokens.mask, 5, beam_tokens.mask, 6, beam_tokens.gmask};
-  const std::vector<Filled> filled = fill_blanks(engine, text, options, beam_tokens);
-  const Tokens first = generate_beams(engine, make_prompt(text, beam_tokens), options, beam_tokens).front().tokens;
+  const Tokens text{4, few_tokens.mask, 5, few_tokens.mask, 6, few_tokens.gmask};
+  const std::vector<Filled> filled = fill_blanks(engine, text, options, few_tokens);
+  const Tokens first = generate_beams(engine, make_prompt(text, few_tokens), options, few_tokens).front().tokens;
   Tokens second_text{4};
   second_text.insert(second_text.end(), first.begin(), first.end());
-  second_text.insert(second_text.end(), {5, beam_tokens.mask, 6, beam_tokens.gmask});
-  const std::vector<Beam> second = generate_beams(engine, make_prompt(second_text, beam_tokens), options, beam_tokens);
+  second_text.insert(second_text.end(), {5, few_tokens.mask, 6, few_tokens.gmask});
+  const std::vector<Beam> second = generate_beams(engine, make_prompt(second_text, few_tokens), options, few_tokens);
   REQUIRE(filled.size() == second.size());
   for (std::size_t b = 0; b < filled.size(); ++b) {
     REQUIRE(filled[b].answers.size() == 2);
@@ -83,9 +82,9 @@ TEST_CASE("blanks are filled for each beam; the next blank sees the first beam's
     whole.insert(whole.end(), first.begin(), first.end());
     whole.push_back(5);
     whole.insert(whole.end(), second[b].tokens.begin(), second[b].tokens.end());
-    whole.insert(whole.end(), {6, beam_tokens.gmask});
+    whole.insert(whole.end(), {6, few_tokens.gmask});
     CHECK(filled[b].text == whole);
   }
-  CHECK(fill_blanks(engine, Tokens{4, 5}, options, beam_tokens).front().answers.size() == 1);
-  CHECK_THROWS_WITH(fill_blanks(engine, Tokens{}, options, beam_tokens), Catch::Matchers::Contains("nothing to go on"));
+  CHECK(fill_blanks(engine, Tokens{4, 5}, options, few_tokens).front().answers.size() == 1);
+  CHECK_THROWS_WITH(fill_blanks(engine, Tokens{}, options, few_tokens), Catch::Matchers::Contains("nothing to go on"));
 }

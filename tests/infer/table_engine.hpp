@@ -7,10 +7,14 @@
 #include <span>
 #include <vector>
 
+#include "golem/config/special_tokens.hpp"
 #include "golem/core/error.hpp"
 #include "golem/core/random.hpp"
 #include "golem/core/tensor.hpp"
 #include "golem/infer/engine_core.hpp"
+
+/// Of a model with so few tokens that several share a number.
+inline constexpr golem::SpecialTokens few_tokens{.mask = 0, .gmask = 1, .smask = 2, .sop = 3, .eop = 7, .eos = 8, .newline = 0, .pad = 0};
 
 /// Logits behind a sequence.
 inline std::vector<double> table_logits(const std::vector<std::int32_t>& tokens, int vocab) {
