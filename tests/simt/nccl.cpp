@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <nccl.h>
 
+#include <chrono>
 #include <cstring>
 #include <deque>
 #include <map>
@@ -24,7 +25,8 @@ struct Call {
   ncclDataType_t type;
   ncclRedOp_t how = ncclSum;
   int peer = 0;
-  std::shared_ptr<bool> done = std::make_shared<bool>(false);
+  std::shared_ptr<const void> graph = nullptr;  // where it was captured: what the communicator waits for the end of
+  std::shared_ptr<bool> done = nullptr;
 };
 
 // All ranks of one communicator.
@@ -119,7 +121,8 @@ void advance(Clique& clique) {
     if (static_cast<int>(calls.size()) < clique.ranks) return;
     const bool message = calls[0]->kind == Call::Kind::send || calls[0]->kind == Call::Kind::receive;
     for (const Call* call : calls)
-      if (call->count != calls[0]->count || call->type != calls[0]->type || (!message && (call->kind != calls[0]->kind || call->peer != calls[0]->peer || call->how != calls[0]->how)))
+      if (!call->graph != !calls[0]->graph) throw std::runtime_error("NCCL on the host: some ranks captured a call as part of a graph, and others did not");
+      else if (call->count != calls[0]->count || call->type != calls[0]->type || (!message && (call->kind != calls[0]->kind || call->peer != calls[0]->peer || call->how != calls[0]->how)))
         throw std::runtime_error("NCCL on the host: the ranks made different calls");
     move(calls);
     for (Call* call : calls) *call->done = true;
@@ -132,6 +135,7 @@ void advance(Clique& clique) {
 struct ncclComm {
   std::shared_ptr<Clique> clique;
   int rank;
+  std::shared_ptr<const void> graphs = std::make_shared<int>();  // which hold copies
 };
 
 namespace {
@@ -140,16 +144,25 @@ thread_local int groups = 0;  // that were begun and not ended
 
 ncclResult_t post(Call call, ncclComm_t comm, cudaStream_t stream) {
   if (comm->clique->joined < comm->clique->ranks) return ncclInvalidUsage;
-  const auto done = call.done;
-  simt::enqueue(
-      [call, clique = comm->clique, rank = comm->rank] {
-        if (clique->aborted[static_cast<std::size_t>(rank)]) return void(*call.done = true);
-        clique->calls[static_cast<std::size_t>(rank)].push_back(call);
-        advance(*clique);
-      },
-      stream);
-  simt::wait_for(done, stream);
+  if (simt::is_captured(stream)) call.graph = comm->graphs;
+  simt::enqueue(simt::Work([call, clique = comm->clique, rank = comm->rank] {
+                  Call now = call;
+                  now.done = std::make_shared<bool>(clique->aborted[static_cast<std::size_t>(rank)]);
+                  if (*now.done) return now.done;
+                  clique->calls[static_cast<std::size_t>(rank)].push_back(now);
+                  advance(*clique);
+                  return now.done;
+                }),
+                stream);
   return ncclInProgress;
+}
+
+// NCCL ends no communicator that a graph may still run transfers of.
+void wait_for_graphs(const ncclComm& comm) {
+  for (int milliseconds = 0; comm.graphs.use_count() > 1; ++milliseconds) {
+    if (milliseconds > 20'000) throw std::runtime_error("NCCL on the host: a communicator is to end, and a graph with its transfers is never destroyed");
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
 }
 
 }  // namespace
@@ -188,6 +201,7 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* status) {
 }
 ncclResult_t ncclCommFinalize(ncclComm_t) { return ncclSuccess; }
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
+  wait_for_graphs(*comm);
   std::this_thread::sleep_for(simt::machine().nccl_leave);
   simt::expect_other_threads(-1);
   delete comm;
@@ -210,6 +224,7 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
     for (Call& call : comm->clique->calls[rank]) *call.done = true;
     comm->clique->calls[rank].clear();
   });
+  wait_for_graphs(*comm);
   simt::expect_other_threads(-1);
   delete comm;
   return ncclSuccess;

@@ -15,30 +15,45 @@
 #include <memory>
 #include <mutex>
 #include <random>
+#include <set>
 #include <stdexcept>
 #include <vector>
 
 #include "simt/block.hpp"
 #include "simt/simt.hpp"
 
+// Work as it is captured: what each piece runs behind.
+struct Capture {
+  struct Node {
+    simt::Work work;
+    std::vector<std::size_t> behind;
+  };
+  CUstream_st* origin;
+  std::vector<Node> nodes;
+  bool ended = false;
+};
+
 struct CUstream_st {
   struct Step {
-    std::function<void()> work;
+    simt::Work work;
     std::shared_ptr<bool> wait_for;  // an event that must have happened
   };
   std::deque<Step> steps;
-  std::vector<std::function<void()>>* captured = nullptr;
+  std::shared_ptr<Capture> capture;
+  std::vector<std::size_t> behind;  // what its next piece runs behind, while it is captured
 };
 
 struct CUevent_st {
   std::shared_ptr<bool> happened = std::make_shared<bool>(true);
+  std::shared_ptr<Capture> capture;  // instead, where it was recorded in one
+  std::vector<std::size_t> behind;
 };
 
 struct CUgraph_st {
-  std::vector<std::function<void()>> work;
+  std::vector<Capture::Node> nodes;
 };
 struct CUgraphExec_st {
-  std::vector<std::function<void()>> work;
+  std::vector<Capture::Node> nodes;
 };
 
 namespace simt {
@@ -56,10 +71,42 @@ std::vector<CUstream_st*> streams;
 std::map<void*, std::size_t> allocations;
 std::size_t in_use = 0;
 int others = 0;
+thread_local int captures_here = 0;  // that this thread has begun and not ended
 
 std::mt19937_64& turns() {
   static std::mt19937_64 random(machine().stream_seed);
   return random;
+}
+
+/// Pieces of a graph in any order that is one behind the other where they must.
+std::vector<std::size_t> legal_order(const std::vector<Capture::Node>& nodes) {
+  std::vector<std::size_t> order, waiting_for(nodes.size()), able;
+  std::vector<std::vector<std::size_t>> before(nodes.size());
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    waiting_for[i] = nodes[i].behind.size();
+    for (const std::size_t j : nodes[i].behind) before[j].push_back(i);
+    if (nodes[i].behind.empty()) able.push_back(i);
+  }
+  while (!able.empty()) {
+    const auto chosen = able.begin() + static_cast<std::ptrdiff_t>(turns()() % able.size());
+    order.push_back(*chosen);
+    able.erase(chosen);
+    for (const std::size_t i : before[order.back()])
+      if (--waiting_for[i] == 0) able.push_back(i);
+  }
+  return order;
+}
+
+/// Whether every piece of a capture runs before what comes behind `ends`.
+bool joined(const std::vector<Capture::Node>& nodes, std::vector<std::size_t> ends) {
+  std::set<std::size_t> found(ends.begin(), ends.end());
+  while (!ends.empty()) {
+    const std::size_t node = ends.back();
+    ends.pop_back();
+    for (const std::size_t i : nodes[node].behind)
+      if (found.insert(i).second) ends.push_back(i);
+  }
+  return found.size() == nodes.size();
 }
 
 /// Runs steps of all streams in turns until `done()`.
@@ -78,7 +125,8 @@ void run_until(const Done& done) {
     const CUstream_st::Step step = std::move(stream->steps.front());
     stream->steps.pop_front();
     try {
-      if (step.work) step.work();
+      const std::shared_ptr<bool> end = step.work ? step.work() : nullptr;
+      if (end && !*end) stream->steps.push_front({nullptr, end});
     } catch (...) {
       for (CUstream_st* other : streams) other->steps.clear();  // as after any error of a device: nothing runs any more
       throw;
@@ -127,23 +175,33 @@ void expect_other_threads(int more) {
   const Lock lock(mutex);
   others += more;
 }
-void wait_for(std::shared_ptr<bool> event, cudaStream_t stream) {
-  const Lock lock(mutex);
-  stream->steps.push_back({nullptr, std::move(event)});
-  changed.notify_all();
-}
 void locked(const std::function<void()>& work) {
   const Lock lock(mutex);
   work();
   changed.notify_all();
 }
 
-cudaError_t enqueue(std::function<void()> work, cudaStream_t stream) {
+cudaError_t enqueue(Work work, cudaStream_t stream) {
   const Lock lock(mutex);
   changed.notify_all();
-  if (stream->captured) stream->captured->push_back(std::move(work));
-  else stream->steps.push_back({std::move(work), nullptr});
+  if (stream->capture) {
+    stream->capture->nodes.push_back({std::move(work), stream->behind});
+    stream->behind = {stream->capture->nodes.size() - 1};
+  } else {
+    stream->steps.push_back({std::move(work), nullptr});
+  }
   return cudaSuccess;
+}
+cudaError_t enqueue(std::function<void()> work, cudaStream_t stream) {
+  return enqueue(Work([work = std::move(work)]() -> std::shared_ptr<bool> {
+                   work();
+                   return nullptr;
+                 }),
+                 stream);
+}
+bool is_captured(cudaStream_t stream) {
+  const Lock lock(mutex);
+  return stream->capture != nullptr;
 }
 
 cudaError_t enqueue(Call call, cudaStream_t stream) {
@@ -154,7 +212,7 @@ cudaError_t enqueue(Call call, cudaStream_t stream) {
     if (call.shared_bytes > always_granted && call.shared_bytes > machine().shared_limits[call.kernel]) return cudaErrorInvalidValue;
   }
   ++counts().kernels;
-  return enqueue([call = std::move(call)] { run_kernel(call); }, stream);
+  return enqueue(std::function<void()>([call = std::move(call)] { run_kernel(call); }), stream);
 }
 
 std::string name_of(const void* function) {
@@ -180,7 +238,7 @@ extern "C" {
 
 cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, cudaStream_t stream) {
   FAIL_IF_ASKED(cudaMallocAsync);
-  if (stream->captured) return cudaErrorStreamCaptureUnsupported;  // legal, and never what golem wants
+  if (stream->capture) return cudaErrorStreamCaptureUnsupported;  // legal, and never what golem wants
   const Lock lock(mutex);
   if (in_use + bytes > machine().memory_bytes) return cudaErrorMemoryAllocation;
   *memory = std::aligned_alloc(256, (bytes + canary_bytes + 255) / 256 * 256);
@@ -236,7 +294,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   FAIL_IF_ASKED(cudaStreamSynchronize);
-  if (stream->captured) return cudaErrorStreamCaptureUnsupported;
+  if (stream->capture) return cudaErrorStreamCaptureUnsupported;
   run_until([stream] { return stream->steps.empty(); });
   return cudaSuccess;
 }
@@ -249,27 +307,59 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
-  wait_for(event->happened, stream);
+  const Lock lock(mutex);
+  if (!event->capture) {
+    if (stream->capture) return cudaErrorStreamCaptureIsolation;
+    stream->steps.push_back({nullptr, event->happened});
+    changed.notify_all();
+    return cudaSuccess;
+  }
+  if (event->capture->ended) return cudaErrorStreamCaptureIsolation;
+  if (stream->capture && stream->capture != event->capture) return cudaErrorStreamCaptureMerge;
+  if (!stream->capture) stream->behind.clear();
+  stream->capture = event->capture;
+  std::set<std::size_t> all(stream->behind.begin(), stream->behind.end());
+  all.insert(event->behind.begin(), event->behind.end());
+  stream->behind.assign(all.begin(), all.end());
   return cudaSuccess;
 }
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
-  stream->captured = new std::vector<std::function<void()>>;
+  const Lock lock(mutex);
+  if (stream->capture) return cudaErrorIllegalState;
+  stream->capture = std::make_shared<Capture>(Capture{stream, {}});
+  stream->behind.clear();
+  ++captures_here;
   ++counts().captures;
   return cudaSuccess;
 }
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  *status = is_captured(stream) ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+  return cudaSuccess;
+}
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
-  *graph = new CUgraph_st{std::move(*stream->captured)};
-  delete std::exchange(stream->captured, nullptr);
+  const Lock lock(mutex);
+  *graph = nullptr;
+  const std::shared_ptr<Capture> capture = stream->capture;
+  if (!capture) return cudaErrorIllegalState;
+  if (capture->origin != stream) return cudaErrorStreamCaptureUnmatched;
+  const bool whole = joined(capture->nodes, stream->behind);
+  for (CUstream_st* one : streams)
+    if (one->capture == capture) one->capture = nullptr;
+  capture->ended = true;
+  --captures_here;
+  if (!whole) return cudaErrorStreamCaptureUnjoined;
+  *graph = new CUgraph_st{std::move(capture->nodes)};
   return cudaSuccess;
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* ready, cudaGraph_t graph, unsigned long long) {
   FAIL_IF_ASKED(cudaGraphInstantiate);
-  *ready = new CUgraphExec_st{graph->work};
+  *ready = new CUgraphExec_st{graph->nodes};
   return cudaSuccess;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
+  const Lock lock(mutex);
   ++counts().graph_runs;
-  for (const auto& work : graph->work) enqueue(work, stream);
+  for (const std::size_t i : legal_order(graph->nodes)) enqueue(graph->nodes[i].work, stream);
   return cudaSuccess;
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
@@ -294,15 +384,22 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const Lock lock(mutex);
+  event->capture = stream->capture;
+  event->behind = stream->behind;
+  if (stream->capture) return cudaSuccess;
   event->happened = std::make_shared<bool>(false);
   return enqueue([happened = event->happened] { *happened = true; }, stream);
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  if (event->capture) return cudaErrorCapturedEvent;
+  if (captures_here > 0) return cudaErrorStreamCaptureUnsupported;
   run_until([happened = event->happened] { return *happened; });
   return cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   const Lock lock(mutex);
+  if (event->capture) return cudaErrorCapturedEvent;
+  if (captures_here > 0) return cudaErrorStreamCaptureUnsupported;
   return *event->happened ? cudaSuccess : last_error = cudaErrorNotReady;
 }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent_t) {

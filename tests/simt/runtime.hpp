@@ -54,11 +54,13 @@ struct Counts {
 };
 Counts& counts();
 
-/// Puts any work of the device at the end of a stream, or into the graph that is captured from it.
+/// Work of the device: it ends when what it returns is true, or at once where that is null.
+using Work = std::function<std::shared_ptr<bool>()>;
+/// Puts work at the end of a stream, or into the graph that is captured from it.
+cudaError_t enqueue(Work work, cudaStream_t stream);
 cudaError_t enqueue(std::function<void()> work, cudaStream_t stream);
+bool is_captured(cudaStream_t stream);
 
-/// What is put on a stream behind this runs once `event` is true.
-void wait_for(std::shared_ptr<bool> event, cudaStream_t stream);
 /// Runs `work` while no other thread runs anything of this machine, and lets streams that waited look again.
 void locked(const std::function<void()>& work);
 /// So many more threads (or fewer) put work on streams that others wait for: a circle is called one only after a while.

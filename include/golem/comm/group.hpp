@@ -61,6 +61,10 @@ class Group {
   }
   void barrier() { run({}); }
 
+  /// Whether its transfers can be parts of a graph, and work() that may run one: see Backend.
+  bool captures() const { return !backend_ || backend_->captures(); }
+  void repeat(function_ref<void()> work) { backend_ ? backend_->repeat(work) : work(); }
+
   template <class T>
   Pending start_all_reduce(View<T, 1> x, Reduce how) {
     return start(reduction(x, how));

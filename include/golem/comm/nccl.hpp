@@ -32,6 +32,8 @@ inline void open_pools_to_peers(World& world) {
 /// From here on the groups of `world` move device memory through NCCL, in order with `compute`, the stream of this rank's own GPU:
 /// `cuda::Device device({.index = local_rank()}); use_nccl(world, device.stream());`, or, where ranks are threads, `.index = world.rank()`. The
 /// ranks themselves are threads or processes as before: where one dies, it is they who end the run. Call it on every rank, before count() and before groups are copied. Throws Error where NCCL's library does not fit its header.
+/// Engines decode by graphs with these transfers in them, which NCCL takes where each GPU has a process of its own; where ranks are threads, and one
+/// stands still, give their devices Options::graphs = false.
 inline void use_nccl(World& world, cudaStream_t compute) {
   nccl::check_version();
   nccl::open_pools_to_peers(world);

@@ -29,6 +29,14 @@ class NcclGroup final : public PassingBackend, public std::enable_shared_from_th
   }
 
   bool moves_device_memory() const override { return true; }
+  bool captures() const override { return true; }
+  /// A graph waits for its peers as a transfer does: it is under way as the last of the group's, on the stream that it runs on.
+  void repeat(function_ref<void()> work) override {
+    session_->require_alive();
+    const auto made = communicators_.find(collectives);
+    if (made == communicators_.end() || !made->second) return work();
+    made->second->under_way()->add(last_, session_->compute(), work);
+  }
   void run(const Transfer& transfer) override {
     if (on_device(transfer)) return start(transfer)->wait();
     session_->require_alive();  // what the GPU computed since NCCL has failed is not to be acted on
@@ -44,14 +52,17 @@ class NcclGroup final : public PassingBackend, public std::enable_shared_from_th
     auto started = std::make_unique<Started>(shared_from_this(), event);  // which keeps the event, also where a call fails
     cuda::runtime::record(event, session_->compute());
     cuda::runtime::wait(communicator.stream(), event);
+    const int peer = is_message(transfer) ? (transfer.kind == Transfer::Kind::send ? 1 : 0) : transfer.peer;
     try {
-      communicator.enqueue(transfer, is_message(transfer) ? (transfer.kind == Transfer::Kind::send ? 1 : 0) : transfer.peer);
+      if (cuda::runtime::is_captured(communicator.stream())) communicator.capture(transfer, peer);
+      else communicator.enqueue(transfer, peer);
     } catch (...) {
       static_cast<void>(cudaEventRecord(event, communicator.stream()));  // what NCCL began may still read the transfer's memory: the compute stream waits for its end
       session_->require_alive();  // why it failed, where more is known
       throw;
     }
     cuda::runtime::record(event, communicator.stream());
+    if (!is_message(transfer)) last_ = transfer;
     return started;
   }
 
@@ -78,6 +89,9 @@ class NcclGroup final : public PassingBackend, public std::enable_shared_from_th
     cudaEvent_t event_;
   };
 
+  using Route = std::pair<int, int>;  // sender and receiver
+  static constexpr Route collectives{-1, -1};
+
   static bool on_device(const Transfer& transfer) {
     const void* const memory = transfer.out ? transfer.out : transfer.in;
     return transfer.count > 0 && cuda::runtime::is_device_memory(memory);
@@ -92,11 +106,12 @@ class NcclGroup final : public PassingBackend, public std::enable_shared_from_th
 
   nccl::Communicator& communicator_for(const Transfer& transfer) {
     const bool sends = transfer.kind == Transfer::Kind::send;
-    const std::pair<int, int> route = !is_message(transfer) ? std::pair(-1, -1) : sends ? std::pair(rank(), transfer.peer) : std::pair(transfer.peer, rank());
+    const Route route = !is_message(transfer) ? collectives : sends ? Route(rank(), transfer.peer) : Route(transfer.peer, rank());
     std::shared_ptr<nccl::Communicator>& communicator = communicators_[route];
     if (communicator) return *communicator;
+    require(!cuda::runtime::is_captured(session_->compute()), "the first ", call_of(transfer), " on the ", axis(), " axis was to be captured as part of a graph, and ranks cannot meet there: make one before, without a graph");
     ncclUniqueId id{};
-    const bool collective = route.first < 0, makes = collective ? rank() == 0 : sends;
+    const bool collective = route == collectives, makes = collective ? rank() == 0 : sends;
     if (makes) id = nccl::unique_id();
     Transfer letter{.kind = collective ? Transfer::Kind::broadcast : transfer.kind, .count = sizeof id, .type = DType::u8, .peer = collective ? 0 : transfer.peer};
     if (letter.kind == Transfer::Kind::send) letter.in = &id;
@@ -116,8 +131,9 @@ class NcclGroup final : public PassingBackend, public std::enable_shared_from_th
   }
 
   std::shared_ptr<nccl::Session> session_;
-  std::map<std::pair<int, int>, std::shared_ptr<nccl::Communicator>> communicators_;  // by sender and receiver; collectives by (-1, -1)
-  std::vector<cudaEvent_t> events_;                                                   // that no transfer uses
+  std::map<Route, std::shared_ptr<nccl::Communicator>> communicators_;
+  std::vector<cudaEvent_t> events_;  // that no transfer uses
+  Transfer last_;                    // of those of all ranks
 };
 
 }  // namespace golem

@@ -76,7 +76,7 @@ class Stream {
   cudaStream_t stream_;
 };
 
-/// One communicator of this rank, with a stream of its own. The rank's thread makes transfers; state() and abort() belong to any.
+/// One communicator of this rank, with a stream of its own. The rank's thread makes transfers; state() and let_go() belong to any.
 class Communicator {
  public:
   /// Begins to meet the other ranks that are given the same id; settle() waits for them.
@@ -86,8 +86,8 @@ class Communicator {
     check(ncclCommInitRankConfig(&comm_, ranks, id, rank, &config), nullptr, "let rank ", rank, " of ", ranks, " meet the others");
   }
   ~Communicator() {
-    if (comm_ && took_leave_) static_cast<void>(ncclCommDestroy(std::exchange(comm_, nullptr)));  // failures have no one to go to here
-    else abort();
+    const ncclComm_t comm = let_go();
+    if (comm) static_cast<void>(took_leave_ ? ncclCommDestroy(comm) : ncclCommAbort(comm));  // failures have no one to go to here
   }
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
@@ -97,7 +97,7 @@ class Communicator {
   /// How its last calls went: ncclInProgress while they are being worked on.
   ncclResult_t state() const {
     const std::lock_guard lock(mutex_);
-    ncclResult_t status = ncclRemoteError;  // where it was aborted
+    ncclResult_t status = ncclRemoteError;  // where it was let go
     return !comm_ || ncclCommGetAsyncError(comm_, &status) == ncclSuccess ? status : ncclInternalError;
   }
   /// What NCCL says of the last error.
@@ -131,21 +131,23 @@ class Communicator {
     took_leave_ = true;
     return {};
   }
-  /// Ends what it does on the device, so that nobody waits for it any more.
-  void abort() {
+  /// What it is to NCCL, for the caller to abort, so that nobody waits on the device any more; null the second time.
+  ncclComm_t let_go() {
     const std::lock_guard lock(mutex_);
-    if (comm_) static_cast<void>(ncclCommAbort(std::exchange(comm_, nullptr)));
+    return std::exchange(comm_, nullptr);
   }
 
   /// Puts a transfer on the stream.
   void enqueue(const Transfer& t, int peer) {
-    under_way_->add(t, stream(), [&] {
-      {
-        const std::lock_guard lock(mutex_);
-        check(comm_ ? call(t, peer) : ncclRemoteError, comm_, call_of(t));
-      }
-      check(settle(), nullptr, call_of(t));
-    });
+    under_way_->add(t, stream(), [&] { capture(t, peer); });
+  }
+  /// Puts it into the graph that the stream is captured for: it is under way where that runs.
+  void capture(const Transfer& t, int peer) {
+    {
+      const std::lock_guard lock(mutex_);
+      check(comm_ ? call(t, peer) : ncclRemoteError, comm_, call_of(t));
+    }
+    check(settle(), nullptr, call_of(t));
   }
 
  private:
@@ -168,7 +170,7 @@ class Communicator {
 
   Stream stream_;
   const std::shared_ptr<TransfersUnderWay> under_way_;
-  mutable std::mutex mutex_;  // a communicator that is aborted is gone
+  mutable std::mutex mutex_;  // a communicator that is let go is another's
   ncclComm_t comm_ = nullptr;
   const int exceptions_ = std::uncaught_exceptions();
   bool took_leave_ = false;

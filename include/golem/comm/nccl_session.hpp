@@ -22,7 +22,8 @@ namespace golem::nccl {
 
 /// What the groups of one rank share: the stream that computes, and whether NCCL still works. A kernel of NCCL waits for ever for a
 /// peer that is gone; once NCCL says so, or the ranks' own way of communicating that the run has ended, every communicator is aborted, so that
-/// the host gets its stream back and meets the error.
+/// the host gets its stream back and meets the error. It is a thread of its own that aborts them, the watcher: NCCL waits there for the graphs that
+/// have transfers in them, and these are destroyed by the rank's thread, on its way out.
 class Session {
  public:
   /// `host` is that way; null for a rank alone.
@@ -56,7 +57,7 @@ class Session {
       const std::lock_guard lock(mutex_);
       communicators_.push_back(made.get());
     }
-    require_alive();  // the watcher may have ended meanwhile: it will abort no more
+    require_alive();  // NCCL may have failed meanwhile
     if (notes_) notes_->add(made->under_way());
     const ncclResult_t status = made->settle();
     require_alive();  // why it failed, where more is known
@@ -89,16 +90,29 @@ class Session {
   }
 
   void watch() {
-    std::unique_lock lock(mutex_);
-    while (!changed_.wait_for(lock, std::chrono::milliseconds(100), [&] { return ending_; })) {
-      if (!why_.empty()) return;
-      std::optional<std::string> why = failure();
-      if (!why && host_ && host_->ended()) why = "NCCL was stopped, since another rank has failed", run_ended_ = true;
-      if (why) return end(std::move(*why));
+    for (std::unique_lock lock(mutex_); !ending_ || !ended_.empty();) {
+      changed_.wait_for(lock, std::chrono::milliseconds(100), [&] { return ending_ || !ended_.empty(); });
+      if (why_.empty() && !ending_) {
+        std::optional<std::string> why = failure();
+        if (!why && host_ && host_->ended()) why = "NCCL was stopped, since another rank has failed", run_ended_ = true;
+        if (why) end(std::move(*why));
+      }
+      const std::vector<ncclComm_t> ended = std::exchange(ended_, {});
+      lock.unlock();
+      abort(ended);
+      lock.lock();
     }
   }
 
-  /// What a communicator says that has failed. The lock is held, here and below.
+  /// As one group: the end of one frees memory of its GPU, which would wait for the kernels of the others.
+  static void abort(const std::vector<ncclComm_t>& communicators) {
+    if (communicators.empty()) return;
+    static_cast<void>(ncclGroupStart());
+    for (const ncclComm_t one : communicators) static_cast<void>(ncclCommAbort(one));
+    static_cast<void>(ncclGroupEnd());
+  }
+
+  /// What a communicator says that has failed. The lock is held, here and in end().
   std::optional<std::string> failure() const {
     for (const Communicator* one : communicators_) {
       const ncclResult_t status = one->state();
@@ -109,13 +123,13 @@ class Session {
     return std::nullopt;
   }
 
-  /// Aborts every communicator, as one group: the end of one frees memory of its GPU, which would wait for the kernels of the others.
+  /// From here on no transfer begins, and the watcher aborts every communicator.
   void end(std::string why) {
     if (why_.empty()) why_ = std::move(why);
     failed_.store(true, std::memory_order_release);
-    static_cast<void>(ncclGroupStart());
-    for (Communicator* one : communicators_) one->abort();
-    static_cast<void>(ncclGroupEnd());
+    for (Communicator* one : communicators_)
+      if (const ncclComm_t comm = one->let_go()) ended_.push_back(comm);
+    changed_.notify_one();
   }
 
   cudaStream_t compute_;
@@ -123,6 +137,7 @@ class Session {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<Communicator*> communicators_;  // that are alive; the rank's thread alone adds and drops
+  std::vector<ncclComm_t> ended_;             // that the watcher is to abort
   std::string why_;
   std::atomic<bool> failed_{false};
   bool ending_ = false, run_ended_ = false;

@@ -5,7 +5,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -39,17 +39,17 @@ class TransfersUnderWay {
 
   const std::string& axis() const { return axis_; }
 
-  /// Calls put(), which puts the transfer on `stream`, between two events. NCCL may wait for peers in there: it counts as under way already.
+  /// Calls put(), which puts the transfer on `stream`, or a graph of such, between two events. NCCL may wait for peers in there: it counts as
+  /// under way already. put() may add others.
   template <class Put>
   void add(const Transfer& transfer, cudaStream_t stream, const Put& put) {
     const cudaEvent_t begun = take();
-    Entry* entry = nullptr;
+    std::list<Entry>::iterator entry;
     {
       const std::lock_guard lock(mutex_);
       free_.push_back(begun);  // not lost, should one of the next lines throw
       cuda::runtime::record(begun, stream);
-      entries_.push_back({.transfer = transfer, .number = ++count_, .begun = begun, .ended = nullptr});
-      entry = &entries_.back();  // it stays where it is: a deque grows and shrinks at its ends
+      entry = entries_.insert(entries_.end(), {.transfer = transfer, .number = ++count_, .begun = begun, .ended = nullptr});
       free_.pop_back();
     }
     cudaEvent_t ended = nullptr;
@@ -61,7 +61,7 @@ class TransfersUnderWay {
       const std::lock_guard lock(mutex_);
       free_.push_back(begun);
       if (ended) free_.push_back(ended);
-      entries_.pop_back();
+      entries_.erase(entry);
       throw;
     }
     const std::lock_guard lock(mutex_);
@@ -105,7 +105,7 @@ class TransfersUnderWay {
 
   const std::string axis_;
   std::mutex mutex_;
-  std::deque<Entry> entries_;
+  std::list<Entry> entries_;
   std::vector<cudaEvent_t> free_;
   std::int64_t count_ = 0, seen_ = 0;
   double since_ = 0;

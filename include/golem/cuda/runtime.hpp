@@ -221,6 +221,12 @@ inline void* driver_function(const char* name, unsigned version) {
   return function;
 }
 
+/// Whether what is put on the stream becomes part of a graph instead of running.
+inline bool is_captured(cudaStream_t stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(stream, &status), "tell whether a stream is captured");
+  return status != cudaStreamCaptureStatusNone;
+}
 /// What runs on `stream` from here on is written down instead of run.
 inline void begin_capture(cudaStream_t stream) { check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "begin to capture a graph"); }
 

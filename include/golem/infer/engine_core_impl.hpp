@@ -84,8 +84,8 @@ View<typename EngineCore<M, P, Tp, D>::A, 1> EngineCore<M, P, Tp, D>::run_steps(
     gather_rows(*device_, hidden, output, View<const std::int32_t, 1>{last_rows_.data(), count});
     compute_logits(logits_.view(), hidden);
   };
-  if (Tp > 1 || observe || batch_.length > count) compute();  // collectives and observers are the host's business
-  else device_->replay(one_token_, count, compute);
+  if (observe || batch_.length > count) compute();  // observers are the host's business, and a prompt's length is its own
+  else tp_.replay(*device_, one_token_, count, compute);
   return {logits_.data(), count * M::config.vocab};
 }
 

@@ -8,6 +8,7 @@
 #include "golem/comm/communicator.hpp"
 #include "golem/comm/world.hpp"
 #include "golem/core/error.hpp"
+#include "golem/core/function_ref.hpp"
 #include "golem/core/number.hpp"
 #include "golem/core/tensor.hpp"
 
@@ -80,6 +81,15 @@ class TensorParallel {
     const View<T, 2> mine = own(partial);
     ranks_.reduce_scatter(mine.flat(), View<const T, 1>(partial.flat()), Reduce::sum);
     return mine;
+  }
+
+  /// Device::replay of work with sums over these ranks in it; as it is where they cannot be captured. The ranks call it alike, and
+  /// their devices do nothing else that makes one of them begin a graph anew: what one runs as a graph all must.
+  template <class D>
+  void replay(D& device, typename D::Recording& recording, std::int64_t key, function_ref<void()> work) {
+    if constexpr (Tp == 1) device.replay(recording, key, work);
+    else if (ranks_.captures()) ranks_.repeat([&] { device.replay(recording, key, work); });
+    else work();
   }
 
   /// Throws Error where a batch of n tokens cannot be cut among the ranks.
