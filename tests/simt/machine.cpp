@@ -69,6 +69,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
     case cudaDevAttrComputeCapabilityMinor: *value = machine().minor; break;
     case cudaDevAttrMultiProcessorCount: *value = machine().multiprocessors; break;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = (machine().major >= 9 ? 227 : 163) << 10; break;
+    case cudaDevAttrL2CacheSize: *value = machine().cache_bytes; break;
     default: return cudaErrorInvalidValue;
   }
   return cudaSuccess;

@@ -21,7 +21,7 @@ namespace simt {
 /// The machine that the runtime pretends to be, and the failures that it pretends to have. Tests change it and put it back.
 struct Machine {
   cudaError_t count_status = cudaSuccess;  // of cudaGetDeviceCount
-  int devices = 2, driver = 13000, runtime = CUDART_VERSION, major = 8, minor = 0, multiprocessors = 4;
+  int devices = 2, driver = 13000, runtime = CUDART_VERSION, major = 8, minor = 0, multiprocessors = 4, cache_bytes = 64 << 10;
   bool built_for_sm_90a = true;  // the program, as kernels' attributes tell
   std::size_t memory_bytes = std::size_t{1} << 30;
   std::string fail_call;  // the next call of this name fails with `fail_status`

@@ -52,12 +52,13 @@ void place_scaled_queries(Device& device, const AttentionGradient<T>& gradient) 
 /// d query of block_queries of a head, over all tiles of keys that they see. Where d query will be, scaled queries are: these are read first.
 /// `stages`: tiles of keys and values that there is memory for, 1 or 2.
 template <class T, int HeadDim>
-__global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend_dquery_kernel(AttentionGradient<T> g, int stages) {
+__global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend_dquery_kernel(AttentionGradient<T> g, int stages, BlockOrder order) {
   constexpr int fragments = warp_fragments<HeadDim>, keys = passing_keys<HeadDim>, columns = keys / 8, rows = block_queries<HeadDim>;
   const AttentionShape<T>& shape = g.shape;
   const SharedTile<T, HeadDim> queries{dynamic_shared<T>()}, douts = queries.from_row(rows), passing = queries.from_row(2 * rows);
-  const int warp_row = static_cast<int>(threadIdx.x / 32) * 16 * fragments, head = static_cast<int>(blockIdx.y), row = static_cast<int>(blockIdx.z);
-  const int query = static_cast<int>(gridDim.x - 1 - blockIdx.x) * rows;
+  const BlockOrder::Place place = order.place(blockIdx.x, blockIdx.y, blockIdx.z);
+  if (place.head >= order.heads) return;
+  const int warp_row = static_cast<int>(threadIdx.x / 32) * 16 * fragments, head = place.head, row = place.row, query = (order.blocks - 1 - place.block) * rows;
   const int own = query + warp_row + ptx::lane() / 4, pair = 2 * (ptx::lane() % 4);
   const std::int64_t start = std::int64_t{row} * shape.length;
   const int step = static_cast<int>(shape.token_step()), out_step = shape.heads * shape.dims;
@@ -147,11 +148,10 @@ bool start_backward(sm_80, Device& device, const AttentionGradient<T>& gradient)
   const std::size_t query_bytes = dquery_bytes<T, HeadDim>(query_stages), key_bytes = Block::bytes(key_stages);
   if (!has_matrix_path<T>(device, shape.dims, larger(query_bytes, key_bytes))) return false;
   place_scaled_queries(device, gradient);
-  const auto how = [&](std::string_view name, std::int64_t blocks, int heads, std::size_t bytes) {
-    return Launch{.name = name, .blocks = blocks, .threads = matrix_threads, .shared_bytes = bytes, .blocks_y = heads, .blocks_z = shape.rows};
-  };
-  launch(device, how("attend_dkey", ceil_div(shape.length, Block::keys) * Block::parts, shape.key_heads(), key_bytes), attend_dkey_kernel<T, HeadDim>, gradient, key_stages);
-  launch(device, how("attend_dquery", ceil_div(shape.length, block_queries<HeadDim>), shape.heads, query_bytes), attend_dquery_kernel<T, HeadDim>, gradient, query_stages);
+  const BlockOrder by_key = order_blocks(device, shape, ceil_div(shape.length, Block::keys) * Block::parts, shape.key_heads(), shape.heads);
+  const BlockOrder by_query = order_blocks(device, shape, ceil_div(shape.length, block_queries<HeadDim>), shape.heads, shape.key_heads());
+  launch(device, in_order("attend_dkey", by_key, shape.rows, matrix_threads, key_bytes), attend_dkey_kernel<T, HeadDim>, gradient, key_stages, by_key);
+  launch(device, in_order("attend_dquery", by_query, shape.rows, matrix_threads, query_bytes), attend_dquery_kernel<T, HeadDim>, gradient, query_stages, by_query);
   return true;
 }
 

@@ -16,7 +16,7 @@
 namespace golem::cuda {
 
 /// A warp sums 64 dims of the gradients of 32 keys. Where heads are wider two warps share the keys: each makes the
-/// probabilities for half of the queries of a tile, both read all of them. blockIdx.x takes turns over the parts of a still wider head.
+/// probabilities for half of the queries of a tile, both read all of them. Blocks of keys take turns over the parts of a still wider head.
 template <class T, int HeadDim>
 struct DkeyBlock {
   static constexpr int warp_dims = 64, warp_keys = 32, warp_queries = 32, fragments = warp_keys / 16, columns = warp_queries / 8, steps = warp_queries / 16;
@@ -69,14 +69,16 @@ __device__ inline void differentiate_pair(float& s, float& dp, float to_log2, fl
 /// d key and d value of DkeyBlock::keys, over all tiles of queries of the heads that share them that see some of them, head after head; scaled queries are where d query will be.
 /// `stages`: tiles of queries that there is memory for, 1 or 2.
 template <class T, int HeadDim>
-__global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend_dkey_kernel(AttentionGradient<T> g, int stages) {
+__global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend_dkey_kernel(AttentionGradient<T> g, int stages, BlockOrder order) {
   using Block = DkeyBlock<T, HeadDim>;
   constexpr int fragments = Block::fragments, columns = Block::columns;
   const AttentionShape<T>& shape = g.shape;
   const Block block{dynamic_shared<unsigned char>()};
-  const int warp = static_cast<int>(threadIdx.x / 32), group = warp / Block::sharers, share = warp % Block::sharers, first_head = static_cast<int>(blockIdx.y) * shape.sharers, row = static_cast<int>(blockIdx.z);
-  const int block_key = static_cast<int>(blockIdx.x) / Block::parts * Block::keys, group_row = group * Block::warp_keys, own = block_key + group_row + ptx::lane() / 4;
-  const int dim = (static_cast<int>(blockIdx.x) % Block::parts * Block::sharers + share) * Block::warp_dims, pair = share * Block::warp_queries + 2 * (ptx::lane() % 4);
+  const BlockOrder::Place place = order.place(blockIdx.x, blockIdx.y, blockIdx.z);
+  if (place.head >= order.heads) return;
+  const int warp = static_cast<int>(threadIdx.x / 32), group = warp / Block::sharers, share = warp % Block::sharers, first_head = place.head * shape.sharers, row = place.row;
+  const int block_key = place.block / Block::parts * Block::keys, group_row = group * Block::warp_keys, own = block_key + group_row + ptx::lane() / 4;
+  const int dim = (place.block % Block::parts * Block::sharers + share) * Block::warp_dims, pair = share * Block::warp_queries + 2 * (ptx::lane() % 4);
   const std::int64_t start = std::int64_t{row} * shape.length;
   const int step = static_cast<int>(shape.token_step()), out_step = shape.heads * shape.dims;
   const TileKeys* tiles = g.tiles + std::int64_t{row} * ceil_div(shape.length, tile_queries);

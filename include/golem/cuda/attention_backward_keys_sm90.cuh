@@ -71,12 +71,13 @@ struct DkeyMemory : BackwardMemory<T, HeadDim> {
 /// As attend_dkey_kernel: a block takes block_rows keys, and tiles of queries of the heads that share them pass by, those that see some, with their dout.
 /// While the tensor cores multiply by a tile's dout, its scores become probabilities; while they sum up d key, the next tile's scores begin.
 template <class T, int HeadDim>
-__global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dkey_sm90_kernel(const __grid_constant__ BackwardTensors tensors, AttentionGradient<T> g) {
+__global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dkey_sm90_kernel(const __grid_constant__ BackwardTensors tensors, AttentionGradient<T> g, BlockOrder order) {
   ptx::require_sm_90a();
   const AttentionShape<T>& shape = g.shape;
   auto& memory = aligned_shared<DkeyMemory<T, HeadDim>>();
-  const int reader = warpgroup() - 1, lane = ptx::lane(), first_head = static_cast<int>(blockIdx.y) * shape.sharers, row = static_cast<int>(blockIdx.z);
-  const int block_key = static_cast<int>(blockIdx.x) * block_rows, tile_count = ceil_div(shape.length, tile_queries);
+  const BlockOrder::Place place = order.place(blockIdx.x, blockIdx.y, blockIdx.z);
+  if (place.head >= order.heads) return;
+  const int reader = warpgroup() - 1, lane = ptx::lane(), first_head = place.head * shape.sharers, row = place.row, block_key = place.block * block_rows, tile_count = ceil_div(shape.length, tile_queries);
   const TileKeys* tiles = g.tiles + std::int64_t{row} * tile_count;
   struct Tile {
     int sharer, number;  // of the heads; of its tiles of queries

@@ -27,13 +27,13 @@ namespace golem::cuda {
 /// As attend_dquery_kernel: a block takes block_rows queries of a head, and keys and values pass by. While the tensor cores multiply
 /// dout by a tile's values, its scores become probabilities; while they sum up d query, the next tile's scores begin.
 template <class T, int HeadDim>
-__global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dquery_sm90_kernel(const __grid_constant__ BackwardTensors tensors, AttentionGradient<T> g) {
+__global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dquery_sm90_kernel(const __grid_constant__ BackwardTensors tensors, AttentionGradient<T> g, BlockOrder order) {
   ptx::require_sm_90a();
   const AttentionShape<T>& shape = g.shape;
   auto& memory = aligned_shared<BackwardMemory<T, HeadDim>>();
-  const int reader = warpgroup() - 1, lane = ptx::lane(), head = static_cast<int>(blockIdx.y), row = static_cast<int>(blockIdx.z);
-  const int query = static_cast<int>(gridDim.x - 1 - blockIdx.x) * block_rows;  // long ones first
-  const int tile = query / tile_queries, tile_count = ceil_div(shape.length, tile_queries);
+  const BlockOrder::Place place = order.place(blockIdx.x, blockIdx.y, blockIdx.z);
+  if (place.head >= order.heads) return;
+  const int reader = warpgroup() - 1, lane = ptx::lane(), head = place.head, row = place.row, query = (order.blocks - 1 - place.block) * block_rows, tile = query / tile_queries, tile_count = ceil_div(shape.length, tile_queries);
   const TileKeys visible[reading_warpgroups]{visible_of(g.tiles, row, tile, tile_count), visible_of(g.tiles, row, tile + 1, tile_count)};
   if (threadIdx.x == 0) memory.init();
   __syncthreads();
@@ -107,11 +107,11 @@ bool start_backward(sm_90a, Device& device, const AttentionGradient<T>& gradient
   const BackwardTensors tensors{.qkv = describe_for_tiles(gradient.qkv, shape.rows, shape.length, shape.slots, shape.dims),
                                 .queries = describe_for_tiles(static_cast<const T*>(gradient.dqkv), shape.rows, shape.length, shape.slots, shape.dims),
                                 .dout = describe_for_tiles(gradient.dout, shape.rows, shape.length, shape.heads, shape.dims)};
-  const auto how = [&](std::string_view name, int heads, std::size_t bytes) {
-    return Launch{.name = name, .blocks = ceil_div(shape.length, block_rows), .threads = 128 * (1 + reading_warpgroups), .shared_bytes = bytes, .blocks_y = heads, .blocks_z = shape.rows};
-  };
-  launch(device, how("attend_dkey_sm90", shape.key_heads(), key_bytes), attend_dkey_sm90_kernel<T, HeadDim>, tensors, gradient);
-  launch(device, how("attend_dquery_sm90", shape.heads, query_bytes), attend_dquery_sm90_kernel<T, HeadDim>, tensors, gradient);  // writes where the scaled queries were
+  const std::int64_t blocks = ceil_div(shape.length, block_rows);
+  const BlockOrder by_key = order_blocks(device, shape, blocks, shape.key_heads(), shape.heads), by_query = order_blocks(device, shape, blocks, shape.heads, shape.key_heads());
+  constexpr int threads = 128 * (1 + reading_warpgroups);
+  launch(device, in_order("attend_dkey_sm90", by_key, shape.rows, threads, key_bytes), attend_dkey_sm90_kernel<T, HeadDim>, tensors, gradient, by_key);
+  launch(device, in_order("attend_dquery_sm90", by_query, shape.rows, threads, query_bytes), attend_dquery_sm90_kernel<T, HeadDim>, tensors, gradient, by_query);  // writes where the scaled queries were
   return true;
 }
 

@@ -8,6 +8,7 @@
 #include "golem/core/math.hpp"
 #include "golem/cuda/architecture.hpp"
 #include "golem/cuda/attention_mask.cuh"
+#include "golem/cuda/attention_order.cuh"
 #include "golem/cuda/attention_shape.cuh"
 #include "golem/cuda/attention_softmax.cuh"
 #include "golem/cuda/attention_tile.cuh"
@@ -57,11 +58,12 @@ struct BlockKeys {
 /// quarter of them. Tiles arrive in the order in which they are used, keys then values, each two ahead.
 template <class T, int HeadDim>
 __global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>)
-    attend_kernel(T* out, float* log_sum, const T* qkv, const KeyRange* ranges, const TileKeys* tiles, AttentionShape<T> shape) {
+    attend_kernel(T* out, float* log_sum, const T* qkv, const KeyRange* ranges, const TileKeys* tiles, AttentionShape<T> shape, BlockOrder order) {
   constexpr int fragments = warp_fragments<HeadDim>, columns = tile_keys / 8;
   const SharedTile<T, HeadDim> queries{dynamic_shared<T>()}, places = queries.from_row(block_queries<HeadDim>);
-  const int warp_row = static_cast<int>(threadIdx.x / 32) * 16 * fragments, head = static_cast<int>(blockIdx.y), row = static_cast<int>(blockIdx.z);
-  const int query = static_cast<int>(gridDim.x - 1 - blockIdx.x) * block_queries<HeadDim>;  // long ones first
+  const BlockOrder::Place place = order.place(blockIdx.x, blockIdx.y, blockIdx.z);
+  if (place.head >= order.heads) return;
+  const int warp_row = static_cast<int>(threadIdx.x / 32) * 16 * fragments, head = place.head, row = place.row, query = (order.blocks - 1 - place.block) * block_queries<HeadDim>;  // which see the more keys the later they are
   const int own = query + warp_row + ptx::lane() / 4, pair = 2 * (ptx::lane() % 4);  // this lane's first query, and first key of a tile
   const std::int64_t start = std::int64_t{row} * shape.length;
   const int step = static_cast<int>(shape.token_step());
@@ -149,8 +151,9 @@ template <int HeadDim, class T>
 bool start_forward(sm_80, Device& device, const AttentionCall<T>& call) {
   constexpr std::size_t bytes = forward_bytes<T, HeadDim>;
   if (!has_matrix_path<T>(device, call.shape.dims, bytes)) return false;
-  const Launch how{.name = "attend", .blocks = ceil_div(call.shape.length, block_queries<HeadDim>), .threads = matrix_threads, .shared_bytes = bytes, .blocks_y = call.shape.heads, .blocks_z = call.shape.rows};
-  launch(device, how, attend_kernel<T, HeadDim>, call.out, call.log_sum, call.qkv.data, call.visible.ranges.data, call.visible.tiles.data, call.shape);
+  const BlockOrder order = order_blocks(device, call.shape, ceil_div(call.shape.length, block_queries<HeadDim>), call.shape.heads, call.shape.key_heads());
+  launch(device, in_order("attend", order, call.shape.rows, matrix_threads, bytes), attend_kernel<T, HeadDim>, call.out, call.log_sum, call.qkv.data, call.visible.ranges.data, call.visible.tiles.data,
+         call.shape, order);
   return true;
 }
 

@@ -133,8 +133,8 @@ struct QueryTurns {
   const AttentionShape<T>& shape;
   int row, mine, last;
 
-  __device__ QueryTurns(const TileKeys* tiles, const AttentionShape<T>& shape)
-      : tiles(tiles), shape(shape), row(static_cast<int>(blockIdx.z)), mine(static_cast<int>(blockIdx.x)), last(ceil_div(shape.length, block_rows) - 1) {}
+  __device__ QueryTurns(const TileKeys* tiles, const AttentionShape<T>& shape, const BlockOrder::Place& place)
+      : tiles(tiles), shape(shape), row(place.row), mine(place.block), last(ceil_div(shape.length, block_rows) - 1) {}
   __device__ int count() const { return mine == last - mine ? 1 : 2; }
   __device__ int query(int turn) const { return (turn ? mine : last - mine) * block_rows; }  // the long one first
   /// What the queries of a warpgroup see.
@@ -145,11 +145,13 @@ struct QueryTurns {
 /// As attend_kernel; `qkv` describes (B, T, G (S + 2), D).
 template <class T, int HeadDim>
 __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1)
-    attend_sm90_kernel(const __grid_constant__ CUtensorMap qkv, T* out, float* log_sum, const KeyRange* ranges, const TileKeys* tiles, AttentionShape<T> shape) {
+    attend_sm90_kernel(const __grid_constant__ CUtensorMap qkv, T* out, float* log_sum, const KeyRange* ranges, const TileKeys* tiles, AttentionShape<T> shape, BlockOrder order) {
   ptx::require_sm_90a();
   auto& memory = aligned_shared<ForwardMemory<T, HeadDim>>();
-  const int reader = warpgroup() - 1, head = static_cast<int>(blockIdx.y);
-  const QueryTurns<T> turns(tiles, shape);
+  const BlockOrder::Place place = order.place(blockIdx.x, blockIdx.y, blockIdx.z);
+  if (place.head >= order.heads) return;
+  const int reader = warpgroup() - 1, head = place.head;
+  const QueryTurns<T> turns(tiles, shape, place);
   if (threadIdx.x == 0) memory.init();
   __syncthreads();
   if (reader < 0) {
@@ -200,9 +202,9 @@ bool start_forward(sm_90a, Device& device, const AttentionCall<T>& call) {
   const AttentionShape<T>& shape = call.shape;
   if (!has_matrix_path<T>(device, shape.dims, bytes) || !takes_sm_90a(device, "attend_sm90", attend_sm90_kernel<T, HeadDim>)) return false;
   const CUtensorMap qkv = describe_for_tiles(call.qkv.data, shape.rows, shape.length, shape.slots, shape.dims);
-  const int threads = 128 * (1 + reading_warpgroups);
-  const Launch how{.name = "attend_sm90", .blocks = ceil_div(shape.length, 2 * block_rows), .threads = threads, .shared_bytes = bytes, .blocks_y = shape.heads, .blocks_z = shape.rows};
-  launch(device, how, attend_sm90_kernel<T, HeadDim>, qkv, call.out, call.log_sum, call.visible.ranges.data, call.visible.tiles.data, shape);
+  const BlockOrder order = order_blocks(device, shape, ceil_div(shape.length, 2 * block_rows), shape.heads, shape.key_heads());
+  launch(device, in_order("attend_sm90", order, shape.rows, 128 * (1 + reading_warpgroups), bytes), attend_sm90_kernel<T, HeadDim>, qkv, call.out, call.log_sum,
+         call.visible.ranges.data, call.visible.tiles.data, shape, order);
   return true;
 }
 

@@ -65,6 +65,7 @@ class Device {
             " is below 7.5: use a newer GPU, or cpu::Device");
     multiprocessors_ = runtime::device_attribute(cudaDevAttrMultiProcessorCount, index_);
     shared_bytes_ = static_cast<std::size_t>(runtime::device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, index_));
+    cache_bytes_ = static_cast<std::size_t>(runtime::device_attribute(cudaDevAttrL2CacheSize, index_));
     runtime::keep_released_memory(index_);
     stream_ = runtime::create_stream();
     staged_ = runtime::create_event();
@@ -87,6 +88,7 @@ class Device {
   int compute_capability() const { return 10 * major_ + minor_; }  // 80, 90, ...
   int multiprocessors() const { return multiprocessors_; }
   std::size_t shared_bytes() const { return shared_bytes_; }  // the most that one block may use
+  std::size_t cache_bytes() const { return cache_bytes_; }    // that all multiprocessors share (L2)
   AttentionPath attention() const { return attention_; }
   cudaStream_t stream() const { return stream_; }
   MemoryAccount& memory() { return memory_; }
@@ -223,7 +225,7 @@ class Device {
   int index_, major_ = 0, minor_ = 0, multiprocessors_ = 0;
   bool graphs_, capturing_ = false;
   std::int64_t workspace_moves_ = 0;
-  std::size_t shared_bytes_ = 0, staging_bytes_, staging_used_ = 0, workspace_bytes_ = 0;
+  std::size_t shared_bytes_ = 0, cache_bytes_ = 0, staging_bytes_, staging_used_ = 0, workspace_bytes_ = 0;
   AttentionPath attention_;
   std::string name_;
   StartedKernel last_;
