@@ -26,6 +26,7 @@ using Device = golem::cuda::Device;
 inline constexpr const char* device_key = "device";  // of the JSON line
 inline const std::string& name_of(Device& device) { return device.name(); }
 inline int threads_of(Device&) { return 1; }
+inline std::int64_t graphs_of(Device& device) { return device.graphs_run(); }  // that it has run
 inline bool prefers_bf16() { return true; }
 inline constexpr std::int64_t head_tokens = 2048;  // whose logits are held at once: fewer do not fill a GPU
 
@@ -78,6 +79,7 @@ inline constexpr std::string_view tensor_degrees_option = "GOLEM_EXAMPLES_TP";
 inline constexpr const char* device_key = "isa";
 inline std::string name_of(Device& device) { return golem::cpu::name_of(device.isa()); }
 inline int threads_of(Device& device) { return device.threads(); }
+inline std::int64_t graphs_of(Device&) { return 0; }
 inline bool prefers_bf16() { return golem::cpu::prefers_bf16(); }
 inline constexpr std::int64_t head_tokens = 0;
 

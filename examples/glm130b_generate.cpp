@@ -191,9 +191,10 @@ void generate(const GenerateOptions& options, golem::World& world) {
   world.all().barrier();
   const Figures figures = answer_texts(engine, M::config.vocab, std::move(source), options, tokenizer, world);
   if (!leads) return;
-  const nlohmann::ordered_json line{{"job", "glm130b_generate"}, {"model", options.model}, {"precision", options.precision}, {"tp", Tp}, {"threads", examples::threads_of(device)}, {"texts", figures.texts},
-                                    {"blanks", figures.blanks}, {"tokens", figures.tokens}, {"tokens_per_s", figures.seconds > 0 ? static_cast<double>(figures.tokens) / figures.seconds : 0.0},
-                                    {"loading_s", loading}, {"peak_bytes", device.memory().peak()}, {"seconds", seconds_since(begin)}};
+  nlohmann::ordered_json line{{"job", "glm130b_generate"}, {"model", options.model}, {"precision", options.precision}, {"tp", Tp}, {"threads", examples::threads_of(device)}, {"texts", figures.texts},
+                              {"blanks", figures.blanks}, {"tokens", figures.tokens}, {"tokens_per_s", figures.seconds > 0 ? static_cast<double>(figures.tokens) / figures.seconds : 0.0},
+                              {"loading_s", loading}, {"peak_bytes", device.memory().peak()}, {"seconds", seconds_since(begin)}};
+  if (!examples::Device::host_memory) line["graphs"] = examples::graphs_of(device);
   std::printf("%s\n", line.dump().c_str());
 }
 

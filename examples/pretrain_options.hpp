@@ -24,7 +24,7 @@ struct PretrainOptions {
   std::int64_t steps = 4000, batch = 4, warmup = 200, save_every = 0, validate_every = 250, validation_rows = 128, keep = 2, keep_every = 0;
   int micro_batch = 4, threads = 0;
   bool whole_words = false;
-  std::optional<double> span_mean, mask_ratio;
+  std::optional<double> span_mean, mask_ratio, generation;
   double peak = 1.5e-3, min = 1e-5, beta2 = 0.999, weight_decay = 0.1, clip = 1.0, shrink = 1.0;
   std::uint64_t seed = 1234;
   std::string sentinel = "report", recompute = "none";
@@ -65,8 +65,11 @@ inline golem::RowOrder row_order(const std::string& name) {
 inline golem::BlankRecipe recipe_of(const PretrainOptions& o, int context) {
   const bool original_order = row_order(o.order) == golem::RowOrder::glm_130b, is_original = original_order && context == golem::glm_130b_recipe.context;
   const golem::BlankRecipe& original = golem::glm_130b_recipe;
-  golem::require(!original_order || (!o.span_mean && !o.mask_ratio), "--span-mean and --mask-ratio do not go with --order original, whose blanks are GLM-130B's: leave them out");
-  return is_original ? original : golem::recipe(context, o.span_mean.value_or(original.span_mean), o.mask_ratio.value_or(original.mask_ratio));
+  golem::require(!original_order || (!o.span_mean && !o.mask_ratio && !o.generation), "--span-mean, --mask-ratio and --generation-part do not go with --order original, whose rows are GLM-130B's: leave them out");
+  if (is_original) return original;
+  golem::BlankRecipe recipe = golem::recipe(context, o.span_mean.value_or(original.span_mean), o.mask_ratio.value_or(original.mask_ratio));
+  recipe.generation = o.generation.value_or(original.generation);
+  return recipe;
 }
 
 inline golem::InstructionMix instruction_mix(const PretrainOptions& o) {
@@ -142,6 +145,7 @@ inline void add_options(CLI::App& app, PretrainOptions& o) {
   app.add_option("--precision", o.precision, "fp32, bf16 (with fp32 master weights), or auto: what this processor is faster in")->capture_default_str();
   app.add_option("--span-mean", o.span_mean, "lambda of the Poisson distribution of the lengths of blanks, in tokens; without it GLM-130B's 3");
   app.add_option("--mask-ratio", o.mask_ratio, "part of the tokens that is blanked in rows with [MASK]s; without it GLM-130B's 0.15");
+  app.add_option("--generation-part", o.generation, "part of the rows that go on behind a [gMASK], where the others have [MASK]s; without it GLM-130B's 0.7")->check(CLI::Range(0.0, 1.0));
   app.add_flag("--whole-words", o.whole_words, "blanks are stretched to whole words; without it they are of any tokens, as GLM-130B's");
   app.add_option("--steps", o.steps, "optimizer steps in all")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--batch", o.batch, "rows of a step")->capture_default_str()->check(CLI::PositiveNumber);

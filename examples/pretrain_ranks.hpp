@@ -29,7 +29,7 @@ inline std::string describe_run(const PretrainOptions& o) {
                          ", recompute ", o.recompute, ", ", o.precision, ", ", o.steps, " steps of ", o.batch, " rows in micro-batches of ", o.micro_batch, ", rate ", o.peak, " to ", o.min, " after ", o.warmup,
                          ", beta2 ", o.beta2, ", weight decay ", o.weight_decay, ", clip ", o.clip, ", shrink ", o.shrink, ", sentinel ", o.sentinel, ", save every ", o.save_every, ", keep ", o.keep, " and every ",
                          o.keep_every, ", validate every ", o.validate_every, ", check every ", o.check_every, ", head tokens ", o.head_tokens, o.whole_words ? ", whole words" : "",
-                         given(", spans of ", o.span_mean), given(", mask ratio ", o.mask_ratio), ", order ", o.order,
+                         given(", spans of ", o.span_mean), given(", mask ratio ", o.mask_ratio), given(", generation part ", o.generation), ", order ", o.order,
                          o.instructions.empty() ? "" : ", instructions", o.former_instructions.empty() ? "" : ", former instructions", ", ", o.instruction_part, " of rows from step ", o.instruction_from, " over ", o.instruction_ramp,
                          o.held_out.empty() ? "" : ", held-out text", o.resume.empty() ? "" : ", resumed",
                          given(", new peak ", o.new_peak), given(", new min ", o.new_min), given(", new shrink ", o.new_shrink), given(", new ramp ", o.new_shrink_ramp), given(", reshuffle ", o.reshuffle),

@@ -59,7 +59,7 @@ TEST_CASE("each block of each head is there once, and heads take turns within th
         if (place.head >= order.heads) return;
         REQUIRE((place.block >= 0 && place.block < order.blocks && place.head >= 0 && place.row >= 0 && place.row < rows));
         CHECK(seen.insert({place.block, place.head, place.row}).second);
-        const int section = place.row * order.sections + place.head / order.together;
+        const int section = place.row * order.sections + place.head / order.section_heads;
         CHECK((section == section_before ? place.block >= block_before : section == section_before + 1));
         section_before = section, block_before = place.block;
       });
@@ -95,11 +95,11 @@ TEST_CASE("as many heads take turns as a third of the cache holds of what passes
   const cuda::Device device;
   cuda::AttentionShape<bfloat16> shape{};
   shape.rows = 2, shape.length = 2048, shape.heads = 96, shape.dims = 128;
-  CHECK(order_blocks(device, shape, 16, 96, 96).together == 16);  // of a megabyte of keys and values each
-  CHECK(order_blocks(device, shape, 16, 96, 24).together == 48);  // four heads share them: 66 are in two sections of 48
-  CHECK(order_blocks(device, shape, 16, 24, 96).together == 4);   // four heads' queries pass by each of 24 heads' keys
+  CHECK(order_blocks(device, shape, 16, 96, 96).section_heads == 16);  // of a megabyte of keys and values each
+  CHECK(order_blocks(device, shape, 16, 96, 24).section_heads == 48);  // four heads share them: 66 are in two sections of 48
+  CHECK(order_blocks(device, shape, 16, 24, 96).section_heads == 4);   // four heads' queries pass by each of 24 heads' keys
   shape.length = 1 << 20;
-  CHECK(order_blocks(device, shape, 8192, 96, 96).together == 1);
+  CHECK(order_blocks(device, shape, 8192, 96, 96).section_heads == 1);
   shape.length = 16;
-  CHECK(order_blocks(device, shape, 1, 96, 96).together == 96);  // all of a row
+  CHECK(order_blocks(device, shape, 1, 96, 96).section_heads == 96);  // all of a row
 }

@@ -2,9 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/on_ranks.hpp"
 
-#include <optional>
+#include <cstddef>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -145,22 +144,26 @@ TEST_CASE("trainers on many GPUs compute what one rank computes") {
   compare<fp64, 2>({.tp = 2, .pp = 1, .dp = 2, .sequence_parallel = true}, sharded);
 }
 
-TEST_CASE("an engine on two GPUs, each with half of the vocabulary, draws one rank's tokens") {
+TEST_CASE("an engine on two GPUs, each with half of the vocabulary, draws one rank's tokens, by one graph on each") {
   const tests::RandomWeights<DealtModel> weights;
-  const Prompt prompt = make_prompt({3, 4, tests::special.mask, 6}, tests::special);
+  const Prompt prompts[]{make_prompt({3, 4, tests::special.mask, 6}, tests::special), make_prompt({3, 4, tests::special.mask, 6, 7, 8, 9, 3, 5}, tests::special)};  // the longer one needs more workspace
   for (const Sampling& sampling : {Sampling{.top_k = 1, .max_tokens = 6, .min_tokens = 6}, Sampling{.top_p = 0.9f, .max_tokens = 6, .min_tokens = 6}}) {
     cpu::Device cpu_device({.threads = 1});
     Engine<DealtModel, fp64> one(cpu_device);
     one.load_weights(weights);
-    const auto expected = one.generate(prompt, sampling, tests::special);
+    std::vector<std::vector<std::int32_t>> expected;
+    for (const Prompt& prompt : prompts) expected.push_back(one.generate(prompt, sampling, tests::special));
     const std::size_t captures = simt::counts().captures, runs = simt::counts().graph_runs;
     on_ranks({.tp = 2}, [&](World& world, cuda::Device& device) {
       Engine<DealtModel, fp64, Layout{.tp = 2}, cuda::Device> engine(device, world);
       engine.load_weights(weights);
-      if (engine.generate(prompt, sampling, tests::special) != expected) fail("rank ", world.rank(), " drew other tokens");
+      for (std::size_t i = 0; i < expected.size(); ++i) {
+        if (engine.generate(prompts[i], sampling, tests::special) != expected[i]) fail("rank ", world.rank(), " drew other tokens");
+        device.workspace<std::byte>(4096 << (2 * i + static_cast<std::size_t>(world.rank())));  // which grows at other times on other ranks, as cuBLASLt wants it
+      }
     });
     CHECK(simt::counts().captures == captures + 2);  // the pass over one token, on each rank
-    CHECK(simt::counts().graph_runs == runs + 2 * (expected.size() - 2));
+    CHECK(simt::counts().graph_runs == runs + 2 * (expected[0].size() + expected[1].size() - 3));
   }
 }
 
@@ -179,60 +182,6 @@ TEST_CASE("an engine whose transfers are counted decodes without a graph, which 
     if (calls != static_cast<std::int64_t>(tokens)) fail(calls, " all-gathers of ", tokens, " tokens were counted");
   });
   CHECK(simt::counts().captures == captures);
-}
-
-TEST_CASE("transfers that are captured run with their graph, each time anew, beside what does not need them") {
-  constexpr int rounds = 5;
-  on_ranks({.dp = 3}, [](World& world, cuda::Device& device) {
-    Group& all = world.all();
-    const auto rank = static_cast<float>(world.rank());
-    OnDevice<float> x(device, {rank, 1}), y(device, {0, 0}), parts(device, {0, 0, 0});
-    cuda::Device::Recording recording;
-    if (!all.captures()) fail("NCCL captures nothing");
-    for (int round = 0; round < rounds; ++round) {
-      all.repeat([&] {
-        device.replay(recording, 1, [&] {
-          Pending sum = all.start_all_reduce(x.view(), Reduce::sum);
-          device.copy(y.buffer.data(), y.buffer.data() + 1, sizeof(float));
-          Pending gathered = all.start_all_gather(parts.view(), parts.part(world.rank(), 1));
-          sum.wait(), gathered.wait();
-          device.copy(parts.buffer.data() + world.rank(), x.buffer.data(), sizeof(float));
-        });
-      });
-    }
-    // x: 3, 9, 27, ...; parts: that of the round before, from everyone
-    if (x.values() != std::vector<float>{243, 243}) fail("a sum of ", x.values()[0], ", and of ones ", x.values()[1]);
-    std::vector<float> expected(3, 81);
-    expected[static_cast<std::size_t>(world.rank())] = 243;
-    if (parts.values() != expected) fail("parts");
-  });
-  CHECK(simt::bytes_in_use() == 0);
-}
-
-TEST_CASE("ranks cannot meet in a graph, and what is not awaited there is no part of it") {
-  on_ranks({.dp = 2}, [](World& world, cuda::Device& device) {
-    OnDevice<float> x(device, {1});
-    const auto error_of = [&](auto work) {
-      cuda::Device::Recording recording;
-      device.replay(recording, 1, [] {});
-      try {
-        device.replay(recording, 1, work);
-      } catch (const Error& error) {
-        return std::string(error.what());
-      }
-      return std::string();
-    };
-    const auto expect = [](const std::string& error, std::string_view words) {
-      if (error.find(words) == error.npos) fail("another error: ", error);
-    };
-    expect(error_of([&] { world.data().all_reduce(x.view(), Reduce::sum); }), "the first all_reduce (sum) of 1 f32 on the data axis was to be captured as part of a graph");
-    world.data().all_reduce(x.view(), Reduce::sum);
-    std::optional<Pending> pending;
-    expect(error_of([&] { pending = world.data().start_all_reduce(x.view(), Reduce::sum); }), "CUDA could not capture a graph");
-    pending.reset();
-    world.data().all_reduce(x.view(), Reduce::sum);
-    if (x.values()[0] != 4) fail("a sum of ", x.values()[0]);
-  });
 }
 
 TEST_CASE("ranks on GPUs that nothing lets reach each other are told so, before the first transfer") {

@@ -171,81 +171,22 @@ TEST_CASE("a rank that throws ends the run of ranks that are threads, and those 
   CHECK_THAT(waited, Catch::Matchers::Contains("NCCL was stopped, since another rank has failed"));
 }
 
-TEST_CASE("a peer that is lost while a graph waits for it ends the wait; NCCL waits for the graph, and the rank does not wait for NCCL") {
-  const simt::MachineRestored restored;
-  std::string met;
-  std::atomic<bool> waits = false;
-  CHECK_THROWS_AS(on_ranks({.dp = 2}, [&](World& world, cuda::Device& device) {
-                    OnDevice<float> x(device, {1});
-                    cuda::Device::Recording recording;
-                    const auto sum = [&] { world.data().repeat([&] { device.replay(recording, 1, [&] { world.data().all_reduce(x.view(), Reduce::sum); }); }); };
-                    sum(), sum();
-                    if (x.values()[0] != 4) fail("a sum of ", x.values()[0]);
-                    world.all().barrier();
-                    if (world.rank() == 1) {
-                      while (!waits) std::this_thread::sleep_for(std::chrono::milliseconds(10));
-                      simt::locked([] { simt::machine().lost_peer = "rank 1 went home"; });
-                      while (!world.all().backend()->ended()) std::this_thread::sleep_for(std::chrono::milliseconds(10));
-                      return;
-                    }
-                    sum();  // for which nobody comes
-                    waits = true;
-                    x.values();
-                    try {
-                      sum();
-                    } catch (const Error& error) {
-                      met = error.what();
-                      throw;
-                    }
-                  }),
-                  Error);
-  CHECK_THAT(met, Catch::Matchers::Contains("NCCL lost a peer") && Catch::Matchers::Contains("rank 1 went home"));
-}
-
-TEST_CASE("a rank that throws while others wait in a graph, and another of its groups is dropped first, ends the run") {
-  std::string why;
-  try {
-    on_ranks({.tp = 2}, [&](World& world, cuda::Device& device) {
-      OnDevice<float> x(device, {1});
-      cuda::Device::Recording recording;
-      const auto sum = [&] { world.tensor().repeat([&] { device.replay(recording, 1, [&] { world.tensor().all_reduce(x.view(), Reduce::sum); }); }); };
-      sum(), sum(), sum();
-      Group other = world.tensor().split(0, world.rank());
-      other.all_reduce(x.view(), Reduce::sum);
-      x.values();
-      world.all().barrier();
-      sum();
-      if (world.rank() == 1) fail("the disk is full");  // with a graph under way: all communicators end
-      x.values();
-      sum();
-      x.values();
-      sum();
-    });
-  } catch (const Error& error) {
-    why = error.what();
-  }
-  CHECK_THAT(why, Catch::Matchers::Contains("rank 1 of 2 failed") && Catch::Matchers::Contains("the disk is full"));
-}
-
 TEST_CASE("a rank that waits on its GPU for one that stands still is noted as waiting, and the other is named") {
-  const bool by_graph = GENERATE(false, true);
   std::string why;
   try {
-    run_ranks(2, [&](Group all) {
+    run_ranks(2, [](Group all) {
       World world(std::move(all), Layout{.dp = 2});
-      cuda::Device device({.graphs = by_graph});
+      cuda::Device device;
       use_nccl(world, device.stream());
       OnDevice<float> x(device, {1});
-      cuda::Device::Recording recording;
-      const auto sum = [&] { world.data().repeat([&] { device.replay(recording, 1, [&] { world.data().all_reduce(x.view(), Reduce::sum); }); }); };
-      sum(), sum();
+      world.data().all_reduce(x.view(), Reduce::sum);
       x.values();
       world.all().barrier();
       if (world.rank() == 1) {
         world.note(3, "forward of micro-batch 0");  // said before the other's last word
-        sum();
+        world.data().all_reduce(x.view(), Reduce::sum);
         x.values();
-        sum();
+        world.data().all_reduce(x.view(), Reduce::sum);
       } else {
         std::this_thread::sleep_for(std::chrono::milliseconds(300));
         world.note(3, "reading rows");

@@ -42,7 +42,7 @@ void on_ranks(const Layout& layout, Body body) {
   run_ranks(layout.ranks(), [&](Group all) {
     World world(std::move(all), layout);
     cuda::Device device;
-    use_nccl(world, device.stream());
+    use_nccl(world, device.stream(), {.graphs_of_threads = true});
     body(world, device);
   });
 }

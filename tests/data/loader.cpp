@@ -128,6 +128,11 @@ TEST_CASE("a loader that was saved and loaded goes on as if nothing had been") {
   }
   Loader stranger(other, r, special);
   CHECK_THROWS_WITH(stranger.visit_state(state), Catch::Matchers::Contains("a corpus of 30 rows, and this one has 20"));
+  BlankRecipe mostly_blanks = r;
+  mostly_blanks.generation = 0.25;
+  Loader of_blanks(corpus, mostly_blanks, special), of_other_spans(corpus, recipe(64, 1, 0.25), special);
+  CHECK_THROWS_WITH(of_blanks.visit_state(state), Catch::Matchers::Contains("made a [gMASK] sample of 0.7 of its rows, and this one makes it of 0.25"));
+  CHECK_THROWS_WITH(of_other_spans.visit_state(state), Catch::Matchers::Contains("made blanks of 3 tokens over 0.15 of the text, and this one makes them of 1 over 0.25"));
   state.values["loader.position"] = -1;
   CHECK_THROWS_WITH(second.visit_state(state), Catch::Matchers::Contains("cannot go to sample -1"));
   CHECK_THROWS_WITH(second.next(0), Catch::Matchers::Contains("at least 1"));

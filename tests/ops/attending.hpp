@@ -147,6 +147,8 @@ inline std::vector<oracle::AttentionCase> cases() {
           make(1, 200, 2, 80, {{{0, 200, 131}}}), make(2, 193, 1, 32, {{{0, 50, 7}, {50, 130, 80}, {140, 193, 0}}, {{0, 193, 193}}}),
           make(1, 150, 1, 128, {{{0, 150, 33}}}), make(1, 70, 1, 144, {{{0, 70, 70}}}),
           make(1, 65, 2, 256, {{{3, 65, 5}}}),
+          // heads that do not fill the sections that they are cut in, on the host's small cache
+          make(2, 70, 3, 32, {{{0, 70, 31}}, {{0, 70, 0}}}), shared(2, make(1, 40, 6, 32, {{{0, 40, 11}}})),
           // choices behind a text that they share (spec 7.2): within a tile, and across tiles with rows of their own, gaps, and two texts
           make(2, 29, 2, 6, {{{0, 11, 11}, {11, 14, 0, 0, 11}, {14, 15, 0, 0, 11}, {15, 22, 0, 0, 11}}, {{0, 29, 5}}}),
           make(2, 270, 1, 32, {{{0, 90, 90}, {90, 133, 0, 0, 90}, {133, 134, 0, 0, 90}, {134, 260, 2, 0, 90}},

@@ -117,7 +117,10 @@ for option in --temperature=0.5 --top-p=0.5; do refuse "${option%=*} requires --
 refuse "--beams excludes --top-k" "$bin/fill" --run straight --text 'a [MASK]' --top-k 0 --beams 2
 refuse "No such file" "$bin/pretrain" --corpus nowhere --model tiny --out none
 refuse "the saved run made blanks of 3 tokens over 0.15 of the text, and this one makes them of 1 over 0.15" "${train[@]}" --out straight --steps 13 --resume auto --span-mean 1
+refuse "the saved run made a [gMASK] sample of 0.7 of its rows, and this one makes it of 0.3" "${train[@]}" --out straight --steps 13 --resume auto --generation-part 0.3
 refuse "do not go with --order original" "${train[@]}" --out none --order original --mask-ratio 0.3
+refuse "do not go with --order original" "${train[@]}" --out none --order original --generation-part 0.3
+refuse "--generation-part" "${train[@]}" --out none --generation-part 1.5
 refuse "the part between 0 and 1" "${train[@]}" --out none --mask-ratio 1.5
 refuse "in another order" "${train[@]}" --out straight --steps 13 --resume auto --order original
 refuse "goes with --order original" "${train[@]}" --out none --former-instructions none

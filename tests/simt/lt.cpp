@@ -162,7 +162,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   if (!simt::machine().lt_epilogues && open<Operation>(operation).epilogue != CUBLASLT_EPILOGUE_DEFAULT) return CUBLAS_STATUS_NOT_SUPPORTED;
   if (open<Operation>(operation).epilogue != CUBLASLT_EPILOGUE_DEFAULT && open<Layout>(a).type != open<Layout>(c).type) return CUBLAS_STATUS_INVALID_VALUE;  // as cuBLASLt 13.1 does on an H200
   results[0] = {};
-  results[0].workspaceSize = 1024;
+  results[0].workspaceSize = open<Operation>(operation).epilogue == CUBLASLT_EPILOGUE_DEFAULT ? 2048 : 1024;  // so that tensor ranks need different ones
   results[0].algo.data[0] = (open<Preference>(preference).reductions & (CUBLASLT_REDUCTION_SCHEME_INPLACE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE)) != 0;
   *found = 1;
   return CUBLAS_STATUS_SUCCESS;

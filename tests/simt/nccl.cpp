@@ -136,6 +136,7 @@ struct ncclComm {
   std::shared_ptr<Clique> clique;
   int rank;
   std::shared_ptr<const void> graphs = std::make_shared<int>();  // which hold copies
+  bool finalized = false;
 };
 
 namespace {
@@ -196,10 +197,13 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id
   return ncclInProgress;
 }
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* status) {
-  simt::locked([&] { *status = !simt::machine().lost_peer.empty() ? ncclRemoteError : comm->clique->joined < comm->clique->ranks ? ncclInProgress : ncclSuccess; });
+  simt::locked([&] { *status = !simt::machine().lost_peer.empty() ? ncclRemoteError : comm->clique->joined < comm->clique->ranks || (comm->finalized && comm->graphs.use_count() > 1) ? ncclInProgress : ncclSuccess; });
   return ncclSuccess;
 }
-ncclResult_t ncclCommFinalize(ncclComm_t) { return ncclSuccess; }
+ncclResult_t ncclCommFinalize(ncclComm_t comm) {
+  simt::locked([&] { comm->finalized = true; });
+  return ncclInProgress;
+}
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
   wait_for_graphs(*comm);
   std::this_thread::sleep_for(simt::machine().nccl_leave);

@@ -20,18 +20,8 @@
 #include <vector>
 
 #include "simt/block.hpp"
+#include "simt/graph.hpp"
 #include "simt/simt.hpp"
-
-// Work as it is captured: what each piece runs behind.
-struct Capture {
-  struct Node {
-    simt::Work work;
-    std::vector<std::size_t> behind;
-  };
-  CUstream_st* origin;
-  std::vector<Node> nodes;
-  bool ended = false;
-};
 
 struct CUstream_st {
   struct Step {
@@ -39,27 +29,25 @@ struct CUstream_st {
     std::shared_ptr<bool> wait_for;  // an event that must have happened
   };
   std::deque<Step> steps;
-  std::shared_ptr<Capture> capture;
-  std::vector<std::size_t> behind;  // what its next piece runs behind, while it is captured
+  std::shared_ptr<simt::Capture> capture;
+  std::vector<std::size_t> after;  // what its next piece runs after, while it is captured
 };
 
 struct CUevent_st {
   std::shared_ptr<bool> happened = std::make_shared<bool>(true);
-  std::shared_ptr<Capture> capture;  // instead, where it was recorded in one
-  std::vector<std::size_t> behind;
+  std::shared_ptr<simt::Capture> capture;  // instead, where it was recorded in one
+  std::vector<std::size_t> after;
 };
 
 struct CUgraph_st {
-  std::vector<Capture::Node> nodes;
+  std::vector<simt::GraphNode> nodes;
 };
 struct CUgraphExec_st {
-  std::vector<Capture::Node> nodes;
+  std::vector<simt::GraphNode> nodes;
 };
 
 namespace simt {
 namespace {
-
-constexpr std::size_t canary_bytes = 64;
 
 // Ranks that are threads share all of this, one at a time. A thread that waits runs the streams of all, and lets the others
 // in only where none can move.
@@ -68,45 +56,12 @@ std::condition_variable_any changed;
 using Lock = std::unique_lock<std::recursive_mutex>;
 
 std::vector<CUstream_st*> streams;
-std::map<void*, std::size_t> allocations;
-std::size_t in_use = 0;
 int others = 0;
 thread_local int captures_here = 0;  // that this thread has begun and not ended
 
 std::mt19937_64& turns() {
   static std::mt19937_64 random(machine().stream_seed);
   return random;
-}
-
-/// Pieces of a graph in any order that is one behind the other where they must.
-std::vector<std::size_t> legal_order(const std::vector<Capture::Node>& nodes) {
-  std::vector<std::size_t> order, waiting_for(nodes.size()), able;
-  std::vector<std::vector<std::size_t>> before(nodes.size());
-  for (std::size_t i = 0; i < nodes.size(); ++i) {
-    waiting_for[i] = nodes[i].behind.size();
-    for (const std::size_t j : nodes[i].behind) before[j].push_back(i);
-    if (nodes[i].behind.empty()) able.push_back(i);
-  }
-  while (!able.empty()) {
-    const auto chosen = able.begin() + static_cast<std::ptrdiff_t>(turns()() % able.size());
-    order.push_back(*chosen);
-    able.erase(chosen);
-    for (const std::size_t i : before[order.back()])
-      if (--waiting_for[i] == 0) able.push_back(i);
-  }
-  return order;
-}
-
-/// Whether every piece of a capture runs before what comes behind `ends`.
-bool joined(const std::vector<Capture::Node>& nodes, std::vector<std::size_t> ends) {
-  std::set<std::size_t> found(ends.begin(), ends.end());
-  while (!ends.empty()) {
-    const std::size_t node = ends.back();
-    ends.pop_back();
-    for (const std::size_t i : nodes[node].behind)
-      if (found.insert(i).second) ends.push_back(i);
-  }
-  return found.size() == nodes.size();
 }
 
 /// Runs steps of all streams in turns until `done()`.
@@ -135,17 +90,6 @@ void run_until(const Done& done) {
   }
 }
 
-void release(void* memory) {
-  const auto found = allocations.find(memory);
-  if (found == allocations.end()) throw std::runtime_error("memory was released that was not allocated");
-  const auto* end = static_cast<const unsigned char*>(memory) + found->second;
-  for (std::size_t i = 0; i < canary_bytes; ++i)
-    if (end[i] != 0xa5) throw std::runtime_error("device memory was written beyond the " + std::to_string(found->second) + " bytes of an allocation");
-  std::free(memory);
-  in_use -= found->second;
-  allocations.erase(found);
-}
-
 }  // namespace
 
 Counts& counts() {
@@ -157,18 +101,6 @@ bool fails(const char* call) {
   if (machine().fail_call != call) return false;
   if (!machine().keeps_failing) machine().fail_call.clear();
   return true;
-}
-
-std::size_t bytes_in_use() {
-  const Lock lock(mutex);
-  return in_use;
-}
-bool is_allocated(const void* memory) {
-  const Lock lock(mutex);
-  const auto after = allocations.upper_bound(const_cast<void*>(memory));
-  if (after == allocations.begin()) return false;
-  const auto& [begin, bytes] = *std::prev(after);
-  return static_cast<const char*>(memory) < static_cast<const char*>(begin) + bytes;
 }
 
 void expect_other_threads(int more) {
@@ -185,8 +117,8 @@ cudaError_t enqueue(Work work, cudaStream_t stream) {
   const Lock lock(mutex);
   changed.notify_all();
   if (stream->capture) {
-    stream->capture->nodes.push_back({std::move(work), stream->behind});
-    stream->behind = {stream->capture->nodes.size() - 1};
+    stream->capture->nodes.push_back({std::move(work), stream->after});
+    stream->after = {stream->capture->nodes.size() - 1};
   } else {
     stream->steps.push_back({std::move(work), nullptr});
   }
@@ -236,54 +168,6 @@ using namespace simt;
 
 extern "C" {
 
-cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, cudaStream_t stream) {
-  FAIL_IF_ASKED(cudaMallocAsync);
-  if (stream->capture) return cudaErrorStreamCaptureUnsupported;  // legal, and never what golem wants
-  const Lock lock(mutex);
-  if (in_use + bytes > machine().memory_bytes) return cudaErrorMemoryAllocation;
-  *memory = std::aligned_alloc(256, (bytes + canary_bytes + 255) / 256 * 256);
-  std::memset(*memory, 0xff, bytes);
-  std::memset(static_cast<char*>(*memory) + bytes, 0xa5, canary_bytes);
-  allocations[*memory] = bytes;
-  in_use += bytes;
-  ++counts().allocations;
-  return cudaSuccess;
-}
-cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream) {
-  return enqueue([memory] { release(memory); }, stream);
-}
-cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* memory) {
-  *attributes = {};
-  attributes->type = is_allocated(memory) ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered;
-  return cudaSuccess;
-}
-cudaError_t cudaMallocHost(void** memory, std::size_t bytes) {
-  FAIL_IF_ASKED(cudaMallocHost);
-  *memory = std::malloc(bytes);
-  return cudaSuccess;
-}
-cudaError_t cudaFreeHost(void* memory) {
-  std::free(memory);
-  return cudaSuccess;
-}
-cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
-  FAIL_IF_ASKED(cudaMemcpyAsync);
-  return enqueue([=] { if (bytes) std::memcpy(to, from, bytes); }, stream);
-}
-cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch, std::size_t bytes, std::size_t count, cudaMemcpyKind, cudaStream_t stream) {
-  FAIL_IF_ASKED(cudaMemcpy2DAsync);
-  if (bytes > to_pitch || bytes > from_pitch) return cudaErrorInvalidPitchValue;
-  return enqueue(
-      [=] {
-        for (std::size_t i = 0; bytes > 0 && i < count; ++i) std::memcpy(static_cast<std::byte*>(to) + i * to_pitch, static_cast<const std::byte*>(from) + i * from_pitch, bytes);
-      },
-      stream);
-}
-cudaError_t cudaMemsetAsync(void* memory, int byte, std::size_t bytes, cudaStream_t stream) {
-  FAIL_IF_ASKED(cudaMemsetAsync);
-  return enqueue([=] { if (bytes) std::memset(memory, byte, bytes); }, stream);
-}
-
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   FAIL_IF_ASKED(cudaStreamCreateWithFlags);
   *stream = new CUstream_st;
@@ -316,18 +200,18 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   }
   if (event->capture->ended) return cudaErrorStreamCaptureIsolation;
   if (stream->capture && stream->capture != event->capture) return cudaErrorStreamCaptureMerge;
-  if (!stream->capture) stream->behind.clear();
+  if (!stream->capture) stream->after.clear();
   stream->capture = event->capture;
-  std::set<std::size_t> all(stream->behind.begin(), stream->behind.end());
-  all.insert(event->behind.begin(), event->behind.end());
-  stream->behind.assign(all.begin(), all.end());
+  std::set<std::size_t> all(stream->after.begin(), stream->after.end());
+  all.insert(event->after.begin(), event->after.end());
+  stream->after.assign(all.begin(), all.end());
   return cudaSuccess;
 }
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   const Lock lock(mutex);
   if (stream->capture) return cudaErrorIllegalState;
-  stream->capture = std::make_shared<Capture>(Capture{stream, {}});
-  stream->behind.clear();
+  stream->capture = std::make_shared<simt::Capture>(simt::Capture{stream, {}});
+  stream->after.clear();
   ++captures_here;
   ++counts().captures;
   return cudaSuccess;
@@ -339,10 +223,10 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* 
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   const Lock lock(mutex);
   *graph = nullptr;
-  const std::shared_ptr<Capture> capture = stream->capture;
+  const std::shared_ptr<simt::Capture> capture = stream->capture;
   if (!capture) return cudaErrorIllegalState;
   if (capture->origin != stream) return cudaErrorStreamCaptureUnmatched;
-  const bool whole = joined(capture->nodes, stream->behind);
+  const bool whole = all_joined(capture->nodes, stream->after);
   for (CUstream_st* one : streams)
     if (one->capture == capture) one->capture = nullptr;
   capture->ended = true;
@@ -359,7 +243,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* ready, cudaGraph_t graph, unsi
 cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
   const Lock lock(mutex);
   ++counts().graph_runs;
-  for (const std::size_t i : legal_order(graph->nodes)) enqueue(graph->nodes[i].work, stream);
+  for (const std::size_t i : legal_order(graph->nodes, turns())) enqueue(graph->nodes[i].work, stream);
   return cudaSuccess;
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
@@ -385,7 +269,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const Lock lock(mutex);
   event->capture = stream->capture;
-  event->behind = stream->behind;
+  event->after = stream->after;
   if (stream->capture) return cudaSuccess;
   event->happened = std::make_shared<bool>(false);
   return enqueue([happened = event->happened] { *happened = true; }, stream);

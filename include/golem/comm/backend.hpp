@@ -97,10 +97,10 @@ class Backend {
   virtual std::int64_t copied() const { return 0; }
   /// Whether it can move memory that the host cannot read: that of GPUs.
   virtual bool moves_device_memory() const { return false; }
-  /// Whether transfers of such memory can be captured as parts of a graph.
+  /// Whether transfers of such memory can be captured as parts of a graph; what a graph does passes by whoever counts or changes transfers.
   virtual bool captures() const { return false; }
-  /// Runs `work`, which may run a graph with transfers of this group in it: they are under way then, as any that are started.
-  virtual void repeat(function_ref<void()> work) { work(); }
+  /// Calls start(), which starts a graph with transfers of this group in it: they are under way then, as any others.
+  virtual void run_graph(function_ref<void()> start) { start(); }
   /// Whether the run has ended because some rank failed, as far as this rank's process knows; any thread may ask.
   virtual bool ended() const { return false; }
   /// The transfers of a group run in the order of their starts, but sends and receives, which are in order for each pair of
@@ -127,8 +127,6 @@ class PassingBackend : public Backend {
   Watch* watch() override { return inner_->watch(); }
   std::int64_t copied() const override { return inner_->copied(); }
   bool moves_device_memory() const override { return inner_->moves_device_memory(); }
-  bool captures() const override { return inner_->captures(); }
-  void repeat(function_ref<void()> work) override { inner_->repeat(work); }
   bool ended() const override { return inner_->ended(); }
   std::unique_ptr<PendingTransfer> start(const Transfer& transfer) override { return inner_->start(transfer); }
   void run(const Transfer& transfer) override { inner_->run(transfer); }

@@ -49,7 +49,6 @@ class CountedGroup final : public PassingBackend {
     return out;
   }
 
-  bool captures() const override { return false; }  // what a graph repeats does not come by here
   void run(const Transfer& transfer) override {
     const Timed timed(add(transfer));
     inner().run(transfer);

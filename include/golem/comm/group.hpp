@@ -61,9 +61,9 @@ class Group {
   }
   void barrier() { run({}); }
 
-  /// Whether its transfers can be parts of a graph, and work() that may run one: see Backend.
+  /// Whether its transfers can be parts of a graph, and the start of one: see Backend. The group must outlive the graph.
   bool captures() const { return !backend_ || backend_->captures(); }
-  void repeat(function_ref<void()> work) { backend_ ? backend_->repeat(work) : work(); }
+  void run_graph(function_ref<void()> start) { backend_ ? backend_->run_graph(start) : start(); }
 
   template <class T>
   Pending start_all_reduce(View<T, 1> x, Reduce how) {

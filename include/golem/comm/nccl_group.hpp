@@ -29,13 +29,12 @@ class NcclGroup final : public PassingBackend, public std::enable_shared_from_th
   }
 
   bool moves_device_memory() const override { return true; }
-  bool captures() const override { return true; }
-  /// A graph waits for its peers as a transfer does: it is under way as the last of the group's, on the stream that it runs on.
-  void repeat(function_ref<void()> work) override {
+  bool captures() const override { return session_->captures(); }
+  /// A graph waits for its peers as a transfer does: it is under way as the first that was captured, on the stream that it runs on.
+  void run_graph(function_ref<void()> start) override {
     session_->require_alive();
-    const auto made = communicators_.find(collectives);
-    if (made == communicators_.end() || !made->second) return work();
-    made->second->under_way()->add(last_, session_->compute(), work);
+    if (!captured_) return start();
+    communicators_.at(collectives)->under_way()->add(*captured_, session_->compute(), start);
   }
   void run(const Transfer& transfer) override {
     if (on_device(transfer)) return start(transfer)->wait();
@@ -53,8 +52,9 @@ class NcclGroup final : public PassingBackend, public std::enable_shared_from_th
     cuda::runtime::record(event, session_->compute());
     cuda::runtime::wait(communicator.stream(), event);
     const int peer = is_message(transfer) ? (transfer.kind == Transfer::Kind::send ? 1 : 0) : transfer.peer;
+    const bool captured = cuda::runtime::is_captured(communicator.stream());
     try {
-      if (cuda::runtime::is_captured(communicator.stream())) communicator.capture(transfer, peer);
+      if (captured) communicator.capture(transfer, peer);
       else communicator.enqueue(transfer, peer);
     } catch (...) {
       static_cast<void>(cudaEventRecord(event, communicator.stream()));  // what NCCL began may still read the transfer's memory: the compute stream waits for its end
@@ -62,7 +62,7 @@ class NcclGroup final : public PassingBackend, public std::enable_shared_from_th
       throw;
     }
     cuda::runtime::record(event, communicator.stream());
-    if (!is_message(transfer)) last_ = transfer;
+    if (captured && !captured_ && !is_message(transfer)) captured_ = transfer;
     return started;
   }
 
@@ -132,8 +132,8 @@ class NcclGroup final : public PassingBackend, public std::enable_shared_from_th
 
   std::shared_ptr<nccl::Session> session_;
   std::map<Route, std::shared_ptr<nccl::Communicator>> communicators_;
-  std::vector<cudaEvent_t> events_;  // that no transfer uses
-  Transfer last_;                    // of those of all ranks
+  std::vector<cudaEvent_t> events_;   // that no transfer uses
+  std::optional<Transfer> captured_;  // the first collective that was
 };
 
 }  // namespace golem

@@ -76,7 +76,7 @@ class Stream {
   cudaStream_t stream_;
 };
 
-/// One communicator of this rank, with a stream of its own. The rank's thread makes transfers; state() and let_go() belong to any.
+/// One communicator of this rank, with a stream of its own. The rank's thread makes transfers; state() and release() belong to any.
 class Communicator {
  public:
   /// Begins to meet the other ranks that are given the same id; settle() waits for them.
@@ -85,19 +85,18 @@ class Communicator {
     config.blocking = 0;
     check(ncclCommInitRankConfig(&comm_, ranks, id, rank, &config), nullptr, "let rank ", rank, " of ", ranks, " meet the others");
   }
-  ~Communicator() {
-    const ncclComm_t comm = let_go();
-    if (comm) static_cast<void>(took_leave_ ? ncclCommDestroy(comm) : ncclCommAbort(comm));  // failures have no one to go to here
+  ~Communicator() {  // failures have no one to go to here
+    if (const ncclComm_t comm = release().comm) static_cast<void>(took_leave_ ? ncclCommDestroy(comm) : ncclCommAbort(comm));
   }
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
 
-  cudaStream_t stream() const { return stream_.get(); }
+  cudaStream_t stream() const { return stream_->get(); }
 
   /// How its last calls went: ncclInProgress while they are being worked on.
   ncclResult_t state() const {
     const std::lock_guard lock(mutex_);
-    ncclResult_t status = ncclRemoteError;  // where it was let go
+    ncclResult_t status = ncclRemoteError;  // where it was released
     return !comm_ || ncclCommGetAsyncError(comm_, &status) == ncclSuccess ? status : ncclInternalError;
   }
   /// What NCCL says of the last error.
@@ -120,7 +119,7 @@ class Communicator {
     if (std::uncaught_exceptions() != exceptions_) return "this rank has left by an error";
     constexpr std::string_view failed = "a communicator has failed";
     if (state() != ncclSuccess) return failed;
-    static_cast<void>(cudaStreamSynchronize(stream_.get()));  // comes back by an abort, where a peer is gone
+    static_cast<void>(cudaStreamSynchronize(stream()));  // comes back by an abort, where a peer is gone
     {
       const std::lock_guard lock(mutex_);
       if (comm_) static_cast<void>(ncclCommFinalize(comm_));  // an error of it is the communicator's state too
@@ -131,10 +130,14 @@ class Communicator {
     took_leave_ = true;
     return {};
   }
-  /// What it is to NCCL, for the caller to abort, so that nobody waits on the device any more; null the second time.
-  ncclComm_t let_go() {
+  /// What is to be aborted, so that nobody waits on the device any more, and the stream that NCCL may use until then.
+  struct Released {
+    ncclComm_t comm;  // null the second time
+    std::shared_ptr<const Stream> stream;
+  };
+  Released release() {
     const std::lock_guard lock(mutex_);
-    return std::exchange(comm_, nullptr);
+    return {std::exchange(comm_, nullptr), stream_};
   }
 
   /// Puts a transfer on the stream.
@@ -168,9 +171,9 @@ class Communicator {
     return ncclInvalidUsage;
   }
 
-  Stream stream_;
+  const std::shared_ptr<const Stream> stream_ = std::make_shared<const Stream>();
   const std::shared_ptr<TransfersUnderWay> under_way_;
-  mutable std::mutex mutex_;  // a communicator that is let go is another's
+  mutable std::mutex mutex_;  // a communicator that is released is another's
   ncclComm_t comm_ = nullptr;
   const int exceptions_ = std::uncaught_exceptions();
   bool took_leave_ = false;

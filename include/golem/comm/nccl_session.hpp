@@ -23,11 +23,11 @@ namespace golem::nccl {
 /// What the groups of one rank share: the stream that computes, and whether NCCL still works. A kernel of NCCL waits for ever for a
 /// peer that is gone; once NCCL says so, or the ranks' own way of communicating that the run has ended, every communicator is aborted, so that
 /// the host gets its stream back and meets the error. It is a thread of its own that aborts them, the watcher: NCCL waits there for the graphs that
-/// have transfers in them, and these are destroyed by the rank's thread, on its way out.
+/// have transfers in them, and these are destroyed by the rank's thread, on its way out. So graphs must not outlive the session, nor their groups.
 class Session {
  public:
   /// `host` is that way; null for a rank alone.
-  Session(cudaStream_t compute, std::shared_ptr<Backend> host) : compute_(compute), host_(std::move(host)) {
+  Session(cudaStream_t compute, std::shared_ptr<Backend> host, bool captures) : compute_(compute), host_(std::move(host)), captures_(captures) {
     const int device = cuda::runtime::current_device();
     if (Watch* const notes = host_ ? host_->watch() : nullptr) notes_.emplace(*notes, device);
     watcher_ = std::thread([this, device] {
@@ -48,6 +48,8 @@ class Session {
   Session& operator=(const Session&) = delete;
 
   cudaStream_t compute() const { return compute_; }
+  /// Whether graphs may have transfers in them.
+  bool captures() const { return captures_; }
 
   /// A communicator over the ranks that are given the same id; returns when all have come.
   std::shared_ptr<Communicator> meet(const ncclUniqueId& id, int ranks, int rank, std::string_view axis) {
@@ -74,7 +76,7 @@ class Session {
   }
 
  private:
-  /// Ends a communicator in the thread that drops it; where it does not come to a good end and others are at work, with all others: see end().
+  /// Takes leave in the thread that drops a communicator. One that does not come to a good end is aborted, and where others are at work, with all others.
   void forget(Communicator* communicator) {
     const std::string_view kept = communicator->take_leave();  // the watcher may abort it meanwhile, where a peer is gone
     const bool alone = std::all_of(communicators_.begin(), communicators_.end(), [&](const Communicator* one) { return one == communicator || one->under_way()->none(); });
@@ -83,6 +85,7 @@ class Session {
       if (!kept.empty()) {
         std::optional<std::string> why = failure();
         if (why || !alone) end(why ? std::move(*why) : sentence("NCCL was stopped: ", kept));
+        else end(*communicator);
       }
       std::erase(communicators_, communicator);
     }
@@ -97,7 +100,7 @@ class Session {
         if (!why && host_ && host_->ended()) why = "NCCL was stopped, since another rank has failed", run_ended_ = true;
         if (why) end(std::move(*why));
       }
-      const std::vector<ncclComm_t> ended = std::exchange(ended_, {});
+      const std::vector<Communicator::Released> ended = std::exchange(ended_, {});
       lock.unlock();
       abort(ended);
       lock.lock();
@@ -105,10 +108,10 @@ class Session {
   }
 
   /// As one group: the end of one frees memory of its GPU, which would wait for the kernels of the others.
-  static void abort(const std::vector<ncclComm_t>& communicators) {
+  static void abort(const std::vector<Communicator::Released>& communicators) {
     if (communicators.empty()) return;
     static_cast<void>(ncclGroupStart());
-    for (const ncclComm_t one : communicators) static_cast<void>(ncclCommAbort(one));
+    for (const Communicator::Released& one : communicators) static_cast<void>(ncclCommAbort(one.comm));
     static_cast<void>(ncclGroupEnd());
   }
 
@@ -127,17 +130,21 @@ class Session {
   void end(std::string why) {
     if (why_.empty()) why_ = std::move(why);
     failed_.store(true, std::memory_order_release);
-    for (Communicator* one : communicators_)
-      if (const ncclComm_t comm = one->let_go()) ended_.push_back(comm);
+    for (Communicator* one : communicators_) end(*one);
+  }
+  /// The watcher aborts this one.
+  void end(Communicator& communicator) {
+    if (Communicator::Released released = communicator.release(); released.comm) ended_.push_back(std::move(released));
     changed_.notify_one();
   }
 
   cudaStream_t compute_;
   std::shared_ptr<Backend> host_;
+  const bool captures_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<Communicator*> communicators_;  // that are alive; the rank's thread alone adds and drops
-  std::vector<ncclComm_t> ended_;             // that the watcher is to abort
+  std::vector<Communicator::Released> ended_;  // that the watcher is to abort
   std::string why_;
   std::atomic<bool> failed_{false};
   bool ending_ = false, run_ended_ = false;

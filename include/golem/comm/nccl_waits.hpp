@@ -20,12 +20,12 @@
 
 namespace golem::nccl {
 
-/// The transfers on the stream of one communicator that have not ended, oldest first. The rank's thread adds, any other looks.
+/// The transfers of one communicator that have not ended, on its stream or in graphs, oldest first. The rank's thread adds, any other looks.
 class TransfersUnderWay {
  public:
   struct Running {
     Transfer transfer;
-    std::int64_t number;  // which of the communicator's transfers it is
+    std::int64_t number;  // which of those that were added it is
     double seconds;       // since it was first seen to run
   };
 
@@ -39,8 +39,8 @@ class TransfersUnderWay {
 
   const std::string& axis() const { return axis_; }
 
-  /// Calls put(), which puts the transfer on `stream`, or a graph of such, between two events. NCCL may wait for peers in there: it counts as
-  /// under way already. put() may add others.
+  /// Calls put(), which puts the transfer, or a graph that has it, on `stream`, between two events. NCCL may wait for peers in there: it counts as
+  /// under way already.
   template <class Put>
   void add(const Transfer& transfer, cudaStream_t stream, const Put& put) {
     const cudaEvent_t begun = take();

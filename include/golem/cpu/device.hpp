@@ -91,7 +91,7 @@ class Device {
 
   /// Nothing is gained here by writing work down.
   struct Recording {};
-  void replay(Recording&, std::int64_t, function_ref<void()> work) { work(); }
+  void replay(Recording&, std::int64_t, function_ref<void()> work, function_ref<void(function_ref<void()>)> = {}) { work(); }
 
   /// body(i) for i in [0, count), in contiguous runs. In it, subnormal results are 0. An error that it throws, memory that runs
   /// out say, is thrown when all are done; of several the first.

@@ -73,7 +73,7 @@ class Device {
   }
   ~Device() {  // failures have no one to go to here; what went wrong before was reported where it was noticed
     if (!stream_) return;
-    if (workspace_) static_cast<void>(cudaFreeAsync(workspace_, stream_));
+    workspace_.reset();
     static_cast<void>(cudaStreamSynchronize(stream_));
     if (staging_) static_cast<void>(cudaFreeHost(staging_));
     if (staged_) static_cast<void>(cudaEventDestroy(staged_));
@@ -155,18 +155,15 @@ class Device {
     return sentence("of which ", describe(last_), " was the last (CUDA_LAUNCH_BLOCKING=1 names the one that failed)");
   }
 
-  /// Runs `work`: the first time as it is, so that workspace grows and products are planned; then it is captured as a graph,
-  /// and from there on only the graph is run. Where the workspace has moved since, all that begins again.
-  void replay(Recording& recording, std::int64_t key, function_ref<void()> work) {
+  /// Runs `work`: the first time as it is, so that workspace grows and products are planned; then it is captured as a graph, and from there on only the
+  /// graph is run, by `launch(start)` where that is given, which calls start(). The device must outlive the recording.
+  void replay(Recording& recording, std::int64_t key, function_ref<void()> work, function_ref<void(function_ref<void()>)> launch = {}) {
     if (!graphs_) return work();
     Recording::Graph& graph = recording.at(key, stream_);
-    if (graph.workspace != workspace_moves_) {
-      if (graph.ready) {
-        synchronize();  // it may be running
-        recording.forget(graph);
-      }
+    const std::int64_t workspace_bytes = workspace_ ? static_cast<std::int64_t>(workspace_->bytes) : 0;
+    if (!graph.ready && (graph.workspace_bytes < 0 || workspace_bytes < graph.workspace_bytes)) {  // less: there was no memory for more
       work();
-      graph.workspace = workspace_moves_;
+      graph.workspace_bytes = workspace_ ? static_cast<std::int64_t>(workspace_->bytes) : 0;
       return;
     }
     if (!graph.ready) {
@@ -181,23 +178,26 @@ class Device {
       }
       capturing_ = false;
       graph.ready = runtime::end_capture(stream_);
+      graph.workspace = workspace_;
     }
-    runtime::run(graph.ready, stream_);
+    const auto start = [&] {
+      runtime::run(graph.ready, stream_);
+      ++graphs_run_;
+    };
+    launch ? launch(start) : start();
   }
+  std::int64_t graphs_run() const { return graphs_run_; }
 
   /// Memory for an op between its kernels: what the next call returns may be the same. Grows, never shrinks.
   template <class T>
   T* workspace(std::int64_t count) {
     const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T);
-    if (bytes > workspace_bytes_) {
+    if (bytes > (workspace_ ? workspace_->bytes : 0)) {
       refuse_in_capture("allocate memory");
-      ++workspace_moves_;  // what was captured with the old one is over, whether a new one is found or not
-      if (workspace_) release(workspace_, workspace_bytes_, "workspace");
-      workspace_ = nullptr, workspace_bytes_ = 0;
-      workspace_ = allocate(bytes, "workspace");
-      workspace_bytes_ = bytes;
+      workspace_.reset();  // to make room, unless a graph computes in it
+      workspace_ = std::make_shared<Workspace>(*this, bytes);
     }
-    return static_cast<T*>(workspace_);
+    return workspace_ ? static_cast<T*>(workspace_->memory) : nullptr;
   }
 
   /// The planned matrix products of this device, made by the first of them.
@@ -205,6 +205,16 @@ class Device {
 
  private:
   struct Closed {};
+  struct Workspace {
+    Device& device;
+    std::size_t bytes;
+    void* memory;
+
+    Workspace(Device& device, std::size_t bytes) : device(device), bytes(bytes), memory(device.allocate(bytes, "workspace")) {}
+    ~Workspace() { device.release(memory, bytes, "workspace"); }
+    Workspace(const Workspace&) = delete;
+    Workspace& operator=(const Workspace&) = delete;
+  };
   Device(const Options& options, Closed) : index_(options.index), graphs_(options.graphs), staging_bytes_(options.staging_bytes), attention_(options.attention) {}
 
   void refuse_in_capture(const char* what) const {
@@ -224,8 +234,8 @@ class Device {
 
   int index_, major_ = 0, minor_ = 0, multiprocessors_ = 0;
   bool graphs_, capturing_ = false;
-  std::int64_t workspace_moves_ = 0;
-  std::size_t shared_bytes_ = 0, cache_bytes_ = 0, staging_bytes_, staging_used_ = 0, workspace_bytes_ = 0;
+  std::int64_t graphs_run_ = 0;
+  std::size_t shared_bytes_ = 0, cache_bytes_ = 0, staging_bytes_, staging_used_ = 0;
   AttentionPath attention_;
   std::string name_;
   StartedKernel last_;
@@ -233,7 +243,7 @@ class Device {
   cudaStream_t stream_ = nullptr;
   cudaEvent_t staged_ = nullptr;  // the last copy out of staging memory
   std::byte* staging_ = nullptr;
-  void* workspace_ = nullptr;
+  std::shared_ptr<Workspace> workspace_;
   std::shared_ptr<Products> products_;  // shared, so that the class may be incomplete here
 };
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <utility>
 
 #include "golem/cuda/runtime.hpp"
@@ -14,8 +15,9 @@ namespace golem::cuda {
 class Recording {
  public:
   struct Graph {
-    cudaGraphExec_t ready = nullptr;  // from the second time on
-    std::int64_t workspace = -1;      // how often the device's workspace had moved when the work was last done as it is; -1: never
+    cudaGraphExec_t ready = nullptr;          // from the second time on
+    std::int64_t workspace_bytes = -1;        // that the device had when the work had been done as it is; -1: it has not
+    std::shared_ptr<const void> workspace{};  // that it was captured with, and computes in
   };
 
   Recording() = default;
@@ -35,8 +37,6 @@ class Recording {
     stream_ = stream;
     return graphs_[key];
   }
-  /// Drops a graph that is not running.
-  void forget(Graph& graph) { runtime::destroy(std::exchange(graph.ready, nullptr)); }
 
  private:
   cudaStream_t stream_ = nullptr;

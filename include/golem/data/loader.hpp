@@ -87,7 +87,7 @@ class Loader {
     std::int64_t whole_words = words_here;
     InstructionMix mix = order_.mix();
     const BlankRecipe& recipe = infilling_.recipe();
-    double span_mean = recipe.span_mean, mask_ratio = recipe.mask_ratio;
+    double span_mean = recipe.span_mean, mask_ratio = recipe.mask_ratio, generation = recipe.generation;
     visitor.integer("loader.position", position);
     visitor.integer("loader.seed", seed);
     visitor.integer("loader.rows", rows);
@@ -95,6 +95,7 @@ class Loader {
     visitor.integer("loader.whole_words", whole_words);
     visitor.real("loader.span_mean", span_mean);
     visitor.real("loader.mask_ratio", mask_ratio);
+    visitor.real("loader.generation", generation);
     visitor.integer("loader.instructions", instructions);
     visitor.integer("loader.former_instructions", former);
     visitor.integer("loader.instructions_from", mix.from);
@@ -108,6 +109,7 @@ class Loader {
             words_here ? "whole words" : "any tokens", ": go on as it began");
     require(span_mean == recipe.span_mean && mask_ratio == recipe.mask_ratio, "the saved run made blanks of ", span_mean, " tokens over ", mask_ratio, " of the text, and this one makes them of ",
             recipe.span_mean, " over ", recipe.mask_ratio, ": go on as it began");
+    require(generation == recipe.generation, "the saved run made a [gMASK] sample of ", generation, " of its rows, and this one makes it of ", recipe.generation, ": go on as it began");
     const bool begin_here = instructions == 0 && here.instructions > 0;
     require(begin_here || (instructions == here.instructions && former == here.former), "the saved run had ", instructions, " instructions (and ", former,
             " former ones), and here are ", here.instructions, " (and ", here.former, "): go on with those that it began with");

@@ -59,7 +59,8 @@ class EngineCore {
   /// where the source has them unquantised, by quantising each row of the part (spec 5.1).
   void load_weights(const TensorSource& source);
 
-  /// The logits (V) after the last token of each step, one row a step; valid until the next call. No two may be of one slot.
+  /// The logits (V) after the last token of each step, one row a step; valid until the next call. No two may be of one slot. Of
+  /// several ranks, all observe, or none.
   View<const A, 2> forward(std::span<const SequenceStep> steps, LayerObserver<T> observe = {});
 
   /// Generates behind the prompt until an end token, `sampling.max_tokens`, the end of the cache, or on_token(token) returns

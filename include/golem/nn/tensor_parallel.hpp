@@ -83,12 +83,12 @@ class TensorParallel {
     return mine;
   }
 
-  /// Device::replay of work with sums over these ranks in it; as it is where they cannot be captured. The ranks call it alike, and
-  /// their devices do nothing else that makes one of them begin a graph anew: what one runs as a graph all must.
+  /// Device::replay of work with sums over these ranks in it; as it is where they cannot be captured. The ranks call it alike: what
+  /// one runs as a graph all must.
   template <class D>
   void replay(D& device, typename D::Recording& recording, std::int64_t key, function_ref<void()> work) {
     if constexpr (Tp == 1) device.replay(recording, key, work);
-    else if (ranks_.captures()) ranks_.repeat([&] { device.replay(recording, key, work); });
+    else if (ranks_.captures()) device.replay(recording, key, work, [&](function_ref<void()> start) { ranks_.run_graph(start); });
     else work();
   }
 

@@ -54,9 +54,13 @@ echo "layouts agree: $gpus GPUs"
 # Decoding is a graph with NCCL's transfers in it, from the third token on. fp16 rounds the sums of two ranks otherwise, and a near tie may fall the other way: few tokens.
 if [ -x "$bin/glm130b_train" ] && [ -x "$bin/glm130b_generate_cuda" ]; then
   "$bin/glm130b_train" --model tiny --corpus text --out sibling >sibling.json 2>sibling.err || { cat sibling.err; fail "glm130b_train --model tiny"; }
-  generate=("$bin/glm130b_generate_cuda" --model tiny --checkpoint sibling --out-seq-length 20 --top_k 1 --sampling-rules golem --text 'the trainer [gMASK]')
-  for tp in 1 2; do ranks "generate$tp" "$tp" "${generate[@]}" --tp $tp; done
-  cmp <(head -n 1 generate1.json) <(head -n 1 generate2.json) || fail "two ranks answer otherwise than one: $(cat generate1.json generate2.json)"
+  printf '%s\n' 'the trainer [gMASK]' 'golem is a library of templates, and the trainer [gMASK]' >texts
+  generate=("$bin/glm130b_generate_cuda" --model tiny --checkpoint sibling --out-seq-length 30 --top_k 1 --sampling-rules golem --input-source texts)
+  for tp in 1 2; do
+    ranks "generate$tp" "$tp" "${generate[@]}" --tp $tp
+    grep -qE '"graphs":[1-9]' generate$tp.json || fail "tokens on $tp ranks were not decoded by graphs: $(cat generate$tp.json)"
+  done
+  cmp <(head -n 2 generate1.json) <(head -n 2 generate2.json) || fail "two ranks answer otherwise than one: $(cat generate1.json generate2.json)"
   echo "two ranks generate what one does"
 else
   echo "glm130b_train and glm130b_generate_cuda are not both in $bin: generation by ranks is left out"
