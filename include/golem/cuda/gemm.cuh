@@ -99,6 +99,7 @@ void add_column_sums(Device& device, View<accumulate_t<T>, 1> sums, View<const T
 }
 
 /// dw += dyT x, and dbias += column sums of dy.   dw (O, I), dbias (O) or empty, dy (N, O), x (N, I). Throws Error where shapes disagree.
+/// The sums are kernels of our own: cuBLASLt makes them beside a product only where its result has the inputs' type, and dw has accumulate_t's.
 template <class Dy>
 void project_backward_weight(Device& device, std::type_identity_t<View<accumulate_t<std::remove_const_t<Dy>>, 2>> dw,
                              std::type_identity_t<View<accumulate_t<std::remove_const_t<Dy>>, 1>> dbias, View<Dy, 2> dy, std::type_identity_t<View<const std::remove_const_t<Dy>, 2>> x) {
