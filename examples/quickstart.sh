@@ -34,6 +34,10 @@ fi
 
 say() { echo "== $*" >&2; }
 
+if [ -z "$corpus" ] && [ "$minutes" -gt 15 ]; then
+  say "Debian's books are small, and learnt by heart in more than some ten minutes: 60 end at 2.29 bits per byte of other text, 10 at 1.97. Give more text with --corpus"
+fi
+
 packages=(g++ cmake ninja-build libdnnl-dev libsentencepiece-dev nlohmann-json3-dev libcli11-dev)
 missing=()
 if command -v dpkg-query >/dev/null; then
@@ -78,9 +82,6 @@ say "built in $((built - started)) seconds"
 # Such a text is read many times over: a weight decay five times the usual one keeps it from being learnt by heart.
 steps=$(((minutes > 3 ? minutes - 3 : 1) * 575))
 bin=build-examples/examples
-if [ -z "$corpus" ] && [ "$minutes" -gt 15 ]; then
-  say "Debian's books are small, and learnt by heart in more than some ten minutes: 60 end at 2.29 bits per byte of other text, 10 at 1.97. Give more text with --corpus"
-fi
 say "training"
 rm -rf "$out/run" "$out/int8" "$out/int4"
 $bin/pretrain --corpus "$out/corpus/train" --held-out "$out/corpus/held_out" --out "$out/run" --model small --whole-words --span-mean 0.5 --mask-ratio 0.35 --generation-part 0.5 --weight-decay 0.5 --steps "$steps" --validate-every 300 --threads "$threads" >"$out/pretrain.out"

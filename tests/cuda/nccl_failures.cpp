@@ -171,34 +171,6 @@ TEST_CASE("a rank that throws ends the run of ranks that are threads, and those 
   CHECK_THAT(waited, Catch::Matchers::Contains("NCCL was stopped, since another rank has failed"));
 }
 
-TEST_CASE("a rank that waits on its GPU for one that stands still is noted as waiting, and the other is named") {
-  std::string why;
-  try {
-    run_ranks(2, [](Group all) {
-      World world(std::move(all), Layout{.dp = 2});
-      cuda::Device device;
-      use_nccl(world, device.stream());
-      OnDevice<float> x(device, {1});
-      world.data().all_reduce(x.view(), Reduce::sum);
-      x.values();
-      world.all().barrier();
-      if (world.rank() == 1) {
-        world.note(3, "forward of micro-batch 0");  // said before the other's last word
-        world.data().all_reduce(x.view(), Reduce::sum);
-        x.values();
-        world.data().all_reduce(x.view(), Reduce::sum);
-      } else {
-        std::this_thread::sleep_for(std::chrono::milliseconds(300));
-        world.note(3, "reading rows");
-        while (!world.all().backend()->ended()) std::this_thread::sleep_for(std::chrono::milliseconds(10));
-      }
-    }, {.deadline = 3});
-  } catch (const Error& error) {
-    why = error.what();
-  }
-  CHECK_THAT(why, Catch::Matchers::Contains("rank 0 of 2 failed in step 3, in reading rows: it ") && Catch::Matchers::Contains("rank 1 waited in all_reduce of 4 bytes on the data axis in step 3, in forward of micro-batch 0"));
-}
-
 TEST_CASE("a transfer is under way while NCCL still takes it, and one that NCCL refuses is not") {
   cuda::Device device;
   nccl::TransfersUnderWay transfers("data");

@@ -1,4 +1,4 @@
-// NCCL's transfers in graphs: captured and run again and again, and ends of ranks whose GPUs are at work on a graph.
+// NCCL's transfers in graphs: captured and run again and again, and ranks that wait, fail or end while their GPUs are at work on a graph.
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/on_ranks.hpp"
 
@@ -170,12 +170,13 @@ TEST_CASE("a group that is dropped before a graph of its transfers is ended late
   CHECK(simt::counts().aborts == aborts + 2);
 }
 
-TEST_CASE("a rank whose graph waits for one that stands still is noted as waiting for the graph's first transfer, and the other is named") {
+TEST_CASE("a rank that waits on its GPU for one that stands still is noted as waiting, in a graph for its first transfer, and the other is named") {
+  const bool by_graph = GENERATE(false, true);
   std::string why;
   try {
-    run_ranks(2, [](Group all) {
+    run_ranks(2, [by_graph](Group all) {
       World world(std::move(all), Layout{.dp = 2});
-      cuda::Device device;
+      cuda::Device device({.graphs = by_graph});
       use_nccl(world, device.stream(), {.graphs_of_threads = true});
       SumByGraph sum(world.data(), device);
       OnDevice<double> last(device, {1, 2});

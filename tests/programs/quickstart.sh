@@ -60,4 +60,13 @@ sed 's|=/usr/share/|=/nowhere/|' "$books" >books.sh
 [ "$(diff "$books" books.sh | grep -c '^>')" = 2 ] || fail "the books' folders are somewhere else by now"
 sh books.sh corpus >out 2>err || true
 grep -q ' apt-get update$' as_root && grep -q ' apt-get install .* debian-handbook$' as_root || { cat err; fail "books are to be installed by sudo"; }
+
+# Who asks for more minutes than the books are good for is told so before anything is done; with a text of one's own there is nothing to say.
+built texts-run --corpus texts --out texts-run --minutes 60
+! grep -q 'learnt by heart' err || fail "the books were spoken of, with a text of one's own"
+for minutes in 10 60; do
+  if bash "$quickstart" --minutes $minutes --out books-run >out 2>err; then fail "it went on without a build"; fi
+  [ "$(grep -c 'learnt by heart' err)" = $((minutes > 10)) ] || { cat err; fail "what is said of $minutes minutes"; }
+done
+[ "$(grep -n 'learnt by heart' err | cut -d: -f1)" = 1 ] || fail "it was said too late"
 echo "all went as it should"
