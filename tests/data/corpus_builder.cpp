@@ -102,8 +102,10 @@ TEST_CASE("a long corpus goes to the disk as it comes") {
   const Corpus corpus(folder / "c.bin");
   REQUIRE(corpus.rows() == 3000);
   bool all = true;
-  for (std::int64_t row = 0; row < corpus.rows(); ++row)
-    for (std::int64_t i = 0; i < 1000; ++i) all = all && corpus.row(row)[static_cast<std::size_t>(i)] == row * 1000 + i;
+  for (std::int64_t row = 0; row < corpus.rows(); ++row) {
+    const auto tokens = corpus.row(row);
+    for (std::int64_t i = 0; i < 1000; ++i) all = all && tokens[static_cast<std::size_t>(i)] == row * 1000 + i;
+  }
   CHECK(all);
 }
 

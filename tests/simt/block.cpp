@@ -69,6 +69,8 @@ struct Block {
   int acting[most_threads / 32]{};  // lanes of each warp that wait for others
   std::exception_ptr error;
   int live = 0, current = -1;
+  std::vector<int> ready;  // this round's threads, and the first that has not had its turn
+  std::size_t next = 0;
 };
 
 std::uint64_t order_seed = 1;
@@ -155,6 +157,19 @@ void thread_body(int index) {
   }
 }
 
+/// The next thread of the round.
+int take_turn() {
+  block.current = block.ready[block.next++];
+  self().state = State::ready;
+  threadIdx = self().index;
+  return block.current;
+}
+
+void yield() {
+  if (block.next < block.ready.size()) fibers().yield_to(take_turn());
+  else fibers().yield();
+}
+
 bool can_run(Thread& t) {
   if (t.pause > 0) return --t.pause == 0;
   return t.state == State::ready || (t.state == State::until && t.condition());
@@ -186,7 +201,8 @@ void run_block(std::mt19937_64& random) {
     fibers().prepare(static_cast<int>(i), &thread_body);
   }
   const bool one_warp_ahead = order_seed > 0 && order_seed % 2 == 0;
-  std::vector<int> ready, warps((block.threads.size() + 31) / 32);
+  std::vector<int>& ready = block.ready;
+  std::vector<int> warps((block.threads.size() + 31) / 32);
   std::iota(warps.begin(), warps.end(), 0);
   if (order_seed) std::shuffle(warps.begin(), warps.end(), random);
   while (block.live > 0) {
@@ -201,11 +217,8 @@ void run_block(std::mt19937_64& random) {
     if (ready.empty()) fail("nobody can move: " + everyone());
     if (order_seed) std::shuffle(ready.begin(), ready.end(), random);
     else std::sort(ready.begin(), ready.end());
-    for (const int i : ready) {
-      block.current = i;
-      self().state = State::ready;
-      threadIdx = self().index;
-      fibers().resume(i);
+    for (block.next = 0; block.next < ready.size();) {
+      fibers().resume(take_turn());
       if (block.error) {
         unpoison(arena, sizeof arena);
         std::rethrow_exception(block.error);
@@ -217,8 +230,6 @@ void run_block(std::mt19937_64& random) {
   for (std::size_t i = call.shared_bytes; i < call.shared_bytes + canary_bytes; ++i)
     if (arena[i] != canary) fail("shared memory was written beyond its " + std::to_string(call.shared_bytes) + " bytes");
 }
-
-void yield() { fibers().yield(); }
 
 }  // namespace
 
@@ -275,7 +286,7 @@ void act_together(const char* what, unsigned mask, void* request, Complete compl
     const auto other = static_cast<std::size_t>(first + i);
     if (other >= block.threads.size()) fail(std::string(what) + " for lanes that the block does not have (" + place(where) + ")");
     const Thread& o = block.threads[other];
-    if (o.state != State::acting || o.mask != mask || std::strcmp(o.what, what) != 0 || o.where.line() != where.line()) return yield();
+    if (o.state != State::acting || o.mask != mask || (o.what != what && std::strcmp(o.what, what) != 0) || o.where.line() != where.line()) return yield();
     requests[i] = o.request;
   }
   complete(requests, mask);

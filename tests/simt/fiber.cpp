@@ -100,8 +100,9 @@ void Fibers::enter(int index) {
 #ifdef SIMT_ASAN
   __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
 #endif
-  contexts_[static_cast<std::size_t>(index)]->entry(index);
-  leave(true);
+  Context& c = *contexts_[static_cast<std::size_t>(index)];
+  c.entry(index);
+  go(c, *home_, true);
   std::abort();
 }
 
@@ -127,41 +128,34 @@ void Fibers::prepare(int index, Entry entry) {
 #endif
 }
 
-void Fibers::resume(int index) {
-  Context& c = *contexts_[static_cast<std::size_t>(index)];
-  active = this;
-  running_ = index;
+void Fibers::go(Context& from, Context& to, [[maybe_unused]] bool for_good) {
 #ifdef SIMT_ASAN
-  __sanitizer_start_switch_fiber(&home_->fake_stack, c.bottom, c.bytes);
+  __sanitizer_start_switch_fiber(for_good ? nullptr : &from.fake_stack, to.bottom, to.bytes);
 #endif
 #if defined(__x86_64__)
-  simt_switch_stacks(&home_->top, c.top);
+  simt_switch_stacks(&from.top, to.top);
 #else
-  swapcontext(&home_->context, &c.context);
+  swapcontext(&from.context, &to.context);
 #endif
 #ifdef SIMT_ASAN
-  __sanitizer_finish_switch_fiber(home_->fake_stack, nullptr, nullptr);
+  __sanitizer_finish_switch_fiber(from.fake_stack, nullptr, nullptr);
 #endif
+}
+
+void Fibers::resume(int index) {
+  active = this;
+  running_ = index;
+  go(*home_, *contexts_[static_cast<std::size_t>(index)]);
   running_ = -1;
 }
 
-void Fibers::leave(bool for_good) {
-  Context& c = *contexts_[static_cast<std::size_t>(running_)];
-#ifdef SIMT_ASAN
-  __sanitizer_start_switch_fiber(for_good ? nullptr : &c.fake_stack, home_->bottom, home_->bytes);
-#else
-  static_cast<void>(for_good);
-#endif
-#if defined(__x86_64__)
-  simt_switch_stacks(&c.top, home_->top);
-#else
-  swapcontext(&c.context, &home_->context);
-#endif
-#ifdef SIMT_ASAN
-  __sanitizer_finish_switch_fiber(c.fake_stack, nullptr, nullptr);
-#endif
-}
+void Fibers::yield() { go(*contexts_[static_cast<std::size_t>(running_)], *home_); }
 
-void Fibers::yield() { leave(false); }
+void Fibers::yield_to(int index) {
+  if (index == running_) return;
+  Context& from = *contexts_[static_cast<std::size_t>(running_)];
+  running_ = index;
+  go(from, *contexts_[static_cast<std::size_t>(index)]);
+}
 
 }  // namespace simt

@@ -24,12 +24,14 @@ class Fibers {
   void resume(int index);
   /// Called in a fiber: goes back to who resumed it.
   void yield();
+  /// Called in a fiber: goes on with fiber `index`, as if its resumer had been asked to; half the switches of a yield and a resume.
+  void yield_to(int index);
 
  private:
   struct Context;
   static void begin();  // where a fiber's stack starts
   void enter(int index);
-  void leave(bool for_good);
+  void go(Context& from, Context& to, bool for_good = false);
 
   static constexpr std::size_t stack_bytes = std::size_t{256} << 10, guard_bytes = std::size_t{4} << 10;
   std::vector<Context*> contexts_;
