@@ -51,6 +51,8 @@ TEST_CASE("what is missing or does not fit gives one hint that says what to do, 
   CHECK_THAT(hint(), Contains("compiled with cuBLASLt ") && Contains(" and loaded 12.8.5"));
   begin(), machine.major = 12, machine.fail_call = "cudaFuncGetAttributes", machine.fail_status = cudaErrorNoKernelImageForDevice;
   CHECK_THAT(hint(), Contains("no kernels for GPU 0, compute capability 12.0, but for 8.0 and 9.0") && Contains("code=sm_120"));
+  begin(), machine.major = 9, machine.written_for = 75;
+  CHECK_THAT(hint(), Contains("no kernels for GPU 0, compute capability 9.0, but for 8.0 and 9.0: ") && Contains("arch=compute_90a,code=sm_90a"));
   begin(), machine.fail_call = "cudaMemGetInfo";
   CHECK_THAT(hint(), Contains("GPU 0 cannot be used: CUDA could not ask how much memory is free"));
   begin(), machine.fail_call = "cudaSetDevice", machine.keeps_failing = true;  // a GPU that another process has for itself

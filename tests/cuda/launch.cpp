@@ -58,6 +58,8 @@ TEST_CASE("a kernel that cannot be started is named, with its grid and what to d
   CHECK_THROWS_WITH(start({.name = "count"}), Contains("kernel count was not built for the host, compute capability 8.0, but for 8.0 and 9.0: ") && Contains("code=sm_80 or CMAKE_CUDA_ARCHITECTURES"));
   simt::machine().fail_call = "cudaFuncSetAttribute";  // the first to meet it where a kernel takes much shared memory
   CHECK_THROWS_WITH(start({.name = "count", .shared_bytes = 100 << 10}), Contains("kernel count was not built for the host"));
+  simt::machine().written_for = 75;  // nvcc's own choice where no architecture is named
+  CHECK_THROWS_WITH(start({.name = "count", .architecture = 80}), Contains("kernel count was compiled for compute capability 7.5, without instructions of 8.0 that it runs by on the host: build for it too, by nvcc -gencode arch=compute_80,"));
   simt::machine().fail_call = "cudaLaunchKernel", simt::machine().fail_status = cudaErrorLaunchOutOfResources;
   CHECK_THROWS_WITH(start({.name = "count", .blocks = 7, .threads = 96}),
                     Contains("could not start kernel count on 7 x 1 x 1 blocks of 96 threads with 0 bytes of shared memory") && Contains("cudaErrorLaunchOutOfResources"));

@@ -310,4 +310,25 @@ TEST_CASE("attention runs by wgmma on a GPU that has it; a program that asks for
   for (const auto path : {cuda::AttentionPath::best, cuda::AttentionPath::wgmma}) CHECK_THAT(attend_on(9, path, 64), Contains("kernel attend_sm90 on "));
   CHECK_THAT(attend_on(9, cuda::AttentionPath::mma, 64), by_mma);
 }
+
+TEST_CASE("attention is refused where the program was compiled for an older GPU") {
+  constexpr std::int64_t tokens = 40, dims = 64;
+  const oracle::AttentionCase c{.length = tokens, .dims = dims, .windows = {{{0, tokens, 1}}}};
+  const auto qkv = converted<bfloat16>(normals(c.qkv_size(), 1));
+  check_compiled_for_7_5([&](TestDevice& device) { run(device, c, qkv); });
+  const auto with = [&](const auto& body) {
+    check_compiled_for_7_5([&](TestDevice& device) {
+      const auto x = upload(device, qkv), dy = upload(device, qkv);
+      const Buffer<bfloat16, TestDevice> y(device, tokens * dims, "test"), dx(device, 3 * tokens * dims, "test");
+      const Buffer<float, TestDevice> log_sum(device, tokens, "test");
+      body(device, x.view_at(0, tokens, 1, 3, dims), y.view_at(0, tokens, 1, dims), log_sum.view_at(0, 1, 1, tokens), dy.view_at(0, tokens, 1, dims), dx.view_at(0, tokens, 1, 3, dims));
+    });
+  };
+  with([&](TestDevice& device, auto x, auto y, auto log_sum, auto dy, auto dx) { attend_backward(device, dx, dy, y, log_sum, x, 1, Windows<TestDevice>(device, c).list(), options_of(c)); });
+  with([&](TestDevice& device, auto x, auto y, auto, auto cache, auto) {
+    const auto sequence = upload(device, std::vector<CachedSequence>{{.row = 0, .count = tokens}});
+    const auto keys = cache.data;
+    attend_cached(device, y, x, View<bfloat16, 4>(keys, 1, 1, tokens, dims), View<bfloat16, 4>(keys, 1, 1, tokens, dims), sequence.view(), options_of(c));
+  });
+}
 #endif

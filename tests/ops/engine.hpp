@@ -54,6 +54,21 @@ void on_each_device(const Body& body) {
   simt::set_order(1);
 }
 
+/// In a program for compute capability 7.5, nvcc's own choice, body(device) runs on such a GPU, and is refused on one of 8.0 before an instruction that the program lacks.
+template <class Body>
+void check_compiled_for_7_5(const Body& body) {
+  const simt::MachineRestored restored;
+  simt::machine().written_for = 75;
+  const auto run = [&] {
+    TestDevice device;
+    body(device);
+    device.synchronize();
+  };
+  CHECK_THROWS_WITH(run(), Catch::Matchers::Contains("was compiled for compute capability 7.5, without instructions of 8.0 that it runs by on the host: build for it too, by nvcc -gencode arch=compute_80"));
+  simt::machine().major = 7, simt::machine().minor = 5;
+  CHECK_NOTHROW(run());
+}
+
 #elif defined(GOLEM_TEST_GPU)
 
 using TestDevice = golem::cuda::Device;

@@ -103,3 +103,14 @@ TEMPLATE_TEST_CASE("add_scaled adds, in place or not, with or without a second s
     });
   }
 }
+
+#if defined(GOLEM_TEST_CUDA)
+TEST_CASE("the gradient of LayerNorm by asynchronous copies is refused where the program was compiled for an older GPU") {
+  for (const std::int64_t width : {64, 2136, 8192})
+    check_compiled_for_7_5([&](TestDevice& device) {
+      const Numbers<float> x(2 * width, 1), gamma(width, 2), one(2, 3);
+      const Tensor<float> x_(device, x), gamma_(device, gamma), mean(device, one), rstd(device, one), dx(device, 2 * width), d_gamma(device, width), d_beta(device, width);
+      normalize_backward(device, dx.matrix(2), d_gamma.vector(), d_beta.vector(), x_.matrix(2), x_.matrix(2), gamma_.vector(), mean.vector(), rstd.vector(), {});
+    });
+}
+#endif

@@ -90,3 +90,10 @@ TEST_CASE("a quantised product of matrices that do not fit is refused with their
     CHECK_THROWS_WITH(project(device, y.view(2, 21), x.view(2, 96), w, View<const float, 1>{}), Catch::Matchers::Contains("y (2, 21)") && Catch::Matchers::Contains("(20, 96)"));
   });
 }
+
+#if defined(GOLEM_TEST_CUDA)
+TEST_CASE("a quantised product by matrix instructions is refused where the program was compiled for an older GPU") {
+  for (const std::int64_t tokens : {1, 9, 70})
+    check_compiled_for_7_5([&](TestDevice& device) { QuantizedCase<float16, Quant{.bits = 4}>(tokens, 20, 288).product(device); });
+}
+#endif

@@ -18,6 +18,7 @@
 #include "simt/async.hpp"
 #include "simt/fiber.hpp"
 #include "simt/poison.hpp"
+#include "simt/runtime.hpp"
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -311,6 +312,10 @@ void pause(int rounds) {
 }
 
 void complain(const std::string& what) { fail(what); }
+
+void require_architecture(int least) {
+  if (const int has = machine().written_for; has != 0 && has < least) fail("a trap: it runs by instructions of compute capability " + std::to_string(least / 10) + "." + std::to_string(least % 10));
+}
 
 void defer_copy(void* to, const void* from, std::size_t bytes) {
   if (reinterpret_cast<std::uintptr_t>(to) % bytes || reinterpret_cast<std::uintptr_t>(from) % bytes) fail("a copy to shared memory is not aligned to its " + std::to_string(bytes) + " bytes");

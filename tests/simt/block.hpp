@@ -52,6 +52,9 @@ void pause(int rounds);
 /// Ends the run: what is wrong, with kernel and block.
 [[noreturn]] void complain(const std::string& what);
 
+/// Ends the run, as a trap does, where the program was compiled for an architecture below `least`, 80 for 8.0.
+void require_architecture(int least);
+
 /// A copy to shared memory that happens only when it is waited for; until then its destination is poison.
 void defer_copy(void* to, const void* from, std::size_t bytes);
 void commit_copies();

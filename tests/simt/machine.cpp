@@ -82,6 +82,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
   if (fails("cudaFuncGetAttributes")) return machine().fail_status;
   *attributes = {};
+  attributes->ptxVersion = machine().written_for ? machine().written_for : 10 * machine().major + machine().minor;
   attributes->binaryVersion = 10 * machine().major + machine().minor;
   attributes->numRegs = machine().built_for_sm_90a ? 168 : 8;
   return cudaSuccess;

@@ -23,6 +23,7 @@ struct Machine {
   cudaError_t count_status = cudaSuccess;  // of cudaGetDeviceCount
   int devices = 2, driver = 13000, runtime = CUDART_VERSION, major = 8, minor = 0, multiprocessors = 4, cache_bytes = 64 << 10;
   bool built_for_sm_90a = true;  // the program, as kernels' attributes tell
+  int written_for = 0;           // and what its kernels were compiled for, 75 for 7.5; 0: this GPU
   std::size_t memory_bytes = std::size_t{1} << 30;
   std::string fail_call;  // the next call of this name fails with `fail_status`
   bool keeps_failing = false;  // and all that follow

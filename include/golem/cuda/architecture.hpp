@@ -22,10 +22,10 @@ struct sm_90a {
 /// Whether a kernel of sm_90a, of three warpgroups, is to run on this device. Where the program was not built for it, kernels are empty
 /// and have few registers: that is an Error if wgmma was asked for by name.
 template <class... Parameters>
-bool takes_sm_90a(const Device& device, std::string_view name, void (*kernel)(Parameters...)) {
+bool takes_sm_90a(Device& device, std::string_view name, void (*kernel)(Parameters...)) {
   if (device.attention() == AttentionPath::mma || device.compute_capability() != 90) return false;
-  const cudaFuncAttributes built = runtime::function_attributes(reinterpret_cast<const void*>(kernel));
-  if (built.binaryVersion == 90 && built.numRegs == sm_90a::start_registers) return true;
+  const runtime::KernelCode code = device.code_of(reinterpret_cast<const void*>(kernel));
+  if (code.machine == 90 && code.registers == sm_90a::start_registers) return true;
   require(device.attention() == AttentionPath::best, "kernel ", name, " was asked to run by wgmma on ", std::string_view(device.name()),
           ", and this program was not built for sm_90a: build it with -gencode arch=compute_90a,code=sm_90a, or leave Device::Options::attention at AttentionPath::best");
   return false;

@@ -104,7 +104,7 @@ bool start_cached_tiles(Device& device, const CachedAttention<T>& call) {
   constexpr std::size_t bytes = sizeof(T) * HeadDim * (tile_queries + 4 * tile_keys);
   if (!has_matrix_path<T>(device, call.shape.dims, bytes)) return false;
   const std::int64_t tiles = ceil_div(call.shape.length, tile_queries) + call.count - 1;
-  launch(device, {.name = "attend_cached_tile", .blocks = tiles, .threads = matrix_threads, .shared_bytes = bytes, .blocks_y = call.shape.heads}, attend_cached_tile_kernel<T, HeadDim>, call);
+  launch(device, {.name = "attend_cached_tile", .blocks = tiles, .threads = matrix_threads, .shared_bytes = bytes, .blocks_y = call.shape.heads, .architecture = 80}, attend_cached_tile_kernel<T, HeadDim>, call);
   return true;
 }
 

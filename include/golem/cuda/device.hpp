@@ -8,6 +8,8 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "golem/core/error.hpp"
 #include "golem/core/function_ref.hpp"
@@ -148,6 +150,13 @@ class Device {
     if (status != cudaSuccess) [[unlikely]] runtime::check(status, "finish what was started on GPU ", index_, ", ", std::string_view(last_kernel()));
   }
 
+  /// What the program holds of `kernel` for this GPU; asked of the runtime once.
+  runtime::KernelCode code_of(const void* kernel) {
+    for (const auto& [known, code] : codes_)
+      if (known == kernel) return code;
+    return codes_.emplace_back(kernel, runtime::kernel_code(kernel)).second;
+  }
+
   /// Kernels run later than they are started: what failed is this one, or one before it.
   void note(const StartedKernel& kernel) { last_ = kernel; }
   std::string last_kernel() const {
@@ -239,6 +248,7 @@ class Device {
   AttentionPath attention_;
   std::string name_;
   StartedKernel last_;
+  std::vector<std::pair<const void*, runtime::KernelCode>> codes_;  // of the few kernels that were asked about
   MemoryAccount memory_;
   cudaStream_t stream_ = nullptr;
   cudaEvent_t staged_ = nullptr;  // the last copy out of staging memory

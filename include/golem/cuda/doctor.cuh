@@ -78,7 +78,8 @@ inline Diagnosis doctor() {
       runtime::set_device(i);
       const runtime::MemoryInfo memory = runtime::memory_info();
       gpu.memory = static_cast<std::int64_t>(memory.total), gpu.memory_free = static_cast<std::int64_t>(memory.free);
-      gpu.built = runtime::can_run(reinterpret_cast<const void*>(probe_kernel<0>));
+      const int written_for = runtime::kernel_code(reinterpret_cast<const void*>(probe_kernel<0>)).written_for;
+      gpu.built = written_for >= smaller(10 * gpu.major + gpu.minor, 80);  // what is older may run, but not by matrix instructions
     } catch (const Error& error) {
       gpu.trouble = error.what();
     }
@@ -102,8 +103,8 @@ inline std::vector<std::string> Diagnosis::hints() const {
     const GpuDiagnosis& gpu = gpus[i];
     if (!gpu.trouble.empty()) hints.push_back(sentence("GPU ", i, " cannot be used: ", gpu.trouble));
     else if (!gpu.built)
-      hints.push_back(sentence("this program has no kernels for GPU ", i, ", compute capability ", gpu.major, '.', gpu.minor, built_for.empty() ? "" : ", but for ", built_for,
-                               ": build for it too, by nvcc -gencode arch=compute_", gpu.major, gpu.minor, ",code=sm_", gpu.major, gpu.minor, " or CMAKE_CUDA_ARCHITECTURES"));
+      hints.push_back(sentence("this program has no kernels for GPU ", i, ", compute capability ", gpu.major, '.', gpu.minor, built_for.empty() ? "" : ", but for ", built_for, ": ",
+                               how_to_build_for(10 * gpu.major + gpu.minor)));
   }
   if (gpus.size() > 1 && nccl.empty()) hints.push_back("compiled without NCCL, so ranks on several GPUs have no way to each other: install it, and configure again");
   return hints;

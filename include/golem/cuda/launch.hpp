@@ -21,6 +21,7 @@ struct Launch {
   int threads = 256;
   std::size_t shared_bytes = 0;
   std::int64_t blocks_y = 1, blocks_z = 1;
+  int architecture = 0;  // the least that the kernel's text must have been compiled for: 80 where it copies asynchronously or multiplies by matrix instructions
 };
 
 #if defined(__CUDA_ARCH_LIST__)
@@ -35,6 +36,12 @@ inline std::string list_of_architectures(const int* first, const int* last) {
   std::string out;
   for (const int* one = first; one != last && *one > 0; ++one) out += sentence(one == first ? "" : one + 1 == last ? " and " : ", ", *one / 100, '.', *one % 100 / 10);
   return out;
+}
+
+/// What to do where a program has no kernels, or lesser ones, for a GPU of `capability`, 80 for 8.0. Of 9.0 the matrix instructions are in 9.0a alone.
+inline std::string how_to_build_for(int capability) {
+  const std::string name = sentence(capability, capability == 90 ? "a" : "");
+  return sentence("build for it too, by nvcc -gencode arch=compute_", name, ",code=sm_", name, " or CMAKE_CUDA_ARCHITECTURES");
 }
 
 /// The numbers among a kernel's arguments, which are its shape.
@@ -54,7 +61,7 @@ struct LaunchShape {
   const std::string architectures = list_of_architectures(built, built_end);
   if (status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction)
     fail("kernel ", kernel.name, " was not built for ", std::string_view(device.name()), ", compute capability ", device.compute_capability() / 10, ".", device.compute_capability() % 10,
-         architectures.empty() ? "" : ", but for ", architectures, ": build for it too, by nvcc -gencode arch=compute_", device.compute_capability(), ",code=sm_", device.compute_capability(), " or CMAKE_CUDA_ARCHITECTURES");
+         architectures.empty() ? "" : ", but for ", architectures, ": ", how_to_build_for(device.compute_capability()));
   if (runtime::broke_before(status)) runtime::check(status, "start kernel ", kernel.name, " behind others, ", std::string_view(device.last_kernel()));
   fail("CUDA could not start ", describe(kernel), shape.empty() ? "" : ", shape ", shape, ": ", runtime::words_of(status));
 }
@@ -69,6 +76,10 @@ void launch(Device& device, const Launch& how, void (*kernel)(Parameters...), co
           how.blocks, " x ", how.blocks_y, " x ", how.blocks_z, " blocks of ", how.threads, " threads: cut the work in fewer pieces");
   require(how.shared_bytes <= device.shared_bytes(), "kernel ", how.name, " needs ", how.shared_bytes, " bytes of shared memory, and a block of ", std::string_view(device.name()), " has ",
           device.shared_bytes());
+  if (how.architecture > 0)  // else the driver would translate what was compiled for an older GPU, with traps in place of what that one lacks
+    if (const int written_for = device.code_of(reinterpret_cast<const void*>(kernel)).written_for; written_for > 0)
+      require(written_for >= how.architecture, "kernel ", how.name, " was compiled for compute capability ", written_for / 10, ".", written_for % 10, ", without instructions of ", how.architecture / 10, ".",
+              how.architecture % 10, " that it runs by on ", std::string_view(device.name()), ": ", how_to_build_for(device.compute_capability()));
   constexpr std::size_t always_granted = 48 << 10;
   cudaError_t status = cudaSuccess;
   if (how.shared_bytes > always_granted)  // a kernel has one limit, whichever Device of the GPU starts it: so it is the GPU's

@@ -110,7 +110,7 @@ void normalize_backward(Device& device, View<T, 2> dx, View<accumulate_t<T>, 1> 
     f.in_shared = true;
     plan.shared_bytes += gathered;
   }
-  const auto start = [&](auto* kernel) { launch(device, {.name = "normalize_backward", .blocks = plan.blocks, .threads = plan.threads, .shared_bytes = plan.shared_bytes}, kernel, f); };
+  const auto start = [&](auto* kernel) { launch(device, {.name = "normalize_backward", .blocks = plan.blocks, .threads = plan.threads, .shared_bytes = plan.shared_bytes, .architecture = plan.steps > 0 ? 80 : 0}, kernel, f); };
   if (plan.steps == 1) start(normalize_backward_held_kernel<T, 1>);
   else if (plan.steps == 3) start(normalize_backward_held_kernel<T, 3>);
   else if (plan.steps == 4) start(normalize_backward_held_kernel<T, 4>);

@@ -165,7 +165,8 @@ void launch_quantized_tiles(Device& device, T* y, const T* x, const QuantizedRow
   const Launch how{.name = "quantized_tiles",
                    .blocks = ceil_div(w.rows, rows) * ceil_div(count, 8 * Tiles),
                    .threads = 32 * warps,
-                   .shared_bytes = Share == Shared::columns ? warps * 8 * Tiles * height * sizeof(float) : 0};
+                   .shared_bytes = Share == Shared::columns ? warps * 8 * Tiles * height * sizeof(float) : 0,
+                   .architecture = 80};
   launch(device, how, quantized_tiles_kernel<T, Bits, Block, Tiles, Share, warps>, y, x, w, bias, count);
 }
 

@@ -133,16 +133,21 @@ inline bool is_device_memory(const void* memory) {
   return attributes.type == cudaMemoryTypeDevice;
 }
 
-/// Whether the program holds code of `kernel` that the device in use can run.
-inline bool can_run(const void* kernel) {
+/// What the program holds of a kernel for the device in use.
+struct KernelCode {
+  int written_for = 0;  // the architecture that its text was compiled for, 80 for compute_80, whatever the driver has made of it; 0: there is nothing that the device can run
+  int machine = 0;      // the architecture of its machine code: 80 for sm_80
+  int registers = 0;    // of a thread
+};
+inline KernelCode kernel_code(const void* kernel) {
   cudaFuncAttributes attributes{};
   const cudaError_t status = cudaFuncGetAttributes(&attributes, kernel);
   if (status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction) {
     static_cast<void>(cudaGetLastError());
-    return false;
+    return {};
   }
   check(status, "look at a kernel");
-  return true;
+  return {.written_for = attributes.ptxVersion, .machine = attributes.binaryVersion, .registers = attributes.numRegs};
 }
 
 /// Page-locked memory of the host, which copies can run beside the host with.
@@ -199,13 +204,6 @@ inline float milliseconds_between(cudaEvent_t start, cudaEvent_t end) {
   float milliseconds = 0;
   check(cudaEventElapsedTime(&milliseconds, start, end), "measure the time between two events");
   return milliseconds;
-}
-
-/// What the compiler made of a kernel, for the device in use.
-inline cudaFuncAttributes function_attributes(const void* kernel) {
-  cudaFuncAttributes attributes{};
-  check(cudaFuncGetAttributes(&attributes, kernel), "read the attributes of a kernel");
-  return attributes;
 }
 
 /// A function of the driver, as CUDA `version` (12000 is 12.0) declares it: golem does not link the driver's library.

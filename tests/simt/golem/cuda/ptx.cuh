@@ -75,6 +75,7 @@ inline void meet(int number, int threads, const Where where = Where::current()) 
 
 template <class T>
 void copy_async(T* shared, const T* global) {
+  simt::require_architecture(80);
   simt::defer_copy(shared, global, 16);
 }
 inline void commit_copies() { simt::commit_copies(); }
@@ -146,6 +147,7 @@ void answer_multiply(void* const (&requests)[32], unsigned) {
 template <class T>
 void multiply_add(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], const Where where = Where::current()) {
   static_assert(std::is_same_v<T, float16> || std::is_same_v<T, bfloat16>);
+  simt::require_architecture(80);
   Multiply request{c, a, b};
   simt::act_together("multiply_add", all_lanes, &request, answer_multiply<T>, where);
 }
