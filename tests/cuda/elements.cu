@@ -30,6 +30,7 @@ const void* const element_ops[]{
     emitted(adamw<accumulate_t<T>, T, accumulate_t<T>>),
     emitted(adamw<accumulate_t<T>, accumulate_t<T>, T>),
     emitted(sum_of_squares<T>),
+    emitted(add_up_squares<T>),
     emitted(add<T, accumulate_t<T>>),
     emitted(convert<T, accumulate_t<T>>),
     emitted(project<T, T>),

@@ -67,6 +67,8 @@ template <class A, class T, class G>
 void adamw(Device&, const AdamwTensors<A, T, G>&, const AdamwStep&);
 template <class T>
 double sum_of_squares(Device&, View<const T, 1>);
+template <class T>
+void add_up_squares(Device&, View<double, 1>, std::type_identity_t<View<const T, 1>>);
 template <class To, class From>
 void add(Device&, View<To, 1>, View<From, 1>);
 template <class To, class From>

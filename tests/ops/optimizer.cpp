@@ -37,6 +37,10 @@ TEMPLATE_TEST_CASE("AdamW, sums of squares and conversion over flat segments", "
       }
       CHECK(sum_of_squares(device, View<const float, 1>(g.vector())) == Approx(squares).epsilon(1e-6));
       CHECK(std::isinf(sum_of_squares(device, View<const float, 1>(bad.vector()))));
+      const Tensor<double> sums(device, std::vector<double>(3, -1.0));  // one beside the other, and of nothing
+      add_up_squares<float>(device, View<double, 1>(sums.vector().data, 1), g.vector());
+      add_up_squares<float>(device, View<double, 1>(sums.vector().data + 1, 1), View<const float, 1>{});
+      CHECK(sums.typed() == std::vector<double>{sum_of_squares(device, View<const float, 1>(g.vector())), 0, -1});
       convert(device, converted.vector(), w.vector());
       CHECK(converted.typed() == rounded);
     });

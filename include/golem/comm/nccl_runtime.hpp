@@ -3,6 +3,7 @@
 #pragma once
 
 #include <nccl.h>
+#include <sched.h>
 #include <time.h>
 
 #include <exception>
@@ -107,10 +108,16 @@ class Communicator {
   /// Waits, up to `seconds` (0: for ever), until the calls that were made are on the stream.
   ncclResult_t settle(double seconds = 0) const {
     const double start = steady_seconds();
-    for (timespec pause{0, 1000};; pause.tv_nsec = smaller<long>(2 * pause.tv_nsec, 1'000'000)) {  // 1 us at first: a call takes some 5
+    for (timespec pause{0, 50'000};;) {
       const ncclResult_t status = state();
-      if (status != ncclInProgress || (seconds > 0 && steady_seconds() - start > seconds)) return status;
+      const double waited = steady_seconds() - start;
+      if (status != ncclInProgress || (seconds > 0 && waited > seconds)) return status;
+      if (waited < 200e-6) {  // a call takes some 5 us, and the shortest sleep of Linux 50
+        sched_yield();
+        continue;
+      }
       nanosleep(&pause, nullptr);
+      pause.tv_nsec = smaller<long>(2 * pause.tv_nsec, 1'000'000);
     }
   }
   const std::shared_ptr<TransfersUnderWay>& under_way() const { return under_way_; }

@@ -128,6 +128,12 @@ double sum_of_squares(Device& device, View<const T, 1> values) {
   return total;
 }
 
+/// sum (1) = the same.
+template <class T>
+void add_up_squares(Device& device, View<double, 1> sum, std::type_identity_t<View<const T, 1>> values) {
+  *sum.data = sum_of_squares<T>(device, values);
+}
+
 /// to += more, rounded once.
 template <class To, class From>
 void add(Device& device, View<To, 1> to, View<From, 1> more) {

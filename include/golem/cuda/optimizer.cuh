@@ -101,19 +101,27 @@ void adamw(Device& device, const AdamwTensors<A, T, G>& tensors, const AdamwStep
          tensors.moment2.data, tensors.compute.data, tensors.gradient.data, numbers, vectors);
 }
 
-/// Sum of squares in a fixed tree. Infinity and NaN pass through, so that an overflow is seen. Waits for the device.
+inline constexpr std::int64_t most_square_blocks = 1024;  // the tree does not depend on the GPU
+
+/// sum (1) = the sum of squares of `values`, in a fixed tree. Infinity and NaN pass through, so that an overflow is seen.
 template <class T>
-double sum_of_squares(Device& device, View<const T, 1> values) {
-  constexpr std::int64_t most_blocks = 1024;  // the tree does not depend on the GPU
+void add_up_squares(Device& device, View<double, 1> sum, std::type_identity_t<View<const T, 1>> values) {
   const bool all_wide = fits_wide<T>(values.size(), values.data);
-  const std::int64_t vectors = all_wide ? values.size() / wide<T> : values.size(), blocks = smaller(ceil_div(vectors, 256), most_blocks);
-  if (blocks == 0) return 0;
-  double* partial = device.workspace<double>(most_blocks + 1);
+  const std::int64_t vectors = all_wide ? values.size() / wide<T> : values.size(), blocks = smaller(ceil_div(vectors, 256), most_square_blocks);
+  if (blocks == 0) return device.clear(sum.data, sizeof(double));
+  double* partial = device.workspace<double>(most_square_blocks);
   const std::size_t shared = 32 * sizeof(double);
   launch(device, {.name = "squares", .blocks = blocks, .shared_bytes = shared}, all_wide ? squares_kernel<T, wide<T>> : squares_kernel<T, 1>, partial, values.data, vectors);
-  launch(device, {.name = "add_up", .shared_bytes = shared}, add_up_kernel<double>, partial + most_blocks, partial, blocks);
+  launch(device, {.name = "add_up", .shared_bytes = shared}, add_up_kernel<double>, sum.data, partial, blocks);
+}
+
+/// The same, for the host, which waits.
+template <class T>
+double sum_of_squares(Device& device, View<const T, 1> values) {
+  double* sum = device.workspace<double>(most_square_blocks + 1) + most_square_blocks;  // behind what add_up_squares takes
+  add_up_squares<T>(device, View<double, 1>(sum, 1), values);
   double total = 0;
-  device.copy_out(&total, partial + most_blocks, sizeof total);
+  device.copy_out(&total, sum, sizeof total);
   return total;
 }
 

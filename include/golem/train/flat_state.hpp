@@ -108,10 +108,10 @@ class FlatState {
     adamw(*device_, tensors, step);
   }
 
-  /// Sum of squares of the gradient of a tensor, or of the owned piece of it.
-  double gradient_squares(const FlatTensor& tensor) {
+  /// squares (1), on the device: the sum of squares of the gradient of a tensor, or of the owned piece of it.
+  void add_up_gradient(View<double, 1> squares, const FlatTensor& tensor) {
     const FlatLayout::Piece piece = layout_.piece(tensor, place_.data_rank);
-    return piece.count ? sum_of_squares(*device_, View<const G, 1>{gradients_.data() + tensor.offset + piece.begin, piece.count}) : 0.0;
+    add_up_squares<G>(*device_, squares, View<const G, 1>{gradients_.data() + tensor.offset + piece.begin, piece.count});
   }
 
   /// Starts putting the weights of a part together from what each data rank owns of it.

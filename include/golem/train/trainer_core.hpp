@@ -157,6 +157,7 @@ class TrainerCore {
   Rows<A> rows_of(Step& step, int micro_batch, double dropout);
   double measure_gradients(LossSummary& losses);  // sums losses over ranks, fills layer_norms_; the norm, in units of the unscaled loss
   void update(double gradient_scale);
+  View<double, 1> room_for_sums(std::int64_t count);
   void gather_weights();
 
   D* device_;
@@ -179,7 +180,7 @@ class TrainerCore {
   StageLinks<T, D> links_;
   BatchExchange<D> exchange_;
   GradientReduction<G> reduction_;
-  Buffer<double, D> sums_;
+  Buffer<double, D> sums_;  // room_for_sums
 
   Levers levers_;
   LossScaler scaler_;

@@ -122,11 +122,16 @@ std::int64_t TrainerCore<M, P, Tp, D>::next_rows() const {
 template <Model M, TrainingPrecision P, int Tp, Device D>
 void TrainerCore<M, P, Tp, D>::sum(std::vector<double>& values, Group& group) {
   if (group.size() == 1) return;
-  const auto count = static_cast<std::int64_t>(values.size());
+  const View<double, 1> sums = room_for_sums(static_cast<std::int64_t>(values.size()));
+  device_->copy_in(sums.data, values.data(), values.size() * sizeof(double));
+  group.all_reduce(sums, Reduce::sum);
+  device_->copy_out(values.data(), sums.data, values.size() * sizeof(double));
+}
+
+template <Model M, TrainingPrecision P, int Tp, Device D>
+View<double, 1> TrainerCore<M, P, Tp, D>::room_for_sums(std::int64_t count) {
   if (sums_.size() < count) sums_ = Buffer<double, D>(*device_, count, "batch");
-  device_->copy_in(sums_.data(), values.data(), values.size() * sizeof(double));
-  group.all_reduce(View<double, 1>{sums_.data(), count}, Reduce::sum);
-  device_->copy_out(values.data(), sums_.data(), values.size() * sizeof(double));
+  return {sums_.data(), count};
 }
 
 template <Model M, TrainingPrecision P, int Tp, Device D>
@@ -142,14 +147,17 @@ double TrainerCore<M, P, Tp, D>::measure_gradients(LossSummary& losses) {
   const double scale = needs_loss_scale<P> ? 1.0 / scaler_.scale() : 1.0;
   const auto tensors = static_cast<std::size_t>(tensor_count(c));
   const Place& place = state_.place();
-  std::vector<double> values(tensors, 0.0);  // squares of each tensor of the model, from those who speak for it
-  for (const FlatTensor& tensor : state_.layout().tensors()) {
-    if (state_.speaks_for(tensor)) values[static_cast<std::size_t>(tensor.number)] = state_.gradient_squares(tensor) * scale * scale;
-  }
+  std::vector<double> values(tensors, 0.0);  // squares of each tensor of the model, from those who speak for it; then losses
   const bool scored = head_ && place.tensor_rank == 0;
   losses.visit([&](auto& number) { values.push_back(scored ? static_cast<double>(number) : 0.0); });
-  sum(values, world_.all());
+  const View<double, 1> sums = room_for_sums(static_cast<std::int64_t>(values.size()));
+  device_->copy_in(sums.data, values.data(), values.size() * sizeof(double));
+  for (const FlatTensor& tensor : state_.layout().tensors())
+    if (state_.speaks_for(tensor)) state_.add_up_gradient({sums.data + tensor.number, 1}, tensor);
+  if (world_.all().size() > 1) world_.all().all_reduce(sums, Reduce::sum);
+  device_->copy_out(values.data(), sums.data, values.size() * sizeof(double));  // the host waits once, and not for each tensor
 
+  for (std::size_t i = 0; i < tensors; ++i) values[i] *= scale * scale;
   const double* next = values.data() + tensors;
   losses.visit([&](auto& number) { number = static_cast<std::remove_reference_t<decltype(number)>>(*next++); });
   layer_norms_.assign(static_cast<std::size_t>(c.layers) + 2, {});
