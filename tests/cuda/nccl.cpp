@@ -167,6 +167,25 @@ TEST_CASE("an engine on two GPUs, each with half of the vocabulary, draws one ra
   }
 }
 
+TEST_CASE("an engine on two GPUs draws the tokens of several sequences at once, from logits that it puts together there") {
+  const tests::RandomWeights<DealtModel> weights;
+  const std::vector<Prompt> prompts{make_prompt({3, 4, tests::special.mask, 6}, tests::special), make_prompt({3, 4, 5, tests::special.mask}, tests::special), make_prompt({9, tests::special.gmask}, tests::special)};
+  const Sampling sampling{.top_p = 0.9f, .max_tokens = 7, .min_tokens = 5};
+  cpu::Device cpu_device({.threads = 1});
+  Engine<DealtModel, fp64> one(cpu_device, {.sequences = 2});
+  one.load_weights(weights);
+  const auto expected = generate_batch(one, prompts, sampling, tests::special);
+  on_ranks({.tp = 2}, [&](World& world, cuda::Device& device) {
+    Engine<DealtModel, fp64, Layout{.tp = 2}, cuda::Device> engine(device, world, {.sequences = 2});
+    engine.load_weights(weights);
+    const auto plan = plan_inference<DealtModel, fp64>(2, 0, 2);
+    const std::int64_t head = device.memory().of("head");
+    if (head < plan.head * 95 / 100 || head > plan.head * 105 / 100) fail(head, " bytes were allocated for the head, and ", plan.head, " planned");
+    for (int round = 0; round < 2; ++round)
+      if (generate_batch(engine, prompts, sampling, tests::special) != expected) fail("rank ", world.rank(), " drew other tokens");
+  });
+}
+
 TEST_CASE("an engine whose transfers are counted decodes without a graph, which would hide them") {
   const tests::RandomWeights<DealtModel> weights;
   const Prompt prompt = make_prompt({3, 4, tests::special.mask, 6}, tests::special);
@@ -175,11 +194,17 @@ TEST_CASE("an engine whose transfers are counted decodes without a graph, which 
     world.count();
     Engine<DealtModel, fp64, Layout{.tp = 2}, cuda::Device> engine(device, world);
     engine.load_weights(weights);
-    const std::size_t tokens = engine.generate(prompt, {.top_k = 1, .max_tokens = 6, .min_tokens = 6}, tests::special).size();
-    std::int64_t calls = 0;
-    for (const AxisCount& axis : world.counts())
-      if (axis.axis == "tensor") calls = axis.of(Transfer::Kind::all_gather).calls;  // of logits
-    if (calls != static_cast<std::int64_t>(tokens)) fail(calls, " all-gathers of ", tokens, " tokens were counted");
+    const auto calls = [&](Transfer::Kind kind) {
+      for (const AxisCount& axis : world.counts())
+        if (axis.axis == "tensor") return axis.of(kind).calls;
+      return std::int64_t{-1};
+    };
+    const auto tokens = static_cast<std::int64_t>(engine.generate(prompt, {.top_k = 1, .max_tokens = 6, .min_tokens = 6}, tests::special).size());
+    if (calls(Transfer::Kind::all_gather) != tokens) fail(calls(Transfer::Kind::all_gather), " all-gathers of the logits of ", tokens, " tokens were counted");
+    if (calls(Transfer::Kind::broadcast) != 1) fail(calls(Transfer::Kind::broadcast), " broadcasts were counted where rank 0 has nobody to ask behind a token");
+    int heard = 0;  // rank 0's word counts, and is heard behind each token
+    engine.generate(prompt, {.top_k = 1, .max_tokens = 6, .min_tokens = 6}, tests::special, [&](std::int32_t) { return ++heard < (world.rank() == 0 ? 3 : 1); });
+    if (heard != 3 || calls(Transfer::Kind::broadcast) != 1 + 1 + 3) fail(heard, " tokens were heard, and ", calls(Transfer::Kind::broadcast), " broadcasts counted");
   });
   CHECK(simt::counts().captures == captures);
 }
@@ -206,6 +231,13 @@ TEST_CASE("ranks on GPUs that nothing lets reach each other are told so, before 
                         Engine<DealtModel, fp64, Layout{.tp = 2}, cuda::Device>(device, world);
                       }),
              says);
+  CHECK_THAT(error_of({.dp = 2},
+                      [](cuda::Device& device, World& world) {
+                        use_nccl(world, device.stream());
+                        cuda::Device other;
+                        TrainerCore<DealtModel, fp64, 1, cuda::Device>(other, dealt_training, world);
+                      }),
+             Catch::Matchers::Contains("its world transfers in the order of another one's work: use_nccl(world, device.stream()) takes the stream of the device that they compute on"));
   CHECK(error_of({.tp = 2}, [](cuda::Device& device, World& world) {  // counted on top of the carrier
           use_nccl(world, device.stream());
           world.count();

@@ -95,8 +95,8 @@ class Backend {
   virtual Watch* watch() { return nullptr; }
   /// Bytes that this rank has written so far, to its own memory or another's; 0 where the way of communicating cannot tell.
   virtual std::int64_t copied() const { return 0; }
-  /// Whether it can move memory that the host cannot read: that of GPUs.
-  virtual bool moves_device_memory() const { return false; }
+  /// The stream of a GPU that it moves memory in the order of, which the host cannot read; null: it cannot.
+  virtual const void* device_stream() const { return nullptr; }
   /// Whether transfers of such memory can be captured as parts of a graph; what a graph does passes by whoever counts or changes transfers.
   virtual bool captures() const { return false; }
   /// Calls start(), which starts a graph with transfers of this group in it: they are under way then, as any others.
@@ -126,7 +126,7 @@ class PassingBackend : public Backend {
   std::string_view axis() const override { return inner_->axis(); }
   Watch* watch() override { return inner_->watch(); }
   std::int64_t copied() const override { return inner_->copied(); }
-  bool moves_device_memory() const override { return inner_->moves_device_memory(); }
+  const void* device_stream() const override { return inner_->device_stream(); }
   bool ended() const override { return inner_->ended(); }
   std::unique_ptr<PendingTransfer> start(const Transfer& transfer) override { return inner_->start(transfer); }
   void run(const Transfer& transfer) override { inner_->run(transfer); }

@@ -151,13 +151,19 @@ class Group {
 
 static_assert(Communicator<Group>);
 
-/// Ends the run where ranks compute in memory that the host cannot read, and their group cannot move it: host transfers would crash on its pointers.
+/// Ends the run where ranks compute in memory that the host cannot read, and their group cannot move it, or does so in the order of another device's work: host
+/// transfers would crash on its pointers, and others read what is not there yet.
 template <class D, class Ranks>
-void require_carrier(const D&, Ranks& ranks) {
-  if constexpr (!D::host_memory && std::is_same_v<Ranks, Group>)
-    if (ranks.size() > 1 && !ranks.backend()->moves_device_memory())
+void require_carrier(const D& device, Ranks& ranks) {
+  if constexpr (!D::host_memory && std::is_same_v<Ranks, Group>) {
+    if (ranks.size() == 1) return;
+    const void* const stream = ranks.backend()->device_stream();
+    if (!stream)
       ranks.end_run(sentence(ranks.size(), " ranks were given a device whose memory is not the host's, and a world that cannot move it between them: include <golem/comm/nccl.hpp> and call "
                              "use_nccl(world, device.stream()) before the Trainer or Engine is made, or use one rank"));
+    if (stream != device.stream())
+      ranks.end_run(sentence("a Trainer or an Engine was given a device, and its world transfers in the order of another one's work: use_nccl(world, device.stream()) takes the stream of the device that they compute on; one world has one"));
+  }
 }
 
 }  // namespace golem

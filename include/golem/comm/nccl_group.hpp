@@ -28,7 +28,7 @@ class NcclGroup final : public PassingBackend, public std::enable_shared_from_th
     for (cudaEvent_t event : events_) static_cast<void>(cudaEventDestroy(event));
   }
 
-  bool moves_device_memory() const override { return true; }
+  const void* device_stream() const override { return session_->compute(); }
   bool captures() const override { return session_->captures(); }
   /// A graph waits for its peers as a transfer does: it is under way as the first that was captured, on the stream that it runs on.
   void run_graph(function_ref<void()> start) override {

@@ -38,6 +38,12 @@ struct SequenceStep {
   std::span<const std::int32_t> tokens, positions;  // as many of both
 };
 
+/// How the token behind a step is drawn.
+struct TokenDraw {
+  Sampler* sampler;
+  std::size_t made = 0;  // tokens of its answer before it
+};
+
 template <Model M, Precision P, int Tp, Device D>
 class EngineCore {
   static_assert(M::config.heads % Tp == 0, "golem: Layout::tp must divide ModelConfig::heads");
@@ -62,6 +68,10 @@ class EngineCore {
   /// The logits (V) after the last token of each step, one row a step; valid until the next call. No two may be of one slot. Of
   /// several ranks, all observe, or none.
   View<const A, 2> forward(std::span<const SequenceStep> steps, LayerObserver<T> observe = {});
+
+  /// The token that each draw takes behind its step, never one that `rules` ban there; valid until the next call. By golem's rules it is chosen on the
+  /// device, and the host sees no logits.
+  std::span<const std::int32_t> next_tokens(std::span<const SequenceStep> steps, std::span<const TokenDraw> draws, const AnswerRules& rules);
 
   /// Generates behind the prompt until an end token, `sampling.max_tokens`, the end of the cache, or on_token(token) returns
   /// false; of several ranks, rank 0's word counts. Returns the tokens without the end token.
@@ -88,14 +98,22 @@ class EngineCore {
  private:
   /// The final norm's output of whole rows (N, C).
   View<T, 2> run_rows(const Batch& batch, LayerObserver<T> observe);
-  /// The logits after the last token of each step, on the device: see compute_logits.
-  View<A, 1> run_steps(std::span<const SequenceStep> steps, LayerObserver<T> observe);
-  /// The logits of n rows of hidden states, in `space`: (tp, n, V/tp), every rank's part.
-  View<A, 1> compute_logits(View<A, 1> space, View<T, 2> hidden);
-  /// The same as whole rows (n, V) in `host`.
-  View<const A, 2> collect_logits(std::vector<A>& host, View<A, 1> logits, std::int64_t count);
-  /// The token that the sampler draws from the logits (V) of one sequence, where they lie; `banned` are the first of banned_.
-  std::int32_t draw(Sampler& sampler, View<A, 1> logits, std::span<const std::int32_t> banned, std::uint64_t index);
+  /// The logits (n, V) after the last token of each step, on the device.
+  View<A, 2> run_steps(std::span<const SequenceStep> steps, LayerObserver<T> observe);
+  /// Where ranks' parts of the logits of several rows meet, before they are put together: memory that passes that are recorded read again.
+  struct Parts {
+    Buffer<A, D> logits;                // (tp, n, V/tp)
+    Buffer<std::int32_t, D> order;      // of parts: row by row
+    std::int64_t rows = 0;              // n
+
+    Parts(D& device, std::int64_t most_rows) : logits(device, is_needed(most_rows) ? most_rows * M::config.vocab : 0, "head"), order(device, is_needed(most_rows) ? most_rows * Tp : 0, "batch") {}
+    static bool is_needed(std::int64_t rows) { return Tp > 1 && rows > 1; }
+    void prepare(D& device, std::int64_t count);
+  };
+  /// logits (n, V) of n rows of hidden states; `parts` were prepared for as many.
+  void compute_logits(View<A, 2> logits, const Parts& parts, View<T, 2> hidden);
+  /// The same in `host`.
+  View<const A, 2> collect_logits(std::vector<A>& host, View<A, 2> logits);
   /// What rank 0 says.
   bool agreed(bool says);
 
@@ -115,13 +133,15 @@ class EngineCore {
   Buffer<CachedSequence, D> sequences_;
   Buffer<std::int32_t, D> last_rows_;
   Buffer<A, D> logits_;
-  std::vector<A> host_logits_, host_parts_, batch_logits_;
+  Parts parts_;
+  std::vector<A> host_logits_, batch_logits_;
   Batch batch_;
   typename D::Recording one_token_;  // the pass over one new token of each sequence, by their number
   Buffer<ChosenToken, D> chosen_;
   Buffer<std::int32_t, D> banned_;
   std::vector<CachedSequence> host_sequences_;
-  std::vector<std::int32_t> host_last_;
+  std::vector<std::int32_t> host_last_, host_banned_, tokens_;
+  std::vector<ChosenToken> host_chosen_;
 };
 
 }  // namespace golem

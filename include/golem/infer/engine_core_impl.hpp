@@ -10,7 +10,7 @@ namespace golem {
 
 template <Model M, Precision P, int Tp, Device D>
 EngineCore<M, P, Tp, D>::EngineCore(D& device, const EngineOptions& options, const TensorParallel<Tp>& ranks)
-    : device_(&device), options_(options), tp_(ranks), weights_(device, stage_), rotary_(device) {
+    : device_(&device), options_(options), tp_(ranks), weights_(device, stage_), rotary_(device), parts_(device, options.sequences) {
   const ModelConfig& c = M::config;
   require(tp_.ranks().size() == Tp, "an Engine that was built for tp ", Tp, " was given a group of ", tp_.ranks().size(), " ranks: make it with a World of that tp");
   require_carrier(device, tp_.ranks());
@@ -31,10 +31,8 @@ EngineCore<M, P, Tp, D>::EngineCore(D& device, const EngineOptions& options, con
   last_rows_ = Buffer<std::int32_t, D>(device, options_.sequences, "batch");
   last_hidden_ = Buffer<T, D>(device, std::int64_t{options_.sequences} * c.hidden, "activations");
   logits_ = Buffer<A, D>(device, std::int64_t{options_.sequences} * c.vocab, "head");
-  chosen_ = Buffer<ChosenToken, D>(device, 1, "batch");
+  chosen_ = Buffer<ChosenToken, D>(device, options_.sequences, "batch");
   rows_.reserve(device, std::int64_t{options_.sequences} * options_.capacity);  // recorded passes need memory that stays
-  host_logits_.resize(static_cast<std::size_t>(logits_.size()));
-  if (Tp > 1) host_parts_.resize(host_logits_.size());
 }
 
 template <Model M, Precision P, int Tp, Device D>
@@ -44,12 +42,11 @@ void EngineCore<M, P, Tp, D>::load_weights(const TensorSource& source) {
 
 template <Model M, Precision P, int Tp, Device D>
 View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::forward(std::span<const SequenceStep> steps, LayerObserver<T> observe) {
-  const View<A, 1> logits = run_steps(steps, observe);
-  return collect_logits(host_logits_, logits, static_cast<std::int64_t>(steps.size()));
+  return collect_logits(host_logits_, run_steps(steps, observe));
 }
 
 template <Model M, Precision P, int Tp, Device D>
-View<typename EngineCore<M, P, Tp, D>::A, 1> EngineCore<M, P, Tp, D>::run_steps(std::span<const SequenceStep> steps, LayerObserver<T> observe) {
+View<typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::run_steps(std::span<const SequenceStep> steps, LayerObserver<T> observe) {
   require(!steps.empty() && steps.size() <= static_cast<std::size_t>(options_.sequences), "a forward pass over ", steps.size(), " sequences was asked of an Engine made for ",
           options_.sequences, ": EngineOptions::sequences must be at least that");
   require(M::config.mask != Mask::bidirectional, "a forward pass over a cache was asked of a model with Mask::bidirectional, whose tokens see those that come later: run whole rows");
@@ -77,55 +74,83 @@ View<typename EngineCore<M, P, Tp, D>::A, 1> EngineCore<M, P, Tp, D>::run_steps(
   device_->copy_in(last_rows_.data(), host_last_.data(), host_last_.size() * sizeof(std::int32_t));
 
   const auto count = static_cast<std::int64_t>(steps.size());
+  parts_.prepare(*device_, count);
+  const View<A, 2> logits = logits_.view_at(0, count, M::config.vocab);
   const auto compute = [&] {
     const View<T, 2> output = transformer_->infer(tp_, weights_.tensors(), rows_.rows(rotary_.cos(), rotary_.sin()), keys_, values_,
                                                   View<const CachedSequence, 1>{sequences_.data(), count}, observe);
     const View<T, 2> hidden = last_hidden_.view_at(0, count, M::config.hidden);
     gather_rows(*device_, hidden, output, View<const std::int32_t, 1>{last_rows_.data(), count});
-    compute_logits(logits_.view(), hidden);
+    compute_logits(logits, parts_, hidden);
   };
   if (observe || batch_.length > count) compute();  // observers are the host's business, and a prompt's length is its own
   else tp_.replay(*device_, one_token_, count, compute);
-  return {logits_.data(), count * M::config.vocab};
+  return logits;
 }
 
 template <Model M, Precision P, int Tp, Device D>
-View<typename EngineCore<M, P, Tp, D>::A, 1> EngineCore<M, P, Tp, D>::compute_logits(View<A, 1> space, View<T, 2> hidden) {
+void EngineCore<M, P, Tp, D>::compute_logits(View<A, 2> logits, const Parts& parts, View<T, 2> hidden) {
   constexpr std::int64_t vocab = M::config.vocab, part = vocab / Tp;
   const std::int64_t count = hidden.extent(0);
-  const View<A, 1> all{space.data, count * vocab}, own{space.data + tp_.rank() * count * part, count * part};
+  const View<A, 1> all{Parts::is_needed(count) ? parts.logits.data() : logits.data, count * vocab}, own{all.data + tp_.rank() * count * part, count * part};  // of one row, parts follow each other as they should
   head_->logits(View<A, 2>{own.data, count, part}, hidden, weights_.tensors().embedding);
-  if constexpr (Tp > 1) tp_.ranks().all_gather(all, View<const A, 1>(own));
-  return all;
+  if constexpr (Tp > 1) {
+    tp_.ranks().all_gather(all, View<const A, 1>(own));
+    if (count > 1) gather_rows(*device_, View<A, 2>{logits.data, count * Tp, part}, View<const A, 2>{all.data, Tp * count, part}, parts.order.view_at(0, count * Tp));
+  }
 }
 
 template <Model M, Precision P, int Tp, Device D>
-View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::collect_logits(std::vector<A>& host, View<A, 1> logits, std::int64_t count) {
-  constexpr std::int64_t vocab = M::config.vocab, part = vocab / Tp;
+void EngineCore<M, P, Tp, D>::Parts::prepare(D& device, std::int64_t count) {
+  if (!is_needed(count) || count == rows) return;
+  std::vector<std::int32_t> places;
+  for (std::int64_t row = 0; row < count; ++row)
+    for (std::int64_t rank = 0; rank < Tp; ++rank) places.push_back(static_cast<std::int32_t>(rank * count + row));
+  device.copy_in(order.data(), places.data(), places.size() * sizeof(std::int32_t));
+  rows = count;
+}
+
+template <Model M, Precision P, int Tp, Device D>
+View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::collect_logits(std::vector<A>& host, View<A, 2> logits) {
   const auto elements = static_cast<std::size_t>(logits.size());
   if (host.size() < elements) host.resize(elements);
-  const bool apart = Tp > 1 && count > 1;  // else the ranks' parts follow each other as they should
-  if (apart && host_parts_.size() < elements) host_parts_.resize(elements);
-  device_->copy_out(apart ? host_parts_.data() : host.data(), logits.data, elements * sizeof(A));
-  if (apart)
-    for (std::int64_t rank = 0; rank < Tp; ++rank)
-      for (std::int64_t row = 0; row < count; ++row) std::copy_n(host_parts_.data() + (rank * count + row) * part, part, host.data() + row * vocab + rank * part);
-  return {host.data(), count, vocab};
+  device_->copy_out(host.data(), logits.data, elements * sizeof(A));
+  return {host.data(), logits.extent(0), logits.extent(1)};
 }
 
 template <Model M, Precision P, int Tp, Device D>
-std::int32_t EngineCore<M, P, Tp, D>::draw(Sampler& sampler, View<A, 1> logits, std::span<const std::int32_t> banned, std::uint64_t index) {
+std::span<const std::int32_t> EngineCore<M, P, Tp, D>::next_tokens(std::span<const SequenceStep> steps, std::span<const TokenDraw> draws, const AnswerRules& rules) {
+  require(steps.size() == draws.size(), "tokens behind ", steps.size(), " sequences were to be drawn by ", draws.size(), " samplers: give each its own");
+  const View<A, 2> logits = run_steps(steps, {});
+  tokens_.resize(draws.size());
+  const auto on_host = [&](auto rows) {
+    for (std::size_t i = 0; i < draws.size(); ++i) tokens_[i] = draws[i].sampler->draw(rows.row(static_cast<std::int64_t>(i)), rows.extent(1), rules.banned(draws[i].made), draws[i].made);
+  };
   if constexpr (D::host_memory) {
-    return sampler.draw(logits.data, logits.size(), banned, index);
+    on_host(logits);
   } else {
-    if (sampler.sampling().rules == SamplingRules::original)  // its sums in fp16 go one by one
-      return sampler.draw(collect_logits(host_logits_, logits, 1).data, logits.size(), banned, index);
-    choose_token(*device_, chosen_.view(), logits, View<const std::int32_t, 1>{banned_.data(), static_cast<std::int64_t>(banned.size())}, sampler.choice(index));
-    ChosenToken chosen;
-    device_->copy_out(&chosen, chosen_.data(), sizeof chosen);
-    sampler.refuse(chosen.status);
-    return chosen.token;
+    if (std::any_of(draws.begin(), draws.end(), [](const TokenDraw& draw) { return draw.sampler->sampling().rules == SamplingRules::original; })) {  // its sums in fp16 go one by one
+      on_host(collect_logits(host_logits_, logits));
+      return tokens_;
+    }
+    if (!std::equal(host_banned_.begin(), host_banned_.end(), rules.all().begin(), rules.all().end())) {
+      host_banned_.assign(rules.all().begin(), rules.all().end());
+      if (banned_.size() < static_cast<std::int64_t>(host_banned_.size())) banned_ = Buffer<std::int32_t, D>(*device_, static_cast<std::int64_t>(host_banned_.size()), "batch");
+      device_->copy_in(banned_.data(), host_banned_.data(), host_banned_.size() * sizeof(std::int32_t));
+    }
+    for (std::size_t i = 0; i < draws.size(); ++i) {
+      const auto at = static_cast<std::int64_t>(i);
+      choose_token(*device_, chosen_.view_at(at, 1), View<A, 1>{logits.row(at), logits.extent(1)}, View<const std::int32_t, 1>{banned_.data(), static_cast<std::int64_t>(rules.banned(draws[i].made).size())},
+                   draws[i].sampler->choice(draws[i].made));
+    }
+    host_chosen_.resize(draws.size());
+    device_->copy_out(host_chosen_.data(), chosen_.data(), host_chosen_.size() * sizeof(ChosenToken));
+    for (std::size_t i = 0; i < draws.size(); ++i) {
+      draws[i].sampler->refuse(host_chosen_[i].status);
+      tokens_[i] = host_chosen_[i].token;
+    }
   }
+  return tokens_;
 }
 
 template <Model M, Precision P, int Tp, Device D>
@@ -159,18 +184,18 @@ std::vector<std::int32_t> EngineCore<M, P, Tp, D>::generate(const Prompt& prompt
   require_room(prompt, options_.capacity);
   Sampler sampler(sampling);
   const AnswerRules rules(sampling, special, M::config.vocab);
-  if (banned_.size() < static_cast<std::int64_t>(rules.all().size())) banned_ = Buffer<std::int32_t, D>(*device_, static_cast<std::int64_t>(rules.all().size()), "batch");
-  device_->copy_in(banned_.data(), rules.all().data(), rules.all().size_bytes());
+  const bool listens = agreed(static_cast<bool>(on_token));  // else no rank need hear of each token what rank 0 says
   std::vector<std::int32_t> generated;
   generated.reserve(static_cast<std::size_t>(std::max(0, std::min(sampling.max_tokens, options_.capacity - length))));
   std::int32_t token = 0, position = 0;
   SequenceStep next{.slot = 0, .first = 0, .prefix = prompt.prefix(), .tokens = prompt.tokens, .positions = prompt.positions};
   while (static_cast<int>(generated.size()) < sampling.max_tokens) {
-    const View<A, 1> logits = run_steps({&next, 1}, {});
-    token = draw(sampler, logits, rules.banned(generated.size()), generated.size());
+    const TokenDraw draw{&sampler, generated.size()};
+    token = next_tokens({&next, 1}, {&draw, 1}, rules)[0];
     if (rules.is_end(token)) break;
     generated.push_back(token);
-    if (!agreed(!on_token || on_token(token))) break;
+    const bool goes_on = !on_token || on_token(token);
+    if (listens && !agreed(goes_on)) break;
     const auto last = static_cast<std::int32_t>(generated.size()) - 1;
     if (!prompt.has_room(last, options_.capacity, M::config.context)) break;
     position = prompt.position(last);
@@ -196,10 +221,14 @@ View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::logi
   const View<T, 2> output = run_rows(batch, observe);
   const std::int64_t count = scoring_.count();
   const Buffer<T, D> hidden(*device_, count * M::config.hidden, "head");
-  const Buffer<A, D> logits(*device_, count * M::config.vocab, "head");
+  const Buffer<A, D> all(*device_, count * M::config.vocab, "head");
+  Parts parts(*device_, count);
   const View<T, 2> scored = hidden.view_at(0, count, M::config.hidden);
+  const View<A, 2> logits = all.view_at(0, count, M::config.vocab);
   gather_rows(*device_, scored, output, scoring_.scored().rows);
-  return collect_logits(batch_logits_, compute_logits(logits.view(), scored), count);
+  parts.prepare(*device_, count);
+  compute_logits(logits, parts, scored);
+  return collect_logits(batch_logits_, logits);
 }
 
 template <Model M, Precision P, int Tp, Device D>

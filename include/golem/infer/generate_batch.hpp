@@ -38,25 +38,27 @@ std::vector<std::vector<std::int32_t>> generate_batch(EngineType& engine, std::s
 
   std::vector<Row> rows;
   std::vector<SequenceStep> steps;
+  std::vector<TokenDraw> draws;
   for (std::size_t next = 0; next < prompts.size() || !rows.empty();) {
     for (; next < prompts.size() && !free.empty(); ++next, free.pop_back()) {
       Sampling own = sampling;
       own.answer += next;
       rows.push_back({next, free.back(), Sampler(own)});
     }
-    steps.clear();
-    for (const Row& row : rows) {
+    steps.clear(), draws.clear();
+    for (Row& row : rows) {
       const Prompt& prompt = prompts[row.prompt];
       const auto length = static_cast<std::int32_t>(prompt.tokens.size()), made = static_cast<std::int32_t>(answers[row.prompt].size());
       if (made == 0) steps.push_back({.slot = row.slot, .first = 0, .prefix = prompt.prefix(), .tokens = prompt.tokens, .positions = prompt.positions});
       else steps.push_back({.slot = row.slot, .first = length + made - 1, .prefix = prompt.prefix(), .tokens = {&row.token, 1}, .positions = {&row.position, 1}});
+      draws.push_back({&row.sampler, answers[row.prompt].size()});
     }
-    const auto logits = engine.forward(steps);
+    const auto tokens = engine.next_tokens(steps, draws, rules);
     std::size_t kept = 0;
     for (std::size_t i = 0; i < rows.size(); ++i) {
       Row& row = rows[i];
       std::vector<std::int32_t>& answer = answers[row.prompt];
-      row.token = row.sampler.draw(&logits(static_cast<std::int64_t>(i), 0), logits.extent(1), rules.banned(answer.size()), answer.size());
+      row.token = tokens[i];
       bool goes_on = !rules.is_end(row.token);
       if (goes_on) {
         if (on_token) on_token(row.prompt, row.token);
