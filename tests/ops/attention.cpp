@@ -285,8 +285,9 @@ TEST_CASE("attention says what does not fit") {
 }
 
 #if defined(GOLEM_TEST_CUDA)
+using Catch::Matchers::Contains;
+
 TEST_CASE("attention runs by wgmma on a GPU that has it; a program that asks for it by name and was not built for it is told so") {
-  using Catch::Matchers::Contains;
   const simt::MachineRestored restored;
   simt::machine().built_for_sm_90a = false;  // so that the path taken shows
   const auto attend_on = [](int major, cuda::AttentionPath path, int dims) {
@@ -309,6 +310,28 @@ TEST_CASE("attention runs by wgmma on a GPU that has it; a program that asks for
   simt::machine().built_for_sm_90a = true;
   for (const auto path : {cuda::AttentionPath::best, cuda::AttentionPath::wgmma}) CHECK_THAT(attend_on(9, path, 64), Contains("kernel attend_sm90 on "));
   CHECK_THAT(attend_on(9, cuda::AttentionPath::mma, 64), by_mma);
+}
+
+TEST_CASE("attention of fp32 and fp64 runs by tiles where a block has room for them") {
+  const simt::MachineRestored restored;
+  const auto attend_on = [](auto number, int major, int dims) {
+    using T = decltype(number);
+    simt::machine().major = major, simt::machine().minor = major == 7 ? 5 : 0;
+    const oracle::AttentionCase c{.length = 70, .heads = 2, .dims = dims, .windows = {{{0, 70, 40}}}, .scale = 0.1};
+    TestDevice device;
+    const Result<T> result = run(device, c, converted<T>(normals(c.qkv_size(), 1)), converted<T>(normals(c.qkv_size() / 3, 2)));
+    return std::pair(result, std::string(device.last_kernel()));
+  };
+  CHECK_THAT(attend_on(1.0f, 8, 64).second, Contains("attend_tiled_dkey"));
+  CHECK_THAT(attend_on(1.0f, 8, 144).second, Contains("attend_plain_dkey"));
+  CHECK_THAT(attend_on(1.0f, 7, 64).second, Contains("attend_tiled_dkey"));
+  const auto [tiled, by_tiles] = attend_on(1.0, 8, 128);
+  const auto [plain, by_warps] = attend_on(1.0, 7, 128);
+  CHECK_THAT(by_tiles, Contains("attend_tiled_dkey"));
+  CHECK_THAT(by_warps, Contains("attend_plain_dkey"));
+  CHECK(largest_difference(tiled.out, plain.out) < 1e-13);
+  CHECK(largest_difference(tiled.log_sum, plain.log_sum) < 1e-13);
+  CHECK(largest_difference(tiled.dqkv, plain.dqkv) < 1e-12);
 }
 
 TEST_CASE("attention is refused where the program was compiled for an older GPU") {

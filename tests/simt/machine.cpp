@@ -68,7 +68,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
     case cudaDevAttrComputeCapabilityMajor: *value = machine().major; break;
     case cudaDevAttrComputeCapabilityMinor: *value = machine().minor; break;
     case cudaDevAttrMultiProcessorCount: *value = machine().multiprocessors; break;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = (machine().major >= 9 ? 227 : 163) << 10; break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = (machine().major >= 9 ? 227 : machine().major == 8 ? 163 : 64) << 10; break;
     case cudaDevAttrL2CacheSize: *value = machine().cache_bytes; break;
     default: return cudaErrorInvalidValue;
   }

@@ -13,6 +13,7 @@
 #include "golem/cuda/attention_backward.cuh"
 #include "golem/cuda/attention_backward_plain.cuh"
 #include "golem/cuda/attention_backward_sm90.cuh"
+#include "golem/cuda/attention_backward_tiled.cuh"
 #include "golem/cuda/attention_cached.cuh"
 #include "golem/cuda/attention_forward.cuh"
 #include "golem/cuda/attention_forward_sm90.cuh"
@@ -20,6 +21,7 @@
 #include "golem/cuda/attention_plain.cuh"
 #include "golem/cuda/attention_shape.cuh"
 #include "golem/cuda/attention_stepwise.cuh"
+#include "golem/cuda/attention_tiled.cuh"
 #include "golem/cuda/device.hpp"
 
 namespace golem::cuda {
@@ -71,6 +73,10 @@ void attend(Device& device, View<T, 3> out, std::type_identity_t<View<accumulate
         if constexpr (HeadDim <= most_sm90_dims) done = start_forward<HeadDim>(sm_90a{}, device, call);
         if (!done) done = start_forward<HeadDim>(sm_80{}, device, call);
       });
+  } else {
+    with_head_dim<Options>(dims, [&]<int HeadDim>() {
+      if constexpr (HeadDim <= most_tiled_dims) done = start_tiled<HeadDim>(device, out.data, log_sum.data, qkv.data, work.visible, shape);
+    });
   }
   if (!done) launch(device, plain_launch<A>("attend_plain", tokens * heads, dims), attend_plain_kernel<T>, out.data, log_sum.data, qkv.data, ranges, shape);
 }
@@ -100,6 +106,10 @@ void attend_backward(Device& device, View<T, 4> dqkv, std::type_identity_t<View<
         if constexpr (HeadDim <= most_sm90_dims) done = start_backward<HeadDim>(sm_90a{}, device, gradient);
         if (!done) done = start_backward<HeadDim>(sm_80{}, device, gradient);
       });
+  } else {
+    with_head_dim<Options>(dims, [&]<int HeadDim>() {
+      if constexpr (HeadDim <= most_tiled_dims) done = start_tiled_backward<HeadDim>(device, gradient);
+    });
   }
   if (done) return;
   launch(device, plain_launch<A>("attend_plain_dquery", tokens * heads, dims), attend_plain_dquery_kernel<T>, gradient);

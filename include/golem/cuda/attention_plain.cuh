@@ -1,4 +1,4 @@
-// The forward of attention without matrix instructions: a warp takes a query. For fp32, fp64, and odd head dims.
+// The forward of attention without matrix instructions: a warp takes a query. For what tiles do not take: odd dims of 16 bits, and many of fp32 and fp64.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

@@ -1,0 +1,148 @@
+// The backward of attention by tiles in shared memory, without matrix instructions: d query by blocks of queries, d key and d value by blocks of keys.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "golem/core/number.hpp"
+#include "golem/cuda/attention_backward_plain.cuh"
+#include "golem/cuda/attention_mask.cuh"
+#include "golem/cuda/attention_shape.cuh"
+#include "golem/cuda/attention_tiled.cuh"
+
+namespace golem::cuda {
+
+/// Where dims of own rows go, if there is such a row: to[d] = x[r] scale, d = lane + 32 r.
+template <class T, int R, class A>
+__device__ void store_row(T* to, const A (&x)[R], int dims, A scale) {
+#pragma unroll
+  for (int r = 0; r < R; ++r)
+    if (const int d = ptx::lane() + 32 * r; d < dims) to[d] = static_cast<T>(x[r] * scale);
+}
+
+/// d query: each lane differentiates the score of a key of the tile for 8 queries, then adds up dims of the keys.
+template <class T, int HeadDim>
+__global__ void __launch_bounds__(32 * tiled_warps) attend_tiled_dquery_kernel(AttentionGradient<T> g) {
+  using A = accumulate_t<T>;
+  constexpr int R = HeadDim / 32;
+  const AttentionShape<T>& shape = g.shape;
+  const TiledBlock block(shape.length, true);
+  const TiledMemory<A> memory{shape.dims};
+  const OwnRows<A> queries = memory.own(0), douts = memory.own(1);
+  const LaneRows<A> keys = memory.lanes(2, 0), values = memory.lanes(2, 1);
+  A* weights = memory.weights(2, 0);
+  const std::int64_t own = (std::int64_t{block.row} * shape.heads + block.head) * shape.length;
+  queries.load(shape.dims, [&](int i, int d) {
+    return block.first + i < shape.length ? rounded<T>(static_cast<A>(g.qkv[shape.at(block.start + block.first + i, block.head, 0) + d]) * shape.query_scale) : A{0};
+  });
+  douts.load(shape.dims, [&](int i, int d) {
+    return block.first + i < shape.length ? static_cast<A>(g.dout[((block.start + block.first + i) * shape.heads + block.head) * shape.dims + d]) : A{0};
+  });
+  A sums[warp_rows][R]{};
+  const TileKeys seen = g.tiles[block.row * ((shape.length + tile_queries - 1) / tile_queries) + block.first / tile_queries];
+  for (int begin = seen.some_first; begin < seen.some_last; begin += lane_rows) {
+    __syncthreads();  // all have read the tile before, and its weights
+    const auto load = [&](const LaneRows<A>& rows, int part) {
+      rows.load(shape.dims, [&](int l, int d) { return begin + l < seen.some_last ? static_cast<A>(g.qkv[shape.at(block.start + begin + l, block.head, part) + d]) : A{0}; });
+    };
+    load(keys, 1), load(values, 2);
+    __syncthreads();
+    A scores[warp_rows]{}, dps[warp_rows]{};
+    add_products(scores, queries, keys, shape.dims);
+    add_products(dps, douts, values, shape.dims);
+    const int key = begin + ptx::lane();
+#pragma unroll
+    for (int i = 0; i < warp_rows; ++i) {
+      const int query = block.own_first + i;
+      A ds = 0;
+      if (query < shape.length && g.ranges[block.start + query].sees(key)) {
+        const A factor = shape.dropout.threshold ? shape.dropout.factor(shape.element(block.row, block.head, query, key)) : A{1};
+        ds = Probability<A>(scores[i] * shape.score_scale, dps[i], g.log_sum[own + query], g.delta[own + query], factor).ds;
+      }
+      scores[i] = ds;
+    }
+    put_weights(weights, scores);
+    __syncwarp();
+    add_weighted(sums, weights, keys, shape.dims);
+  }
+#pragma unroll
+  for (int i = 0; i < warp_rows; ++i)
+    if (block.own_first + i < shape.length) store_row(g.dqkv + shape.at(block.start + block.own_first + i, block.head, 0), sums[i], shape.dims, shape.scale);
+}
+
+/// d key and d value: each lane differentiates the score of a query of the tile for 8 keys, then adds up dims of the queries and of dout; one sharing head
+/// after the other.
+template <class T, int HeadDim>
+__global__ void __launch_bounds__(32 * tiled_warps) attend_tiled_dkey_kernel(AttentionGradient<T> g) {
+  using A = accumulate_t<T>;
+  constexpr int R = HeadDim / 32;
+  const AttentionShape<T>& shape = g.shape;
+  const TiledBlock block(shape.length, false);
+  const TiledMemory<A> memory{shape.dims};
+  const OwnRows<A> keys = memory.own(0), values = memory.own(1);
+  const LaneRows<A> queries = memory.lanes(2, 0), douts = memory.lanes(2, 1);
+  A *slopes = memory.weights(2, 0), *weights = memory.weights(2, 1);
+  const int first_head = block.head * shape.sharers, tile_count = (shape.length + tile_queries - 1) / tile_queries;
+  const auto load_own = [&](const OwnRows<A>& rows, int part) {
+    rows.load(shape.dims, [&](int k, int d) { return block.first + k < shape.length ? static_cast<A>(g.qkv[shape.at(block.start + block.first + k, first_head, part) + d]) : A{0}; });
+  };
+  load_own(keys, 1), load_own(values, 2);
+  A dkey[warp_rows][R]{}, dvalue[warp_rows][R]{};
+  for (int head = first_head; head < first_head + shape.sharers; ++head) {
+    const std::int64_t own = (std::int64_t{block.row} * shape.heads + head) * shape.length;
+    for (int begin = 0; begin < shape.length; begin += lane_rows) {
+      if (!g.tiles[block.row * tile_count + begin / tile_queries].see_some(block.first, tiled_rows)) continue;
+      __syncthreads();  // all have read the tile before, and its weights
+      queries.load(shape.dims, [&](int l, int d) {
+        return begin + l < shape.length ? rounded<T>(static_cast<A>(g.qkv[shape.at(block.start + begin + l, head, 0) + d]) * shape.query_scale) : A{0};
+      });
+      douts.load(shape.dims, [&](int l, int d) { return begin + l < shape.length ? static_cast<A>(g.dout[((block.start + begin + l) * shape.heads + head) * shape.dims + d]) : A{0}; });
+      __syncthreads();
+      A scores[warp_rows]{}, dps[warp_rows]{};
+      add_products(scores, keys, queries, shape.dims);
+      add_products(dps, values, douts, shape.dims);
+      const int query = begin + ptx::lane();
+      const bool here = query < shape.length;
+      const KeyRange range = here ? g.ranges[block.start + query] : KeyRange{};
+      const A log_sum = here ? g.log_sum[own + query] : A{0}, delta = here ? g.delta[own + query] : A{0};
+#pragma unroll
+      for (int k = 0; k < warp_rows; ++k) {
+        const int key = block.own_first + k;
+        A ds = 0, kept = 0;
+        if (range.sees(key)) {
+          const A factor = shape.dropout.threshold ? shape.dropout.factor(shape.element(block.row, head, query, key)) : A{1};
+          const Probability<A> p(scores[k] * shape.score_scale, dps[k], log_sum, delta, factor);
+          ds = p.ds, kept = p.kept;
+        }
+        scores[k] = ds, dps[k] = kept;
+      }
+      put_weights(slopes, scores);
+      put_weights(weights, dps);
+      __syncwarp();
+      add_weighted(dkey, slopes, queries, shape.dims);
+      add_weighted(dvalue, weights, douts, shape.dims);
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < warp_rows; ++k)
+    if (block.own_first + k < shape.length) {
+      T* to = g.dqkv + shape.at(block.start + block.own_first + k, first_head, 1);
+      store_row(to, dkey[k], shape.dims, shape.score_scale);
+      store_row(to + shape.dims, dvalue[k], shape.dims, A{1});
+    }
+}
+
+/// Starts the backward; false where it cannot run on this device.
+template <int HeadDim, class T>
+bool start_tiled_backward(Device& device, const AttentionGradient<T>& gradient) {
+  const AttentionShape<T>& shape = gradient.shape;
+  const TiledMemory<accumulate_t<T>> memory{shape.dims};
+  const std::size_t query_bytes = memory.bytes(2, 1), key_bytes = memory.bytes(2, 2);
+  if (!fits_tiles(device, shape, key_bytes)) return false;
+  launch(device, tiled_launch("attend_tiled_dquery", shape, shape.heads, query_bytes), attend_tiled_dquery_kernel<T, HeadDim>, gradient);
+  launch(device, tiled_launch("attend_tiled_dkey", shape, shape.key_heads(), key_bytes), attend_tiled_dkey_kernel<T, HeadDim>, gradient);
+  return true;
+}
+
+}  // namespace golem::cuda
