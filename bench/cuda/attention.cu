@@ -99,6 +99,12 @@ constexpr auto masks = [](auto* b) {
     }
   bench::timed(b);
 };
+/// Without matrix instructions: causal alone, at the shorter length.
+constexpr auto plain_masks = [](auto* b) {
+  b->ArgNames({"T", "D", "windows", "prefix"});
+  for (const std::int64_t dims : {64, 128}) b->Args({shapes.lengths[0], dims, 1, 0});
+  bench::timed(b);
+};
 constexpr auto caches = [](auto* b) {
   b->ArgNames({"sequences", "cached"});
   for (const std::int64_t sequences : {1, 8}) b->Args({sequences, shapes.lengths[0]});
@@ -109,6 +115,8 @@ constexpr auto caches = [](auto* b) {
 
 BENCHMARK_TEMPLATE(attention, bfloat16, Pass::forward)->Apply(masks);
 BENCHMARK_TEMPLATE(attention, bfloat16, Pass::backward)->Apply(masks);
+BENCHMARK_TEMPLATE(attention, float, Pass::forward)->Apply(plain_masks);
+BENCHMARK_TEMPLATE(attention, float, Pass::backward)->Apply(plain_masks);
 BENCHMARK_TEMPLATE(decode, float16)->Apply(caches);
 BENCHMARK_TEMPLATE(prompt, float16)->Apply(caches);
 

@@ -130,12 +130,12 @@ def attention_inside(windows, length, device):
 def attention(row, device, clock, make):
     length, dim, count, prefix = (row["args"][key] for key in ("T", "D", "windows", "prefix"))
     heads, windows = int(row["heads"]), glm_torch.windows_of(length, count, prefix)
-    backward = "backward" in row["case"]
+    backward, dtype = "backward" in row["case"], torch.float32 if "<float," in row["case"] else torch.bfloat16
     flops = (10 if backward else 4) * glm_torch.visible_pairs(windows) * heads * dim
     attend = make(windows, length, device)
     calls, held = [], 0
     while not calls or held < ROTATED_BYTES and device == "cuda":
-        q, k, v, dout = (torch.randn(1, heads, length, dim, device=device, dtype=torch.bfloat16, requires_grad=i < 3 and backward) for i in range(4))
+        q, k, v, dout = (torch.randn(1, heads, length, dim, device=device, dtype=dtype, requires_grad=i < 3 and backward) for i in range(4))
         held += 8 * q.numel() * q.element_size() if backward else 4 * q.numel() * q.element_size()
         if backward:
             out = attend(q, k, v)

@@ -37,6 +37,7 @@ expect vocabulary logit_statistics/rows:5 GB/s 2.16e-3             # 5 x 104 flo
 expect gemm 'gemm<bfloat16, Op::project>/N:6/I:128/O:384' TFLOP/s 5.89824e-4
 expect attention 'attention<bfloat16, Pass::forward>/T:20/D:64/windows:1/prefix:10' TFLOP/s 1.3056e-4   # 4 x 128 x 255 pairs
 expect attention 'attention<bfloat16, Pass::backward>/T:20/D:128/windows:1/prefix:20' TFLOP/s 5.12e-4   # 10 x 128 x 400 pairs
+expect attention 'attention<float, Pass::forward>/T:20/D:64/windows:1/prefix:0' TFLOP/s 1.0752e-4   # 4 x 128 x 210 pairs
 expect attention 'decode<float16>/sequences:8/cached:20' GB/s 90.112e-3  # keys and values of 8 x 20 x 128; 4 x 8 x 128 of new tokens; two bytes each
 expect attention 'prompt<float16>/sequences:1/cached:20' TFLOP/s 2.048e-4  # 4 x 128 x 400 pairs
 expect token 'project<float16, Quant{.bits = 8}>/N:1' GB/s 51.712e-3  # 384 x 128 integers, scales and bias of 384, 128 + 384 of a token
