@@ -222,6 +222,18 @@ TEST_CASE("one prompt twice: the same answer by the same number of the seed, ano
   CHECK(answer(greedy, 1) == answer(greedy, 0));
 }
 
+TEST_CASE("losses of tokens are those of the last evaluate, whatever was asked for since") {
+  using M = models::Small<Norm::deep>;
+  const RandomWeights<M> weights;
+  cpu::Device device({.threads = 1});
+  Engine<M, fp64> engine(device);
+  engine.load_weights(weights);
+  engine.evaluate(models::random_batch(1, 9, M::config.vocab, 3));
+  const std::vector<double> losses = engine.token_losses();
+  engine.logits(models::random_batch(1, 15, M::config.vocab, 4));
+  CHECK(engine.token_losses() == losses);
+}
+
 TEST_CASE("the cache's end, prompts too long and foreign tokens are sentences or ends, never overruns") {
   using M = models::Small<Norm::deep>;
   const RandomWeights<M> weights;
@@ -241,6 +253,9 @@ TEST_CASE("the cache's end, prompts too long and foreign tokens are sentences or
   CHECK_THROWS_WITH(two.forward(twice), Catch::Matchers::Contains("slot 1 was named by two sequences"));
   const SequenceStep short_of_positions{.tokens = tokens, .positions = std::span(positions).first(1)};
   CHECK_THROWS_WITH(two.forward({&short_of_positions, 1}), Catch::Matchers::Contains("3 new tokens and 1 positions"));
+  const SequenceStep nothing{}, ahead{.prefix = 4, .tokens = tokens, .positions = positions};
+  CHECK_THROWS_WITH(two.forward({&nothing, 1}), Catch::Matchers::Contains("without a new token"));
+  CHECK_THROWS_WITH(two.forward({&ahead, 1}), Catch::Matchers::Contains("a prefix of 4 tokens, which all of them see, was named for a sequence of 3: give all of them in one pass"));
   Engine<models::Small<Norm::deep, Ffn::geglu, Mask::bidirectional>, fp64> whole_rows_only(device);
   CHECK_THROWS_WITH(whole_rows_only.generate(make_prompt({1, 2, 3}, special), greedy, special), Catch::Matchers::Contains("Mask::bidirectional"));
 }

@@ -53,8 +53,10 @@ View<typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::run_steps(
   batch_.tokens.clear(), batch_.positions.clear(), host_sequences_.clear(), host_last_.clear();
   for (const SequenceStep& s : steps) {
     const auto count = static_cast<std::int32_t>(s.tokens.size()), row = static_cast<std::int32_t>(batch_.tokens.size());
-    require(count > 0 && s.first >= 0 && s.first + count <= options_.capacity, "a sequence would grow to ", s.first + count, " tokens in a cache of ", options_.capacity,
+    require(count > 0, "a forward pass was asked for a sequence without a new token: give each at least one");
+    require(s.first >= 0 && s.first + count <= options_.capacity, "a sequence would grow to ", s.first + count, " tokens in a cache of ", options_.capacity,
             ": give a shorter prompt, or a larger EngineOptions::capacity (the model's context is ", M::config.context, ")");
+    require(s.prefix <= s.first + count, "a prefix of ", s.prefix, " tokens, which all of them see, was named for a sequence of ", s.first + count, ": give all of them in one pass");
     require(s.slot >= 0 && s.slot < options_.sequences, "slot ", s.slot, " was named in a cache of ", options_.sequences, " sequences");
     require(s.positions.size() == s.tokens.size(), "a sequence has ", s.tokens.size(), " new tokens and ", s.positions.size(), " positions: give as many of both");
     for (const CachedSequence& other : host_sequences_) require(other.slot != s.slot, "slot ", s.slot, " was named by two sequences of one forward pass: give each its own");

@@ -71,7 +71,6 @@ class Scoring {
     }
     put(device, device_rows_, rows_), put(device, device_targets_, targets_), put(device, device_weights_, weights_);
     if (device_losses_.size() < count()) device_losses_ = Buffer<A, D>(device, count(), "batch");
-    losses_.resize(targets_.size());
   }
 
   std::int64_t count() const { return static_cast<std::int64_t>(targets_.size()); }
@@ -80,6 +79,7 @@ class Scoring {
 
   /// Adds the losses that the head wrote to `summary`.
   void collect(D& device, LossSummary& summary) {
+    losses_.resize(targets_.size());
     if (count()) device.copy_out(losses_.data(), device_losses_.data(), losses_.size() * sizeof(A));
     std::size_t begin = 0;
     for (std::size_t r = 0; r < row_end_.size(); begin = row_end_[r++]) {
