@@ -6,6 +6,11 @@
 #define GOLEM_VERSION_MINOR 1
 #define GOLEM_VERSION_PATCH 0
 
+// Under these options compilers take NaN for impossible, and every check for it away, and reorder the sums by which exp finds its integer.
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) || defined(__ASSOCIATIVE_MATH__)
+#error golem: its numbers are wrong under -ffast-math, -Ofast, -ffinite-math-only and -fassociative-math: compile with -O2 or -O3 and without these
+#endif
+
 /// 1 where the CPU engine calls oneDNN. CMake sets it where oneDNN is found; a bare `-I include` leaves it off, and links.
 #ifndef GOLEM_ONEDNN
 #define GOLEM_ONEDNN 0

@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "golem/version.hpp"
+
 #if defined(__CUDACC__)
 #define GOLEM_HD __host__ __device__
 #else

@@ -10,6 +10,8 @@
 #include <string>
 #include <string_view>
 
+#include "golem/version.hpp"
+
 namespace golem {
 
 /// Every run-time failure of the library.
