@@ -65,6 +65,11 @@ grep -q '"instruction":' added/metrics.jsonl || fail "a resumed run did not begi
 
 echo "-- quantised, and filled"
 "$bin/quantize" straight --out int4 --bits 4 --group 32 | grep -q '"job":"quantize"' || fail "quantize"
+for taken in straight straight/step-00000012 int4; do
+  before=$(find $taken -type f -exec cksum {} + | sort)
+  refuse "--out '$taken' has a checkpoint already" "$bin/quantize" straight --out $taken
+  [ "$(find $taken -type f -exec cksum {} + | sort)" = "$before" ] || fail "a refused quantize changed $taken"
+done
 "$bin/checkpoint" verify int4 --heads 4 2>log | grep -q '"sound":true' || { cat log; fail "the doctor of scales of groups"; }
 "$bin/fill" --run straight --text 'golem is a [MASK] library' --max-tokens 4 2>/dev/null | grep -q '"job":"fill".*"blanks":1' || fail "fill"
 "$bin/fill" --run straight --text 'golem is a [MASK] library for [MASK]' --max-tokens 4 --beams 3 --no-repeat-ngram 2 2>/dev/null | tr '\n' ' ' | grep -q '"other_beams".*"blanks":2' || fail "fill with beams"
