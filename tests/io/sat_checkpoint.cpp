@@ -157,13 +157,54 @@ TEST_CASE("what is missing or damaged is named") {
     const SatCheckpoint damaged(copy.path);
     std::vector<float> values(16);
     const std::string error = error_of([&] {
-      golem::SatWeights(damaged, golem::sat_model(damaged, 2))
+      golem::SatWeights(damaged, golem::sat_model(damaged, 2), 1, 0, {.sums = false})
           .read({.name = "transformer.layers.1.mlp.dense_4h_to_h.bias", .type = DType::f32, .shape = {16}, .data = values.data(), .bytes = 64});
     });
     CHECK(
         has(error, golem::sentence(
                        "mp_rank_00_model_states.pt': tensor 'transformer.layers.1.mlp.dense_4h_to_h.bias' has NaN or infinity, at offset ", at + 4)));
   }
+}
+
+TEST_CASE("a tensor is read from bytes that were written, or from none") {
+  const SatCheckpoint sound(sat_golden);
+  const std::string name = "transformer.layers.1.mlp.dense_4h_to_h.weight";
+  const auto read = [&](const SatCheckpoint& checkpoint, const std::string& wanted, std::vector<std::int64_t> shape, golem::SatOptions options) {
+    return error_of([&] {
+      std::vector<float> values(16 * 24);
+      golem::SatWeights(checkpoint, golem::sat_model(checkpoint, 2), 1, 0, options)
+          .read({.name = wanted, .type = DType::f32, .shape = shape, .data = values.data(), .bytes = shape.size() == 2 ? values.size() * 4 : 64});
+    });
+  };
+  const auto damaged_at = [](const OpenedCopy& copy, std::size_t at) {
+    std::string file = test::read(copy.shard(1));
+    file[at] = static_cast<char>(file[at] ^ 1);
+    test::write(copy.shard(1), file);
+  };
+  const golem::ZipArchive& archive = sound.shard(1).archive();
+  {
+    const OpenedCopy copy;
+    damaged_at(copy, static_cast<std::size_t>(sound.shard(1).find(name)->data - archive.file().data()) + 6);
+    const SatCheckpoint damaged(copy.path);
+    const std::string error = read(damaged, name, {16, 24}, {});
+    CHECK(has(error, golem::sentence("cannot load tensor '", name, "' from")));
+    CHECK(has(error, "mp_rank_01_model_states.pt': the bytes of entry"));
+    CHECK(has(error, "are not those that were written: their CRC is "));
+    CHECK(read(damaged, name, {16, 24}, {.sums = false}) == "no error");
+    CHECK(read(damaged, "transformer.final_layernorm.bias", {16}, {}) == "no error");  // it lies elsewhere
+    CHECK(read(sound, name, {16, 24}, {}) == "no error");
+  }
+  const OpenedCopy copy;
+  std::size_t spare = 0;  // in the name of a tensor that nobody reads
+  for (const golem::ZipEntry& entry : archive.entries())
+    if (entry.name.ends_with("/data.pkl")) {
+      const auto bytes = archive.bytes(entry);
+      const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+      spare = entry.offset + text.find("rotary_emb.inv_freq");
+    }
+  damaged_at(copy, spare);
+  const SatCheckpoint damaged(copy.path);
+  CHECK(has(read(damaged, name, {16, 24}, {}), "/data.pkl' at offset "));
 }
 
 TEST_CASE("a hostile shard is refused") {

@@ -18,7 +18,6 @@
 #include <vector>
 
 #include "golem/core/error.hpp"
-#include "golem/io/crc32.hpp"
 #include "golem/io/doctor_options.hpp"
 #include "golem/io/element_conversion.hpp"
 #include "golem/io/finite.hpp"
@@ -116,21 +115,14 @@ class Doctor {
     std::multimap<const std::byte*, std::pair<const std::string*, const SatTensor*>> tensors;
     for (const auto& [name, tensor] : shard.tensors()) tensors.emplace(tensor.data, std::pair{&name, &tensor});
     for (const ZipEntry& entry : shard.archive().entries()) {
-      const auto bytes = shard.archive().bytes(entry);
-      Crc32 sum;
+      const std::byte* const begin = shard.archive().bytes(entry).data();
       std::set<const std::string*> told;
-      constexpr std::size_t piece = 16 << 20;
-      for (std::size_t at = 0; at < bytes.size(); at += piece) {
-        const auto part = bytes.subspan(at, std::min(piece, bytes.size() - at));
-        sum.update(part.data(), part.size());
-        for (auto view = tensors.lower_bound(bytes.data()); view != tensors.end() && view->first < part.data() + part.size(); ++view)
+      std::string damage = shard.archive().damage_of(entry, [&](std::span<const std::byte> part) {
+        for (auto view = tensors.lower_bound(begin); view != tensors.end() && view->first < part.data() + part.size(); ++view)
           look_at_numbers(shard, *view->second.first, *view->second.second, part, told);
-        shard.archive().file().release(part.data(), part.size());
         require(!options_.on_progress || options_.on_progress(done_ += part.size(), total_), "stopped");
-      }
-      if (sum.value() != entry.crc)
-        find(sentence("'", shard.path(), "': the bytes of entry '", printable(entry.name), "' at offset ", entry.offset,
-                      " are not those that were written: their CRC is ", sum.value(), ", expected ", entry.crc));
+      });
+      if (!damage.empty()) find(std::move(damage));
     }
   }
 

@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,13 +23,17 @@
 
 namespace golem {
 
-/// Reads out of the memory maps of the shards, and lets their pages go at once.
+struct SatOptions {
+  bool sums = true;  // compare the CRC of what a tensor lies in when it is first asked for; false: for who has just verified the files
+};
+
+/// Reads out of the memory maps of the shards, and lets their pages go at once. For one thread.
 class SatWeights : public TensorSource {
  public:
   /// For rank `rank` of `tp`; `checkpoint` must outlive it. Throws Error where the model cannot be cut for that many, or is quantised for another
   /// number: scales are of a rank's rows (spec 5.1).
-  SatWeights(const SatCheckpoint& checkpoint, const SatModel& model, int tp = 1, int rank = 0)
-      : checkpoint_(&checkpoint), model_(model), tp_(tp), rank_(rank) {
+  SatWeights(const SatCheckpoint& checkpoint, const SatModel& model, int tp = 1, int rank = 0, SatOptions options = {})
+      : checkpoint_(&checkpoint), model_(model), tp_(tp), rank_(rank), options_(options) {
     require_divisible(model.config, tp, sentence("cannot load '", checkpoint.folder(), "'"));
     require(rank >= 0 && rank < tp, "rank ", rank, " is none of ", tp, " ranks");
     require(model.bits == 0 || tp == checkpoint.tp(), "'", checkpoint.folder(), "' was quantised for ", checkpoint.tp(),
@@ -43,7 +49,7 @@ class SatWeights : public TensorSource {
 
   /// Fills the rank's part of a tensor, wanted in that shape; or, where a slice is wanted, that slice of the full one. Floating types are converted,
   /// rounding once; quantised matrices are as they are stored, with the scales of this rank. Throws Error naming the shard where a tensor is missing,
-  /// has another shape, or has NaN or infinity in it.
+  /// has another shape, has NaN or infinity in it, or is not what was written.
   void read(const TensorState& wanted) const override {
     const std::string where = sentence("cannot load tensor '", wanted.name, "' from '", checkpoint_->folder(), "'");
     const bool scale = model_.bits > 0 && wanted.name.ends_with("_scale");
@@ -96,7 +102,20 @@ class SatWeights : public TensorSource {
     const bool sound = model_.bits > 0 && p.quantized ? tensor->type == DType::i8 : is_floating(tensor->type);
     require(tensor->shape == expected && sound, where, ": in '", shard.path(), "' it is ", name_of(tensor->type), " ",
             safetensors::shape_text(tensor->shape), ", expected ", safetensors::shape_text(expected));
+    if (options_.sums) prove(shard.archive(), *tensor, where);
     return *tensor;
+  }
+
+  /// The bytes of the entry that a tensor lies in, and of the pickle that says so, are those that were written.
+  void prove(const ZipArchive& archive, const SatTensor& tensor, std::string_view where) const {
+    const auto place = static_cast<std::uint64_t>(tensor.data - archive.file().data());
+    for (const ZipEntry& entry : archive.entries()) {
+      const bool holds = place >= entry.offset && place - entry.offset < entry.bytes;
+      if ((!holds && !entry.name.ends_with("/data.pkl")) || proved_.contains(&entry)) continue;
+      const std::string damage = archive.damage_of(entry, [](std::span<const std::byte>) {});
+      require(damage.empty(), where, ": ", damage);
+      proved_.insert(&entry);
+    }
   }
 
   void copy(const TensorState& wanted, std::int64_t at, const SatTensor& tensor, const std::byte* from, std::int64_t count, int rank) const {
@@ -109,7 +128,9 @@ class SatWeights : public TensorSource {
   const SatCheckpoint* checkpoint_;
   SatModel model_;
   int tp_, rank_;
+  SatOptions options_;
   std::map<std::string, Parameter, std::less<>> parameters_;
+  mutable std::set<const ZipEntry*> proved_;
 };
 
 }  // namespace golem

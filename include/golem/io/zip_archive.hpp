@@ -13,6 +13,7 @@
 
 #include "golem/core/error.hpp"
 #include "golem/core/mapped_file.hpp"
+#include "golem/io/crc32.hpp"
 #include "golem/io/printable.hpp"
 #include "golem/io/zip_format.hpp"
 
@@ -181,6 +182,24 @@ class ZipArchive {
     return found == by_name_.end() ? nullptr : found->second;
   }
   std::span<const std::byte> bytes(const ZipEntry& entry) const { return {file_.data() + entry.offset, static_cast<std::size_t>(entry.bytes)}; }
+
+  /// What is wrong with the bytes of an entry, by their CRC; "" where nothing is. visit(piece) sees all of them, piece by piece, and pages are let go
+  /// behind it.
+  template <class Visit>
+  std::string damage_of(const ZipEntry& entry, Visit visit) const {
+    constexpr std::size_t most = 16 << 20;
+    Crc32 sum;
+    for (std::span<const std::byte> rest = bytes(entry); !rest.empty();) {
+      const auto piece = rest.first(std::min(most, rest.size()));
+      sum.update(piece.data(), piece.size());
+      visit(piece);
+      file_.release(piece.data(), piece.size());
+      rest = rest.subspan(piece.size());
+    }
+    if (sum.value() == entry.crc) return "";
+    return sentence("'", path_, "': the bytes of entry '", printable(entry.name), "' at offset ", entry.offset,
+                    " are not those that were written: their CRC is ", sum.value(), ", expected ", entry.crc, "; copy or download the file again");
+  }
 
  private:
   std::string path_;
