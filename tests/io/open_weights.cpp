@@ -3,12 +3,14 @@
 #include "golem/io/open_weights.hpp"
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "catch.hpp"
 #include "golem/core/random.hpp"
 #include "golem/golem.hpp"
+#include "golem/io/checkpoint.hpp"
 #include "golem/io/checkpoint_target.hpp"
 #include "golem/io/sat_target.hpp"
 #include "io/files.hpp"
@@ -86,6 +88,29 @@ TEST_CASE("an engine's logits are the same from released shards of any degree an
   constexpr auto shallow = tiny::config.with([](auto& c) { c.layers = 1; });
   CHECK(test::has(test::error_of([&] { golem::open_weights(folder / "own", shallow); }), "was saved for another model: it says 'layers 2, "));
   CHECK(golem::open_weights(folder / "own", shallow, 1, 0, {.model = golem::describe(tiny::config)})->has("transformer.final_layernorm.bias"));
+}
+
+TEST_CASE("a checkpoint that says nothing of its model, as golem::save leaves it, is known by its shapes") {
+  struct state {
+    std::vector<float> memory = std::vector<float>(2 * 96 * 64, 0.5f);
+    void visit_state(golem::StateVisitor& visitor) {
+      golem::for_each_parameter(tiny::config, golem::whole(tiny::config), [&](const golem::Parameter& p, int layer) {
+        std::vector<std::int64_t> shape{p.rows};
+        if (p.columns > 0) shape.push_back(p.columns);
+        REQUIRE(static_cast<std::size_t>(p.size()) <= memory.size());
+        visitor.tensor({.name = golem::full_name(p, layer), .type = golem::DType::f32, .shape = shape, .data = memory.data(), .bytes = static_cast<std::size_t>(p.size()) * 4});
+      });
+    }
+  } saved;
+  const test::Folder folder;
+  golem::save(folder / "run", 7, saved);
+  const std::unique_ptr<golem::TensorSource> weights = golem::open_weights(folder / "run", tiny::config);
+  std::vector<float> bias(64);
+  weights->read({.name = "transformer.final_layernorm.bias", .type = golem::DType::f32, .shape = {64}, .data = bias.data(), .bytes = 256});
+  CHECK(bias == std::vector<float>(64, 0.5f));
+  constexpr auto shallow = tiny::config.with([](auto& c) { c.layers = 1; });
+  CHECK(test::has(test::error_of([&] { golem::open_weights(folder / "run", shallow); }), "has layers 2, expected 1: it is of another model"));
+  CHECK(test::has(test::error_of([&] { golem::open_weights(folder / "run", tiny::config, 1, 0, {.model = "mine"}); }), "was saved for another model: it says ''"));
 }
 
 TEST_CASE("an engine loads shards that were quantised for its ranks, with each rank's own scales") {
