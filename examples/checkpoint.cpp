@@ -25,7 +25,7 @@ namespace {
 struct Options {
   std::string from, to, model, layout, type;
   int heads = 0, tp = 0, bits = 0, layers = 0;
-  bool tensors = false;
+  bool tensors = false, verified = false;
 };
 
 golem::DType type_named(const std::string& name) {
@@ -69,7 +69,7 @@ std::unique_ptr<golem::ReshardTarget> target_of(const std::string& layout, const
 
 void convert(const char* job, const Options& o) {
   examples::Progress progress;
-  const examples::CheckpointSource source = examples::open_checkpoint(o.from, o.model, o.heads);
+  const examples::CheckpointSource source = examples::open_checkpoint(o.from, o.model, o.heads, o.verified ? examples::Proof::none : examples::Proof::each_file);
   golem::require(source.bits == 0, "'", source.folder,
                  "' is quantised, and its scales are of each rank's rows: start from the checkpoint that it was made from");
   const std::string layout = !o.layout.empty() ? o.layout : source.sat ? "sat" : "golem";
@@ -224,6 +224,7 @@ int main(int argc, char** argv) {
     command->add_option("--out", o.to, "folder to make; what an earlier attempt left beside it is gone on with")->required();
     command->add_option("--tp", o.tp, "tensor-parallel ranks of the new one; else as many as before")->check(CLI::PositiveNumber);
     command->add_option("--layout", o.layout, "sat, the released one, or golem; else as before");
+    command->add_flag("--verified", o.verified, "do not compare what is read with its CRCs or digests: for what `verify` has just found sound");
     return command;
   };
   add_reader("inspect", "what is in a checkpoint")->add_flag("--tensors", o.tensors, "list every tensor");

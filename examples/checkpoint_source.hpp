@@ -49,8 +49,11 @@ inline void require_heads(const std::string& preset, int heads) {
   golem::require(heads == 0 || heads == own, "--heads ", heads, " was given with --model ", preset, ", which has ", own, ": leave one of them out");
 }
 
+/// What is compared with the sums that were written with it when it is first read.
+enum class Proof : std::uint8_t { each_file, none };
+
 /// `preset` and `heads` may be left open ("", 0). Throws Error where a preset's sizes are not those of the tensors.
-inline CheckpointSource open_checkpoint(const std::string& path, const std::string& preset, int heads) {
+inline CheckpointSource open_checkpoint(const std::string& path, const std::string& preset, int heads, Proof proof = Proof::each_file) {
   CheckpointSource source;
   if (!preset.empty() && heads == 0) heads = preset_named(preset).heads;
   if (golem::is_sat_checkpoint(path)) {
@@ -59,10 +62,9 @@ inline CheckpointSource open_checkpoint(const std::string& path, const std::stri
     source.folder = source.sat->folder(), source.step = source.sat->iteration(), source.tp = source.sat->tp();
     source.bits = model.bits, source.model = model.config, source.content = golem::content_of(*source.sat);
     source.type = source.sat->shard(0).find("transformer.word_embeddings.weight")->type;
-    source.weights_of_sat = std::make_unique<golem::SatWeights>(*source.sat, model, model.bits > 0 ? source.tp : 1);
+    source.weights_of_sat = std::make_unique<golem::SatWeights>(*source.sat, model, model.bits > 0 ? source.tp : 1, 0, golem::SatOptions{.sums = proof != Proof::none});
   } else {
-    source.own =
-        std::make_unique<golem::CheckpointWeights>(path, golem::LoadOptions{.digests = false});  // each byte is read once; `verify` compares digests
+    source.own = std::make_unique<golem::CheckpointWeights>(path, golem::LoadOptions{.digests = proof != Proof::none});
     const golem::CheckpointReader& reader = source.own->reader();
     source.folder = reader.folder(), source.step = golem::sentence(reader.state().step);
     source.model = golem::checkpoint_model(reader, heads);

@@ -58,6 +58,21 @@ says '"bits":8' "$checkpoint" quantize one --heads 2 --bits 8 --layout golem --o
 says '"sound":true' "$checkpoint" verify int8
 refuses "start from the checkpoint that it was made from" "$checkpoint" reshard int4 --heads 2 --tp 1 --out none
 
+echo "-- what was altered makes no checkpoint, but for who says that it was verified"
+cp -r "$golden" bent
+printf 9999 | dd of=bent/49300/mp_rank_01_model_states.pt bs=1 seek=8000 conv=notrunc status=none
+cp -r own bent_own
+bent_file=$(ls bent_own/step-*/model*.safetensors | head -n 1)
+printf 9999 | dd of="$bent_file" bs=1 seek=$(($(stat -c %s "$bent_file") - 500)) conv=notrunc status=none
+refuses "are not those that were written" "$checkpoint" reshard bent --heads 2 --tp 1 --out unproved
+refuses "are not those that were written" "$checkpoint" quantize bent --heads 2 --bits 8 --out unproved
+refuses "are not those that were written" "$checkpoint" convert bent --heads 2 --layout golem --out unproved
+refuses "is not what was saved" "$checkpoint" convert bent_own --type f32 --out unproved
+refuses "is not what was saved" "$checkpoint" quantize bent_own --bits 4 --layout sat --out unproved
+[ ! -e unproved ] || fail "an altered checkpoint was converted"
+says '"job":"reshard"' "$checkpoint" reshard bent --heads 2 --tp 1 --verified --out trusted
+says '"job":"convert"' "$checkpoint" convert bent_own --verified --type f32 --out trusted_own
+
 echo "-- stopped, and gone on with"
 synthesis=(synthesize --model glm_tiny --layers 200 --tp 4)
 "$checkpoint" "${synthesis[@]}" --out straight >out 2>err
