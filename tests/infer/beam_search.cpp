@@ -231,9 +231,47 @@ TEST_CASE("sampled candidates are drawn without replacement, in proportion to th
   CHECK(others.size() > 1);
 }
 
+TEST_CASE("what is banned is never taken, however few are allowed: fewer beams go on, and a search that cannot ends") {
+  const std::vector<double> logits{0, 1, 2, 3, 4, 5, 6};
+  const std::int32_t all_but_two[]{0, 1, 2, 3, 6}, all[]{0, 1, 2, 3, 4, 5, 6};
+  const auto advance = [&](BeamSearch& search) {
+    std::vector<double> rows;
+    for (std::size_t b = 0; b < search.live().size(); ++b) rows.insert(rows.end(), logits.begin(), logits.end());
+    search.advance(View<const double, 2>(rows.data(), static_cast<std::int64_t>(search.live().size()), 7));
+  };
+  for (const auto choice : {BeamSearchOptions::Choice::best, BeamSearchOptions::Choice::sampled}) {
+    BeamSearch few({.beams = 3, .choice = choice, .invalid = all_but_two}, Tokens{1}, ends);
+    advance(few);
+    REQUIRE(few.live().size() == 1);  // 5 ends, 4 goes on
+    CHECK(few.live().front().tokens == Tokens{1, 4});
+    const std::vector<Beam> answers = few.finish();
+    REQUIRE(answers.size() == 2);
+    CHECK((answers[0].tokens.empty() && answers[0].ended && answers[1].tokens == Tokens{4}));
+
+    BeamSearch held({.beams = 3, .min_tokens = 2, .choice = choice, .invalid = all_but_two}, Tokens{1}, ends);
+    for (int step = 0; step < 2; ++step) advance(held);
+    CHECK(held.live().front().tokens == Tokens{1, 4, 4});  // 5 comes too early
+    CHECK(held.live().size() == 1);
+
+    BeamSearch repeated({.beams = 2, .no_repeat_ngram = 2, .min_tokens = 9, .choice = choice, .invalid = all_but_two}, Tokens{1, 1}, ends);
+    for (int step = 0; step < 2; ++step) advance(repeated);
+    CHECK_FALSE(repeated.done());
+    advance(repeated);
+    CHECK(repeated.done());  // 4 4 may not come twice, and 5 not yet
+    REQUIRE(repeated.finish().size() == 1);
+    CHECK(repeated.finish().front().tokens == Tokens{4, 4});
+    CHECK_FALSE(repeated.finish().front().ended);
+
+    BeamSearch none({.beams = 2, .choice = choice, .invalid = all}, Tokens{1}, ends);
+    CHECK_THROWS_WITH(advance(none), Catch::Matchers::Contains("no token is left to take: all 7 are banned"));
+  }
+}
+
 TEST_CASE("what cannot be searched is told") {
   CHECK_THROWS_WITH(BeamSearch({.beams = 0}, Tokens{1}, ends), Catch::Matchers::Contains("at least 1"));
   CHECK_THROWS_WITH(BeamSearch({.no_repeat_ngram = 1}, Tokens{1}, ends), Catch::Matchers::Contains("at least 2"));
+  for (const double penalty : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()})
+    CHECK_THROWS_WITH(BeamSearch({.length_penalty = penalty}, Tokens{1}, ends), Catch::Matchers::Contains("must be a finite number"));
   BeamSearch beams({}, Tokens{1}, ends);
   const std::vector<double> logits(14);
   CHECK_THROWS_WITH(beams.advance(View<const double, 2>(logits.data(), 2, 7)), Catch::Matchers::Contains("1 beams was given logits of 2"));

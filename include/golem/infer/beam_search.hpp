@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <numeric>
 #include <span>
 #include <utility>
@@ -52,14 +53,16 @@ class BeamSearch {
     require(options.beams >= 1, "a search with ", options.beams, " beams was asked for: at least 1");
     require(options.no_repeat_ngram == 0 || options.no_repeat_ngram >= 2, "a search without repeated runs of ", options.no_repeat_ngram,
             " tokens was asked for: at least 2, or 0 to let them repeat");
+    require(std::isfinite(options.length_penalty), "a search with a length penalty of ", options.length_penalty, " was asked for: it must be a finite number, 0 for none");
     live_.push_back({.tokens = {context.begin(), context.end()}});
   }
 
   const std::vector<Live>& live() const { return live_; }
-  /// Whether no live beam can become better than the worst that ended.
-  bool done() const { return done_ || live_.empty(); }
+  /// Whether no live beam can become better than the worst that ended, or go on at all.
+  bool done() const { return done_ || stuck_ || live_.empty(); }
 
-  /// One step: `logits` (beams, V), a row for each live beam.
+  /// One step: `logits` (beams, V), a row for each live beam. Where few tokens may be taken fewer beams go on; where none may, all stay as they are
+  /// and the search is done. Throws Error where none may be taken at once.
   template <class A>
   void advance(View<const A, 2> logits) {
     require(logits.extent(0) == static_cast<std::int64_t>(live_.size()), "a beam search of ", live_.size(), " beams was given logits of ", logits.extent(0));
@@ -67,6 +70,9 @@ class BeamSearch {
     scores_.resize(live_.size() * vocab);
     for (std::size_t b = 0; b < live_.size(); ++b) score(logits.row(static_cast<std::int64_t>(b)), b, vocab);
     choose((std::max<std::size_t>(1, ends_.size()) + 1) * static_cast<std::size_t>(options_.beams));
+    stuck_ = chosen_.empty();
+    require(!stuck_ || steps_ > 0, "no token is left to take: all ", vocab, " are banned");
+    if (stuck_) return;
 
     std::vector<Live> next;
     for (const std::size_t candidate : chosen_) {
@@ -114,15 +120,17 @@ class BeamSearch {
     return {tokens.begin() + static_cast<std::ptrdiff_t>(context_), tokens.end() - (ended ? 1 : 0)};
   }
 
-  /// Log-softmax of a beam's logits, without what is banned, on top of the beam's score.
+  /// Log-softmax of a beam's logits, without what is banned, on top of the beam's score; -infinity for what is.
   template <class A>
   void score(const A* logits, std::size_t beam, std::size_t vocab) {
-    constexpr double banned = -65504;  // the lowest of fp16
+    constexpr double lowest = -65504;  // of fp16: a ban in the original, whose sum has it
+    banned_.clear();
     double* scores = scores_.data() + beam * vocab;
     for (std::size_t v = 0; v < vocab; ++v) scores[v] = static_cast<double>(logits[v]);
     const auto ban = [&](std::int32_t token) {
       require(token >= 0 && static_cast<std::size_t>(token) < vocab, "token ", token, " is banned, and the vocabulary has ", vocab, ": the special tokens are another tokenizer's");
-      scores[token] = banned;
+      scores[token] = lowest;
+      banned_.push_back(token);
     };
     for (const std::int32_t token : options_.invalid) ban(token);
     if (steps_ < options_.min_tokens)
@@ -132,16 +140,17 @@ class BeamSearch {
     if (n > 0 && tokens.size() > n)
       for (std::size_t at = std::max(context_, n - 1); at < tokens.size(); ++at)
         if (std::equal(tokens.end() - static_cast<std::ptrdiff_t>(n - 1), tokens.end(), tokens.begin() + static_cast<std::ptrdiff_t>(at - (n - 1))))
-          scores[static_cast<std::size_t>(tokens[at])] = banned;
+          ban(tokens[at]);
     const double largest = *std::max_element(scores, scores + vocab);
     double sum = 0;
     for (std::size_t v = 0; v < vocab; ++v) sum += std::exp(scores[v] - largest);
     require(std::isfinite(sum) && sum > 0, "the logits of beam ", beam, " hold NaN or infinity: the weights are damaged, or fp16 is too narrow for them");
     const double shift = live_[beam].score - largest - std::log(sum);
     for (std::size_t v = 0; v < vocab; ++v) scores[v] += shift;
+    for (const std::int32_t token : banned_) scores[token] = -std::numeric_limits<double>::infinity();
   }
 
-  /// Fills chosen_ with up to `count` candidates, best first.
+  /// Fills chosen_ with up to `count` candidates, best first, none of them banned.
   void choose(std::size_t count) {
     count = std::min(count, scores_.size());
     const auto better = [this](std::size_t a, std::size_t b) { return scores_[a] > scores_[b] || (scores_[a] == scores_[b] && a < b); };
@@ -150,6 +159,7 @@ class BeamSearch {
       std::iota(chosen_.begin(), chosen_.end(), std::size_t{0});
       std::partial_sort(chosen_.begin(), chosen_.begin() + static_cast<std::ptrdiff_t>(count), chosen_.end(), better);
       chosen_.resize(count);
+      while (!chosen_.empty() && !std::isfinite(scores_[chosen_.back()])) chosen_.pop_back();
       return;
     }
     chosen_.clear();
@@ -183,10 +193,11 @@ class BeamSearch {
   std::vector<std::int32_t> ends_;
   std::vector<Live> live_;
   std::vector<Ended> ended_;
-  bool done_ = false;
+  bool done_ = false, stuck_ = false;
   int steps_ = 0;
   std::vector<double> scores_, weights_;
   std::vector<std::size_t> chosen_;
+  std::vector<std::int32_t> banned_;  // of the beam that is scored
 };
 
 }  // namespace golem
