@@ -193,6 +193,7 @@ TEST_CASE("options that leave nothing to draw from are refused, and so is a temp
   using Catch::Matchers::Contains;
   CHECK_THROWS_WITH(Sampler({.temperature = 0, .top_p = 0.9f}), Contains("top_k 1"));
   CHECK_THROWS_WITH(Sampler({.temperature = std::numeric_limits<float>::quiet_NaN()}), Contains("above 0"));
+  CHECK_THROWS_WITH(Sampler({.temperature = std::numeric_limits<float>::infinity()}), Contains("finite"));
   CHECK_THROWS_WITH(Sampler({.top_k = -1}), Contains("top_k"));
   for (const float top_p : {-0.1f, 1.1f, std::numeric_limits<float>::quiet_NaN()}) CHECK_THROWS_WITH(Sampler({.top_p = top_p}), Contains("top_p"));
   CHECK_NOTHROW(Sampler({.top_p = 1}));

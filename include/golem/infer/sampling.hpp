@@ -23,9 +23,9 @@ enum class SamplingRules : std::uint8_t {
 };
 
 struct Sampling {
-  float temperature = 1;  // above 0
+  float temperature = 1;  // above 0, finite
   int top_k = 0;          // 0: all; 1: greedy
-  float top_p = 0;        // 0: all; else the smallest set of tokens with at least this probability together
+  float top_p = 0;        // 0: all; else the likeliest tokens, as few as have more than this probability together, or all
   int max_tokens = 256;   // generated
   int min_tokens = 0;     // no end token before; the original's sampling knows no such thing
   std::uint64_t seed = 1234;
@@ -40,7 +40,7 @@ inline constexpr Sampling greedy{.top_k = 1};
 class Sampler {
  public:
   explicit Sampler(const Sampling& sampling) : sampling_(sampling) {
-    require(sampling.temperature > 0, "sampling at temperature ", sampling.temperature, " was asked for: it must be above 0; for greedy, top_k 1");
+    require(sampling.temperature > 0 && std::isfinite(sampling.temperature), "sampling at temperature ", sampling.temperature, " was asked for: it must be above 0 and finite; for greedy, top_k 1");
     require(sampling.top_k >= 0, "sampling of the ", sampling.top_k, " likeliest tokens was asked for: top_k is 0 for all, or above; for greedy, top_k 1");
     require(sampling.top_p >= 0 && sampling.top_p <= 1, "sampling of tokens with probability ", sampling.top_p, " was asked for: top_p is between 0, for all, and 1; for greedy, top_k 1");
   }
