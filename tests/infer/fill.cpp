@@ -18,10 +18,15 @@ struct ScriptedEngine {
   std::vector<Tokens> answers;
   std::vector<Prompt> asked = {};
   std::vector<std::uint64_t> numbers = {};
+  int room = 100;  // of the cache
+  std::vector<int> limits = {};
+
+  int capacity() const { return room; }
 
   Tokens generate(const Prompt& prompt, const Sampling& sampling, const SpecialTokens&, function_ref<bool(std::int32_t)>) {
     require(asked.size() < 10, "a fill asks for an answer without end");
     numbers.push_back(sampling.answer);
+    limits.push_back(sampling.max_tokens);
     asked.push_back(prompt);
     return answers[(asked.size() - 1) % answers.size()];
   }
@@ -90,4 +95,22 @@ TEST_CASE("each blank is an answer of its own number, and draws its own tokens")
   REQUIRE(filled.size() == expected.size());
   for (std::size_t b = 0; b < filled.size(); ++b) CHECK(filled[b].answers[1] == expected[b].tokens);
   CHECK(generate_beams(beams, make_prompt(second_text, few_tokens), options, few_tokens).front().tokens != expected.front().tokens);  // of the first answer's numbers
+}
+
+TEST_CASE("an answer leaves the blanks behind it a place in the cache, and has what it asks for where there is room") {
+  const Tokens text{4, few_tokens.mask, 5, few_tokens.mask, few_tokens.mask};
+  ScriptedEngine roomy{{{9}}};
+  fill_blanks(roomy, text, Sampling{.max_tokens = 94}, few_tokens);
+  CHECK(roomy.limits == std::vector<int>{94, 94, 94});
+  ScriptedEngine engine{{Tokens(6, 9), {9}, {9}}, {}, {}, 12};  // the prompt has 6 tokens
+  fill_blanks(engine, text, Sampling{.max_tokens = 50}, few_tokens);
+  CHECK(engine.limits == std::vector<int>{6, 1, 50});
+  CHECK(engine.asked.back().tokens.size() == 11);
+  ScriptedEngine full{{{9}}, {}, {}, 6};
+  CHECK_THROWS_WITH(fill_blanks(full, text, Sampling{}, few_tokens), Catch::Matchers::Contains("a prompt of 6 tokens leaves no room to generate in 6"));
+
+  TableEngine beams(3, 12, 11);
+  const std::vector<Filled> filled = fill_blanks(beams, text, BeamSearchOptions{.beams = 3, .min_tokens = 100, .max_tokens = 100}, few_tokens);
+  REQUIRE(filled.size() == 3);
+  for (const Filled& one : filled) CHECK((one.answers.size() == 3 && one.answers[0].size() == 6 && one.answers[1].size() == 1 && one.answers[2].size() == 2));
 }

@@ -27,8 +27,16 @@ inline std::int64_t next_blank(const std::vector<std::int32_t>& text, std::size_
   return found == text.end() ? -1 : found - text.begin();
 }
 
+/// Tokens that an answer may have: `wanted`, but fewer where it would leave the mask of `kind` behind it no place in a cache of `capacity`.
+inline int answer_limit(const Prompt& prompt, std::int64_t mask, std::int32_t kind, int wanted, int capacity) {
+  require_room(prompt, capacity);
+  const bool last = next_blank(prompt.tokens, static_cast<std::size_t>(mask) + 1, kind) < 0;
+  return last ? wanted : std::min(wanted, capacity - static_cast<int>(prompt.tokens.size()));
+}
+
 /// Fills every mask of the kind that make_prompt() picks for `text`, left to right, each seeing the answers before it; a
-/// text without a mask is continued. Answers count from sampling.answer on, so that the next text's begin behind them.
+/// text without a mask is continued. An answer that would fill the cache ends while each later blank has place for a token, so
+/// that none is lost: where later answers come out short, ask for fewer max_tokens or a larger EngineOptions::capacity. Answers count from sampling.answer on, so that the next text's begin behind them.
 /// `on_token(token)` sees each token as it is made; returning false ends its answer.
 template <class EngineType>
 Filled fill_blanks(EngineType& engine, std::vector<std::int32_t> text, Sampling sampling, const SpecialTokens& special, function_ref<bool(std::int32_t)> on_token = {}) {
@@ -36,7 +44,10 @@ Filled fill_blanks(EngineType& engine, std::vector<std::int32_t> text, Sampling 
   std::int64_t mask = next_mask_or_end(text, special);
   const std::int32_t kind = text[static_cast<std::size_t>(mask)];
   while (mask >= 0) {
-    filled.answers.push_back(engine.generate(make_prompt(text, mask, special), sampling, special, on_token));
+    const Prompt prompt = make_prompt(text, mask, special);
+    Sampling own = sampling;
+    own.max_tokens = answer_limit(prompt, mask, kind, sampling.max_tokens, engine.capacity());
+    filled.answers.push_back(engine.generate(prompt, own, special, on_token));
     ++sampling.answer;
     const std::vector<std::int32_t>& answer = filled.answers.back();
     text.insert(text.erase(text.begin() + mask), answer.begin(), answer.end());
@@ -56,7 +67,10 @@ std::vector<Filled> fill_blanks(EngineType& engine, std::vector<std::int32_t> te
   std::vector<Filled> filled;
   while (mask >= 0) {
     filled.clear();
-    for (Beam& beam : generate_beams(engine, make_prompt(text, mask, special), options, special)) {
+    const Prompt prompt = make_prompt(text, mask, special);
+    BeamSearchOptions own = options;
+    own.max_tokens = answer_limit(prompt, mask, kind, options.max_tokens, engine.capacity());
+    for (Beam& beam : generate_beams(engine, prompt, own, special)) {
       Filled one{.text = text, .answers = answers};
       one.text.insert(one.text.erase(one.text.begin() + mask), beam.tokens.begin(), beam.tokens.end());
       one.answers.push_back(std::move(beam.tokens));
