@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "golem/io/atomic_folder.hpp"
 
+#include <new>
+
 #include "catch.hpp"
 #include "io/files.hpp"
 
@@ -61,6 +63,8 @@ TEST_CASE("a file is replaced as a whole, and errors name it") {
   CHECK(
       has(error_of([&] { golem::replace_file(root / "none/latest", "x"); }), "cannot create '" + root.path + "/none/latest.partial': No such file"));
   CHECK(has(error_of([&] { golem::AtomicFolder(root / "none/folder"); }), "cannot make the folder '" + root.path + "/none/.folder.partial'"));
+  CHECK_THROWS_AS(golem::place_file(root / "latest", [](golem::OutputFile&) { throw std::bad_alloc(); }), std::bad_alloc);
+  CHECK((test::read(root / "latest") == "two" && golem::files::names_in(root.path) == std::vector<std::string>{"latest"}));
   const std::string full = "cannot write byte 0 of '/dev/full': No space left on device";
   CHECK(error_of([] { golem::OutputFile("/dev/full").write("x"); }) == full);
 }

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <exception>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -134,7 +135,7 @@ inline void place_file(const std::string& path, function_ref<void(OutputFile& fi
     write(file);
     file.finish();
     files::rename(partial, path, step);
-  } catch (const Error&) {
+  } catch (const std::exception&) {  // memory may run out in what writes
     ::unlink(partial.c_str());
     throw;
   }
