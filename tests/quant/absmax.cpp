@@ -179,6 +179,21 @@ TEST_CASE("weights that are not finite are refused, and counted where rows are q
   CHECK_THROWS_WITH(golem::quantize(group.view(), View<const float, 2>(w.data(), 1, 64)), Catch::Matchers::Contains("(1, 64)"));
 }
 
+TEST_CASE("a weight whose scale would be infinite counts as not finite, and leaves its group a scale") {
+  std::vector<float> w(64, 1.0f);
+  w[3] = 65519.0f * 7, w[40] = -65521.0f * 7;  // scales of 65504 and infinity
+  Matrix<Quant{.bits = 4, .group = 32}> group{1, 64};
+  CHECK_THROWS_WITH(golem::quantize(group.view(), View<const float, 2>(w.data(), 1, 64)), Catch::Matchers::Contains("1 of its weights are NaN or infinite, or too large for a scale in fp16"));
+  for (const bool search : {false, true}) {
+    const auto report = golem::quantize_rows(search ? golem::Quantizer::search : golem::Quantizer::absmax, group.view(), View<const float, 2>(w.data(), 1, 64), 0, 1);
+    CHECK(report.not_finite == 1);
+    CHECK(std::isfinite(report.signal_to_noise()));
+    CHECK(static_cast<float>(group.scales[0]) == 65504.0f);
+    CHECK(static_cast<float>(group.scales[1]) < 1);
+    CHECK((group.view().integer(0, 3) == 7 && group.view().integer(0, 40) == 0 && group.view().integer(0, 41) == 7));
+  }
+}
+
 TEMPLATE_TEST_CASE("each weight comes back within half a step and fp16 rounding of its group, and the report adds up the errors", "", float, bfloat16, float16) {
   const std::int64_t rows = 5, columns = 77;  // an odd number of columns, a short last group
   const auto w = normal_weights<TestType>(rows * columns, 0.02f);

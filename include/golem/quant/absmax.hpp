@@ -18,7 +18,7 @@ struct QuantizationReport {
   std::int64_t weights = 0;
   std::int64_t clamped = 0;      // beyond the largest integer: their scale was subnormal, or chosen to clip them
   std::int64_t zero_scales = 0;  // groups whose scale is zero, all weights with it: nothing but zeros, or too small for fp16
-  std::int64_t not_finite = 0;   // NaN or infinite (in fp16, where group = 0), stored as zero
+  std::int64_t not_finite = 0;   // NaN or infinite (in fp16, where group = 0), or so large that their scale would be infinite; stored as zero
   double squared_error = 0;      // sum of (weight - integer * scale)^2
   double squared_weights = 0;    // sum of weight^2
 
@@ -45,9 +45,13 @@ template <Quant Q>
 struct Absmax {
   static float stored(float x) { return Q.group == 0 ? static_cast<float>(float16(x)) : x; }
 
+  static constexpr float beyond = 65520.0f * Q.max();  // the least magnitude whose scale rounds to infinity in fp16
+
+  /// Infinite where no scale would be finite.
   template <class T>
   static float weight(T w) {
-    return stored(static_cast<float>(w));
+    const float x = stored(static_cast<float>(w));
+    return std::fabs(x) < beyond ? x : std::numeric_limits<float>::infinity();
   }
 
   /// Of weights whose largest magnitude is `magnitude`.
@@ -134,12 +138,12 @@ QuantizationReport quantize_rows(const QuantizedView<Q, std::uint8_t>& to, View<
   return report;
 }
 
-/// Quantises a whole matrix. Throws Error where a weight is NaN or infinite.
+/// Quantises a whole matrix. Throws Error where a weight counts as not finite.
 template <class Scale = AbsmaxScale, class T, Quant Q>
 QuantizationReport quantize(const QuantizedView<Q, std::uint8_t>& to, View<T, 2> weights) {
   const QuantizationReport report = quantize_rows<Scale>(to, weights, 0, to.rows);
   require(report.not_finite == 0, "a matrix of shape ", shape_of(weights), " cannot be quantised: ", report.not_finite,
-          " of its weights are NaN or infinite", Q.group == 0 ? " in fp16" : "", "; look at what made it");
+          " of its weights are NaN or infinite", Q.group == 0 ? " in fp16" : ", or too large for a scale in fp16", "; look at what made it");
   return report;
 }
 
