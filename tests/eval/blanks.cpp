@@ -44,6 +44,16 @@ TEST_CASE("a paragraph falls into its sentences") {
   CHECK(sentences_of("  ").empty());
 }
 
+TEST_CASE("what is not UTF-8 is passed over byte by byte") {
+  for (const std::string_view text : {"\xff", "a.\xff\xfe b", "，中\xe4文。", "\xe4\xb8", "。\x80”"}) {
+    std::size_t covered = 0;
+    for (const auto& [begin, end] : sentences_of(text)) covered += end - begin;
+    CHECK((covered > 0 && covered <= text.size()));
+    CHECK(chinese_places(text).empty());
+  }
+  CHECK(han_count("中\xff\xe4文") == 2);
+}
+
 TEST_CASE("English blanks are plain words inside the sentence") {
   const std::string_view text = "First words, of any/path and dpkg-query with user's (files) apt2 end here.";
   CHECK(texts(text, english_places(text)) == Texts{"words", "and", "with", "end"});

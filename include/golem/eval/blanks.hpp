@@ -26,6 +26,9 @@ struct Blank {
 inline constexpr std::size_t blank_context = 300;   // bytes of the same paragraph before the sentence
 inline constexpr std::size_t sentence_limit = 400;  // bytes; what is longer is a list or a table more often than a sentence
 
+/// From one code point to the next: past a byte that begins none, so that text which is not UTF-8 ends too.
+inline std::size_t step_of(const CodePoint& c) { return static_cast<std::size_t>(std::max(1, c.bytes)); }
+
 /// A place in a sentence: the bytes begin .. end-1.
 struct TextRange {
   std::size_t begin = 0, end = 0;
@@ -41,9 +44,9 @@ inline std::vector<TextRange> sentences_of(std::string_view paragraph) {
   std::size_t begin = 0;
   for (std::size_t at = 0; at < paragraph.size();) {
     const bool chinese_end = among(at, U"。！？"), western_end = among(at, U".!?");
-    at += static_cast<std::size_t>(decode_utf8(paragraph, at).bytes);
+    at += step_of(decode_utf8(paragraph, at));
     if (chinese_end || western_end)
-      while (among(at, U"”’」』）\")")) at += static_cast<std::size_t>(decode_utf8(paragraph, at).bytes);
+      while (among(at, U"”’」』）\")")) at += step_of(decode_utf8(paragraph, at));
     const bool capital = at + 1 < paragraph.size() && paragraph[at] == ' ' && paragraph[at + 1] >= 'A' && paragraph[at + 1] <= 'Z';
     if (at < paragraph.size() && !chinese_end && !(western_end && capital)) continue;
     while (begin < at && paragraph[begin] == ' ') ++begin;
@@ -66,7 +69,7 @@ inline std::vector<TextRange> chinese_places(std::string_view sentence) {
       if (begin > 0 && count >= 2 && count <= 4) out.push_back({begin, at});
       count = 0;
     }
-    at += static_cast<std::size_t>(c.bytes);
+    at += step_of(c);
   }
   return out;
 }
@@ -91,7 +94,7 @@ inline std::size_t han_count(std::string_view text) {
   for (std::size_t at = 0; at < text.size();) {
     const CodePoint c = decode_utf8(text, at);
     count += is_han(c.value);
-    at += static_cast<std::size_t>(c.bytes);
+    at += step_of(c);
   }
   return count;
 }
