@@ -45,3 +45,9 @@ TEST_CASE("a stride that leaves no room is refused") {
   const std::vector<std::int32_t> document{1, 2, 3};
   CHECK_THROWS_WITH(bits_per_byte(document, 3, 16, 15, special, [](const Batch&) { return 0.0; }), Catch::Matchers::Contains("stride"));
 }
+
+TEST_CASE("a window that scores nothing is refused") {
+  Batch batch;
+  const std::vector<std::int32_t> prompt{1, 2};
+  CHECK_THROWS_WITH(make_window(batch, prompt, {}, special), Catch::Matchers::Contains("no token to score"));
+}

@@ -23,8 +23,9 @@ struct BitsPerByte {
 };
 
 /// One window as a batch of one row: a bidirectional prompt and [gMASK], then sop and all but the last of the scored
-/// tokens; plain positions. `prompt` tokens come before the `scored` ones in `text` and are not scored.
+/// tokens; plain positions. `prompt` tokens come before the `scored` ones in `text` and are not scored. Throws Error where none is.
 inline void make_window(Batch& batch, std::span<const std::int32_t> prompt, std::span<const std::int32_t> scored, const SpecialTokens& special) {
+  require(!scored.empty(), "a window with no token to score behind a prompt of ", prompt.size(), " was asked for: give it at least one");
   batch.rows = 1;
   batch.tokens.assign(prompt.begin(), prompt.end());
   batch.tokens.push_back(special.gmask);
