@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "golem/cpu/simd.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -145,6 +146,15 @@ TEMPLATE_TEST_CASE("exponentiate is within two units in the last place, zero bel
     CHECK(std::isnan(special[2]));
     CHECK(special[3] == 0);
     CHECK(special[4] == 0);
+
+    using Bits = std::make_unsigned_t<cpu::lane_integer_t<A>>;
+    std::vector<A> nans;
+    for (const Bits sign : {Bits{0}, Bits{1}})
+      for (Bits payload = 1; payload < (Bits{1} << cpu::ExpConstants<A>::mantissa_bits); payload = payload * 5 / 4 + 1)
+        for (const Bits low : {Bits{0}, Bits{255}}) nans.push_back(bits_as<A>((bits_as<Bits>(infinity) | payload | low) ^ sign << (sizeof(A) * 8 - 1)));
+    while (nans.size() % 16) nans.push_back(nans.back());
+    cpu::run_on<Exp>(isa, nans.data(), static_cast<std::int64_t>(nans.size()));
+    CHECK(std::all_of(nans.begin(), nans.end(), [](A value) { return std::isnan(value); }));
   }
 }
 

@@ -37,7 +37,7 @@ struct ExpConstants<double> {
 };
 
 /// x = e^x, within 2 units in the last place, for x up to 88 (709 in double). Results below the smallest normal number are 0,
-/// also those of -infinity; NaN stays NaN.
+/// also those of -infinity; NaN stays NaN, whatever its bits.
 template <class V>
 [[gnu::always_inline]] inline void exponentiate(V& x) {
   using Constants = ExpConstants<lane_t<V>>;
@@ -51,7 +51,7 @@ template <class V>
   for (int i = terms - 2; i >= 0; --i) p = p * r + Constants::coefficients[i];
   p = (p * r + lane_t<V>(1)) * r + lane_t<V>(1);
   const V power = (V)((U)p + ((U)shifted << Constants::mantissa_bits));
-  x = x < Constants::lowest ? V{} : power;
+  x = x >= Constants::lowest ? power : V{} > x ? V{} : x;  // a NaN as it came: adding to the exponent may have made a number of it
 }
 
 }  // namespace golem::cpu
