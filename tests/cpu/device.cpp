@@ -24,6 +24,11 @@ TEST_CASE("parallel calls each index once, on any number of threads") {
   }
 }
 
+TEST_CASE("more threads than any machine has are refused") {
+  CHECK_THROWS_WITH(cpu::Device({.threads = 100000}), Catch::Matchers::Contains("asked for 100000 threads: ask for at most "));
+  CHECK(cpu::Device({.threads = 1024}).threads() == 1024);
+}
+
 TEST_CASE("an error on a thread is thrown behind the region, and the device goes on") {
   for (const int threads : {1, 2}) {
     cpu::Device device({.threads = threads});

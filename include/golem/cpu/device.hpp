@@ -40,6 +40,8 @@ class Device {
   Device() : Device(Options{}) {}
   explicit Device(Options options) : isa_(options.isa), threads_(options.threads > 0 ? options.threads : static_cast<int>(std::thread::hardware_concurrency())) {
     if (threads_ < 1) threads_ = 1;
+    const int most = larger(1024, static_cast<int>(std::thread::hardware_concurrency()));  // OpenMP ends the process where it cannot start what it is asked for
+    require(threads_ <= most, "cpu::Device was asked for ", threads_, " threads: ask for at most ", most, ", or for 0, which is all that the machine has");
     require(isa_ <= detect_isa(), "cpu::Device was asked for ", name_of(isa_), ", and this processor has ", name_of(detect_isa()), ": ask for that or less");
     scratch_.resize(static_cast<std::size_t>(threads_) + 1);
   }
