@@ -97,7 +97,8 @@ TEST_CASE("missing parts, cut files and damaged bytes are found, all of them in 
     CHECK(one_says(findings, "mp_rank_01_model_states.pt': the bytes of entry"));
     CHECK(one_says(findings, "have different values of 'transformer.layers.0.input_layernorm.bias', which all ranks share"));
   }
-  CHECK(one_says(golem::examine_sat_checkpoint(sat_golden + "/nowhere"), "is no released checkpoint"));
+  CHECK(one_says(golem::examine_sat_checkpoint(GOLEM_TEST_SOURCE "/tests/golden"), "is no released checkpoint"));
+  CHECK(one_says(golem::examine_sat_checkpoint(sat_golden + "/nowhere"), "there is no '" + sat_golden + "/nowhere' to look at"));
   ExaminedCopy copy;
   std::filesystem::copy(sat_golden + "/names_os_system.pt", copy.shard(0), std::filesystem::copy_options::overwrite_existing);
   CHECK(one_says(copy.findings(), "names 'posix.system'"));

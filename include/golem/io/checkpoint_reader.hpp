@@ -112,7 +112,7 @@ class CheckpointReader {
     require(found, "the checkpoint '", folder_, "' has no tensor '", printable(wanted.name), "' of shape ", safetensors::shape_text(wanted.shape));
     require(found->shape == wanted.shape && found->type == wanted.type, "tensor '", printable(wanted.name), "' of the checkpoint '", folder_, "' is ",
             name_of(found->type), " ", safetensors::shape_text(found->shape), ", expected ", name_of(wanted.type), " ",
-            safetensors::shape_text(wanted.shape));
+            safetensors::shape_text(wanted.shape), quantized_as());
     const Tensor& tensor = known(wanted.name);
     const Slice slice = wanted.slice.value_or(whole_slice(tensor.extent));
     check_slice(slice, tensor.extent, sentence("cannot load tensor '", printable(wanted.name), "'"));
@@ -204,6 +204,14 @@ class CheckpointReader {
             safetensors::shape_text(part.shape), " here, but ", name_of(tensor.full.type), " ", safetensors::shape_text(tensor.full.shape), " in '",
             tensor.pieces.empty() ? "" : tensor.pieces[0].file->file.path(), "'");
     tensor.pieces.push_back({&opened, &stored, part.slice});
+  }
+
+  /// What is to be done where the weights are quantised, and another format is wanted; "" where they are not.
+  std::string quantized_as() const {
+    const auto bits = state_.integers.find("quantized.bits"), group = state_.integers.find("quantized.group");
+    if (bits == state_.integers.end()) return "";
+    const std::string scales = group == state_.integers.end() || group->second == 0 ? "a scale for each row" : sentence("groups of ", group->second);
+    return sentence("; its weights were quantised to INT", bits->second, " with ", scales, ": load them in that format, or take the checkpoint that they were made from");
   }
 
   const Tensor& known(std::string_view name) const {

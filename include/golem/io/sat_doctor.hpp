@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <deque>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -14,6 +15,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -47,6 +49,10 @@ class Doctor {
   /// Empty where the checkpoint is sound. Each byte is read once; pages are let go behind it.
   std::vector<std::string> findings() {
     if (!note([&] { folder_ = find_folder(path_); })) return findings_;
+    if (std::error_code ignored; !std::filesystem::exists(path_, ignored)) {
+      find(sentence("there is no '", path_, "' to look at: give the folder of a checkpoint"));
+      return findings_;
+    }
     if (folder_.empty()) {
       find(sentence("'", path_, "' is no released checkpoint: it has neither ", shard_name(0), " nor a file 'latest' that names a folder with it"));
       return findings_;
