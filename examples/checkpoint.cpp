@@ -72,6 +72,8 @@ void convert(const char* job, const Options& o) {
   const examples::CheckpointSource source = examples::open_checkpoint(o.from, o.model, o.heads, o.verified ? examples::Proof::none : examples::Proof::each_file);
   golem::require(source.bits == 0, "'", source.folder,
                  "' is quantised, and its scales are of each rank's rows: start from the checkpoint that it was made from");
+  if (source.own && source.described.empty())
+    std::fprintf(stderr, "'%s' says nothing of its model but its tensors: it is taken to be %s; name another with --model\n", source.folder.c_str(), golem::describe(source.model).c_str());
   const std::string layout = !o.layout.empty() ? o.layout : source.sat ? "sat" : "golem";
   golem::ReshardPlan plan{.config = source.model,
                           .tp = o.tp > 0          ? o.tp

@@ -34,7 +34,7 @@ struct CheckpointSource {
   int tp = 1, bits = 0;      // that it was saved or quantised for
   golem::DType type = golem::DType::f16;
   golem::ModelConfig model;
-  std::string described;  // what a golem checkpoint says of its model, where no preset was named; it goes on with the weights
+  std::string described;  // what a golem checkpoint says of its model, or the preset that was named for it; it goes on with the weights
   std::string content;    // changes when a file does
   std::unique_ptr<golem::SatCheckpoint> sat;
   std::unique_ptr<golem::CheckpointWeights> own;
@@ -68,7 +68,7 @@ inline CheckpointSource open_checkpoint(const std::string& path, const std::stri
     const golem::CheckpointReader& reader = source.own->reader();
     source.folder = reader.folder(), source.step = golem::sentence(reader.state().step);
     source.model = golem::checkpoint_model(reader, heads);
-    if (preset.empty()) source.described = reader.state().model;
+    source.described = preset.empty() ? reader.state().model : golem::describe(preset_named(preset));
     source.type = reader.find("transformer.word_embeddings.weight")->type;
     source.bits = golem::stored_bits(reader);
     golem::Sha256 files;

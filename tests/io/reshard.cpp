@@ -161,6 +161,10 @@ TEST_CASE("what cannot be written is refused before anything of an interrupted c
               golem::sentence("cannot have its shards in a folder '", iteration, "', which its file 'latest' is to name")));
   const golem::ModelConfig shared = divisible.with([](auto& c) { c.kv_heads = 1; });
   CHECK(has(error_of([&] { golem::SatTarget(folder / "half", "49300", {shared, 1}, "a test"); }), "has a key and a value for every head, and this model has 1 key heads for"));
+  const auto saying = [&](auto change) { return error_of([&] { golem::SatTarget(folder / "half", "49300", {.config = divisible, .model = golem::describe(divisible.with(change))}, "a test"); }); };
+  CHECK(has(saying([](auto& c) { c.rope_table = golem::RopeTable::exact; }), "takes position rope 10000 fp16, while this model says position rope 10000 exact: choose golem's own layout"));
+  CHECK(has(saying([](auto& c) { c.norm = golem::Norm::pre; }), "while this model says norm pre 1e-05"));
+  CHECK(has(saying([](auto& c) { c.mask = golem::Mask::causal; }), "while this model says mask causal"));
   CHECK(content(folder / ".half.unfinished") == before);
   CHECK(golem::files::names_in(folder.path) == std::vector<std::string>{".half.unfinished"});
 }

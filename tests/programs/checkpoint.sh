@@ -46,6 +46,8 @@ says '"layout":"golem"' "$checkpoint" convert tiny --model glm_tiny --layout gol
 grep -q '"model": "layers .* rope 10000 exact' named/*/state.json || fail "a named model should be the checkpoint's"
 says '"layout":"golem"' "$checkpoint" convert named --type f32 --out renamed
 [ "$(grep '"model"' named/*/state.json)" = "$(grep '"model"' renamed/*/state.json)" ] || fail "the model was changed on the way"
+refuses "while this model says position rope 10000 exact: choose golem's own layout" "$checkpoint" convert named --layout sat --out none
+refuses "while this model says position rope 10000 exact" "$checkpoint" convert named --model glm_tiny --layout sat --out none
 refuses "says that its model has 4 heads, and 2 were given" "$checkpoint" convert named --heads 2 --out none
 says '"bytes":21120' "$checkpoint" convert "$golden" --heads 2 --layout golem --type f32 --out wide
 
@@ -145,4 +147,5 @@ refuses "--tp" "$checkpoint" reshard "$golden" --heads 2 --tp 0 --out none
 refuses "--tp" "$checkpoint" convert "$golden" --heads 2 --tp -2 --out none
 refuses "leave --tp out, or choose --layout sat" "$checkpoint" quantize own --bits 4 --tp 2 --out none
 refuses "no such folder" "$checkpoint" inspect nowhere
+refuses "there is no 'nowhere' to look at" "$checkpoint" verify nowhere
 [ ! -e none ] && [ ! -e .none.unfinished ] || fail "a refused conversion left something behind"

@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "golem/config/describe.hpp"
+#include "golem/config/presets.hpp"
 #include "golem/core/error.hpp"
 #include "golem/io/conversion_journal.hpp"
 #include "golem/core/output_file.hpp"
@@ -27,7 +29,8 @@ namespace golem {
 /// pause().
 class SatTarget : public ReshardTarget {
  public:
-  /// `iteration` names the folder of the shards. Throws Error where `root` exists, or `latest` could not name such a folder.
+  /// `iteration` names the folder of the shards. Throws Error where `root` exists, `latest` could not name such a folder, or the plan's model says of
+  /// itself what this layout cannot.
   SatTarget(const std::string& root, const std::string& iteration, const ReshardPlan& plan, std::string_view source, FileStep step = {},
             std::uint64_t note_every = std::uint64_t{1} << 30)
       : journal_(root, description(iteration, plan, source), step), iteration_(iteration), note_every_(note_every) {
@@ -91,7 +94,21 @@ class SatTarget : public ReshardTarget {
             "', which its file 'latest' is to name: name the source's folder after the training step, like 49300");
     require(plan.config.key_heads() == plan.config.heads, "the layout in which GLM-130B was released has a key and a value for every head, and this model has ", plan.config.key_heads(), " key heads for ",
             plan.config.heads, ": choose golem's own layout");
+    const std::string as_read = describe(plan.config.with([](ModelConfig& c) {
+      const ModelConfig& o = glm_130b::config;
+      c.norm = o.norm, c.norm_eps = o.norm_eps, c.position = o.position, c.rope_base = o.rope_base, c.rope_table = o.rope_table, c.mask = o.mask;
+    }));
+    for (const std::string_view word : {"norm ", "position ", "mask "}) {
+      const std::string_view said = part_of(plan.model, word), read = part_of(as_read, word);
+      require(said.empty() || said == read, "the layout in which GLM-130B was released says nothing of a model but its tensors, and whoever reads it takes ", read, ", while this model says ", printable(said), ": choose golem's own layout");
+    }
     return sentence("sat ", iteration, " tp ", plan.tp, " ", name_of(plan.type), " bits ", plan.format.bits, " of ", source);
+  }
+
+  /// "norm deep 1e-05" of a line that describe() made; "" where it has no such part.
+  static std::string_view part_of(std::string_view line, std::string_view word) {
+    const std::size_t at = line.find(word);
+    return at == line.npos ? std::string_view() : line.substr(at, line.find(", ", at) - at);
   }
 
   static std::string root(int rank) {
