@@ -43,6 +43,16 @@ inline golem::DType type_named(const char* option, const std::string& name) {
   golem::fail(option, " takes fp32, fp16 or bf16, not '", name, "'");
 }
 
+/// Throws Error where there is more to lay out than the ranks and micro-batches that memory holds a schedule of.
+inline void require_size(const golem::PlannedRun& run) {
+  constexpr std::int64_t most_ranks = 1 << 20, most_micro_batches = 1 << 14;
+  const golem::Layout& l = run.layout;
+  const double ranks = static_cast<double>(l.tp) * l.pp * l.dp, batches = static_cast<double>(run.training.batch.full) / (static_cast<double>(run.training.micro_batch) * l.dp);
+  golem::require(ranks <= most_ranks, "tp ", l.tp, ", pp ", l.pp, " and dp ", l.dp, " make more ranks than plan knows, ", most_ranks, ": make one of them smaller");
+  golem::require(batches <= most_micro_batches, "a step of ", run.training.batch.full, " rows is ", batches, " micro-batches on each data rank, and plan lays out ", most_micro_batches,
+                 ": choose a smaller --batch, or a larger --micro-batch or --dp");
+}
+
 inline golem::PlannedRun planned_run(const PlanOptions& o) {
   golem::PlannedRun run{.model = with_preset(o.model, []<class M> { return M::config; }),
                         .types = {type_named("--precision", o.precision), golem::DType::f32, type_named("--gradients", o.gradients)},
@@ -55,6 +65,7 @@ inline golem::PlannedRun planned_run(const PlanOptions& o) {
   golem::TrainingConfig& t = run.training;
   t.micro_batch = o.micro_batch, t.recompute = golem::recompute_named(o.recompute), t.schedule = golem::schedule_named(o.schedule), t.chunks = o.chunks, t.zero = o.zero;
   if (o.batch > 0) t.batch.full = o.batch;
+  require_size(run);
   if (o.fit > 0) run = golem::fitted(run, o.fit);
   run.stragglers = o.stragglers;
   return run;

@@ -46,6 +46,12 @@ TEST_CASE("the workspace of inference grows with sequences, the original's steps
   CHECK(plan_inference<glm_130b, quantized<rounded, fp16>>(2, 2048).workspace == std::int64_t{2} * 2048 * (32768 + 256 * 4));
 }
 
+TEST_CASE("an engine of so many sequences that their bytes overflow is refused, and the largest counted is far from that") {
+  CHECK_THROWS_WITH((plan_inference<glm_130b, fp16>(2000000000)), Catch::Matchers::Contains("2000000000 sequences of 2048 tokens"));
+  const std::int64_t total = plan_inference<glm_130b, fp16_exact>(1 << 23).total();
+  CHECK((total > std::int64_t{1} << 54 && total < std::int64_t{1} << 57));
+}
+
 TEST_CASE("room for the elements of one matrix is planned where products are the original's") {
   constexpr Quant q{.bits = 4};
   CHECK(weight_bytes<quantized<q, fp16_exact>>(glm_130b::config, 4) - weight_bytes<quantized<q, fp16>>(glm_130b::config, 4) == std::int64_t{2} * 65536 * 12288 / 4);

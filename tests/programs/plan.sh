@@ -53,6 +53,9 @@ refuses() { # refuses SENTENCE OPTIONS...
 }
 refuses "name one of glm_130b" glm_131b
 refuses "tp 5 does not divide" glm_130b --tp 5
+refuses "micro-batches on each data rank, and plan lays out 16384" glm_130b --batch 240000000000
+refuses "make more ranks than plan knows, 1048576" glm_130b --tp 65536 --pp 65536
+refuses "cannot plan an engine for 2000000000 sequences of 2048 tokens" glm_130b --sequences 2000000000
 refuses "is no multiple of dp 25" glm_130b --dp 25
 refuses "set chunks to 2, 3 or 4" glm_130b --schedule interleaved
 refuses "cannot write the timeline" glm_tiny --tp 1 --pp 1 --dp 1 --recompute none --timeline "$folder/none/step.svg"

@@ -7,6 +7,7 @@
 #include "golem/config/parameters.hpp"
 #include "golem/config/plan_training.hpp"
 #include "golem/config/precision.hpp"
+#include "golem/core/error.hpp"
 #include "golem/core/math.hpp"
 #include "golem/core/number.hpp"
 
@@ -44,12 +45,17 @@ constexpr std::int64_t weight_bytes(const ModelConfig& c, int tp = 1) {
 /// new tokens of a sequence count as few, which it takes one by one.
 inline constexpr int most_cache_blocks = 8 * 160, few_cached_tokens = 4;
 
-/// Inference of M for `sequences` of up to `capacity` tokens each (0: the context).
+/// Tokens of all sequences together whose bytes are counted without overflow, for models a hundred times GLM-130B's size.
+inline constexpr std::int64_t most_planned_tokens = std::int64_t{1} << 34;
+
+/// Inference of M for `sequences` of up to `capacity` tokens each (0: the context). Throws Error for more than most_planned_tokens.
 template <Model M, Precision P>
 constexpr InferenceMemory plan_inference(int sequences = 1, int capacity = 0, int tp = 1) {
   const ModelConfig& c = M::config;
   constexpr std::int64_t compute = sizeof(typename P::compute), accumulate = sizeof(accumulate_t<typename P::compute>);
-  const std::int64_t tokens = std::int64_t{sequences} * (capacity ? capacity : c.context), chunk = smaller(head_chunk(c), tokens);
+  const std::int64_t tokens = std::int64_t{sequences} * (capacity ? capacity : c.context);
+  if (tokens > most_planned_tokens) fail("cannot plan an engine for ", sequences, " sequences of ", capacity ? capacity : c.context, " tokens: of all sequences together it can count ", most_planned_tokens);
+  const std::int64_t chunk = smaller(head_chunk(c), tokens);
   const MicroBatch n{tokens, tokens, tp, compute, accumulate};
   InferenceMemory plan;
   plan.weights = weight_bytes<P>(c, tp) + std::int64_t{c.context} * c.head_dim() * accumulate;
@@ -59,7 +65,7 @@ constexpr InferenceMemory plan_inference(int sequences = 1, int capacity = 0, in
   plan.head = chunk * (c.hidden * compute + c.vocab / tp * accumulate + 4 * accumulate) + (tp > 1 && sequences > 1 ? 2 : 1) * sequences * std::int64_t{c.vocab} * accumulate;  // of several rows, ranks' parts are gathered beside them
   // On a GPU each block leaves a softmax and its values; the original's steps keep all scores; rounded activations have scales.
   const std::int64_t heads = c.heads / tp, scores = rounding_of<P>() == Rounding::stepwise ? heads * (capacity ? capacity : c.context) : 0;
-  plan.workspace = larger(plan.workspace, few_cached_tokens * sequences * (scores + most_cache_blocks * std::int64_t{c.head_dim() + 2}) * accumulate);
+  plan.workspace = larger(plan.workspace, std::int64_t{few_cached_tokens} * sequences * (scores + most_cache_blocks * std::int64_t{c.head_dim() + 2}) * accumulate);
   if constexpr (QuantizedPrecision<P>)
     if (P::quant.activations == Activations::int8) {
       const std::int64_t columns = round_up(larger(c.hidden, c.ffn / tp), 128);
