@@ -3,8 +3,8 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
-#include <iostream>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +14,7 @@
 #include "golem/io/checkpoint_weights.hpp"
 #include "models.hpp"
 #include "run_folder.hpp"
+#include "shared_texts.hpp"
 
 namespace {
 
@@ -27,12 +28,12 @@ struct Options {
 
 struct Figures {
   std::int64_t texts = 0, blanks = 0, tokens = 0;
+  std::uint64_t next_answer = 0;  // no two answers of a run share their random numbers
   double seconds = 0;
 };
 
 template <class EngineType>
 void fill_text(EngineType& engine, const std::string& text, const Options& options, const golem::Tokenizer& tokenizer, Figures& figures) {
-  const auto answer = static_cast<std::uint64_t>(figures.blanks);  // no two answers of a run share their random numbers
   const auto begin = std::chrono::steady_clock::now();
   const auto show = [&](std::int32_t token) {
     std::fputs(tokenizer.decode({&token, 1}).c_str(), stderr);
@@ -41,21 +42,25 @@ void fill_text(EngineType& engine, const std::string& text, const Options& optio
     return true;
   };
   golem::require_text(text, "the text");
+  const std::vector<std::int32_t> tokens = tokenizer.encode_prompt(text);
+  const std::uint64_t answer = figures.next_answer;
+  figures.next_answer += tokens.size();  // more than it has blanks, should it end with an error at one of them
   std::vector<golem::Filled> filled;  // one for each beam, best first
   if (options.search.beams > 1) {
     golem::BeamSearchOptions search = options.search;
     search.answer = answer;
     search.min_tokens = options.sampling.min_tokens, search.max_tokens = options.sampling.max_tokens, search.seed = options.sampling.seed;
     search.choice = options.samples_beams ? golem::BeamSearchOptions::Choice::sampled : golem::BeamSearchOptions::Choice::best;
-    filled = golem::fill_blanks(engine, tokenizer.encode_prompt(text), search, tokenizer.special());
+    filled = golem::fill_blanks(engine, tokens, search, tokenizer.special());
     for (const auto& answer : filled.front().answers) figures.tokens += static_cast<std::int64_t>(answer.size());
   } else {
     golem::Sampling sampling = options.sampling;
     sampling.answer = answer;
-    filled.push_back(golem::fill_blanks(engine, tokenizer.encode_prompt(text), sampling, tokenizer.special(), show));
+    filled.push_back(golem::fill_blanks(engine, tokens, sampling, tokenizer.special(), show));
   }
   figures.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   figures.blanks += static_cast<std::int64_t>(filled.front().answers.size());
+  figures.next_answer = answer + filled.front().answers.size();
   ++figures.texts;
   std::fprintf(stderr, "\n");
   const auto written = [&](const golem::Filled& one) {
@@ -77,23 +82,15 @@ void run(const Options& options) {
   golem::Engine<M, P, golem::Layout{}, examples::Device> engine(device, {.sequences = options.search.beams});
   golem::load(engine, options.checkpoint.empty() ? options.run : options.checkpoint, {.model = golem::describe(M::config)});
   Figures figures;
-  if (!options.text.empty()) {
-    fill_text(engine, options.text, options, tokenizer, figures);
-  } else if (!options.file.empty()) {
-    const golem::Document document = golem::read_document(options.file);
-    for (std::size_t line = 0; line < document.text.size();) {
-      const std::size_t end = std::min(document.text.find('\n', line), document.text.size());
-      if (end > line) fill_text(engine, document.text.substr(line, end - line), options, tokenizer, figures);
-      line = end + 1;
-    }
-  } else {
-    std::fprintf(stderr, "text with [MASK] or [gMASK], a line each; an empty line ends\n> ");
-    for (std::string line; std::getline(std::cin, line) && !line.empty(); std::fprintf(stderr, "> ")) {
-      try {
-        fill_text(engine, line, options, tokenizer, figures);
-      } catch (const golem::Error& error) {
-        std::fprintf(stderr, "%s\n", error.what());
-      }
+  examples::TextSource source = !options.text.empty() ? examples::TextSource::from_text(options.text)
+                                : options.file.empty() ? examples::TextSource::from_keyboard()
+                                                       : examples::TextSource::from_file(options.file, examples::TextLines::plain);
+  while (const std::optional<examples::NamedText> text = source.next()) {
+    try {
+      fill_text(engine, text->text, options, tokenizer, figures);
+    } catch (const golem::Error& error) {
+      if (!source.is_keyboard()) throw;
+      std::fprintf(stderr, "%s\n", error.what());
     }
   }
   std::printf("%s\n", nlohmann::ordered_json{{"job", "fill"}, {"precision", P::name}, {"texts", figures.texts}, {"blanks", figures.blanks}, {"tokens", figures.tokens},
@@ -126,11 +123,7 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   try {
     examples::require_device("fill");
-    const examples::RunFolder folder{options.run};
-    const golem::MappedFile file(folder.summary());
-    const nlohmann::json summary = nlohmann::json::parse(reinterpret_cast<const char*>(file.data()), reinterpret_cast<const char*>(file.data()) + file.size(), nullptr, false);
-    golem::require(summary.is_object() && summary.contains("model"), "'", folder.summary(), "' is not what pretrain writes: run pretrain to its end first");
-    examples::with_model(summary.value("model", std::string()), [&]<class M>() { examples::with_engine_precision(options.precision, [&]<class P>() { run<M, P>(options); }); });
+    examples::with_model(examples::read_summary({options.run}).value("model", std::string()), [&]<class M>() { examples::with_engine_precision(options.precision, [&]<class P>() { run<M, P>(options); }); });
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s: %s\n", examples::program_name("fill").c_str(), error.what());
     return 1;

@@ -36,6 +36,7 @@ double seconds_since(Clock::time_point begin) { return std::chrono::duration<dou
 
 struct Figures {
   std::int64_t texts = 0, blanks = 0, tokens = 0;
+  std::uint64_t next_answer = 0;  // no two answers of a run share their random numbers
   double seconds = 0;
 };
 
@@ -113,7 +114,8 @@ Figures answer_texts(EngineType& engine, int vocab, examples::TextSource source,
     examples::TokenStream stream(tokenizer);
     world.note(0, "generating");
     std::vector<golem::Filled> filled;
-    sampling.answer = search.answer = static_cast<std::uint64_t>(figures.blanks);  // no two answers of a run share their random numbers
+    const std::uint64_t answer = sampling.answer = search.answer = figures.next_answer;
+    figures.next_answer += asked.tokens->size();  // more than it has blanks, should it end with an error at one of them
     const auto show = [&](std::int32_t token) {
       if (leads) stream.show(token);
       return true;
@@ -129,7 +131,8 @@ Figures answer_texts(EngineType& engine, int vocab, examples::TextSource source,
       continue;
     }
     figures.seconds += seconds_since(begin), ++figures.texts;
-    if (!filled.empty()) figures.blanks += static_cast<std::int64_t>(filled.front().answers.size());
+    const std::size_t answers = filled.empty() ? 0 : filled.front().answers.size();
+    figures.blanks += static_cast<std::int64_t>(answers), figures.next_answer = answer + answers;
     for (const golem::Filled& one : filled)
       for (const auto& answer : one.answers) figures.tokens += static_cast<std::int64_t>(answer.size());
     if (leads) print_answers(std::move(filled), asked.text, options, tokenizer);

@@ -6,12 +6,14 @@
 
 #include <cerrno>
 #include <cstring>
+#include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "golem/core/digest.hpp"
 #include "golem/core/error.hpp"
+#include "golem/core/mapped_file.hpp"
 #include "golem/data/documents.hpp"
 #include "golem/eval/bits_per_byte.hpp"
 
@@ -35,6 +37,15 @@ struct RunFolder {
     golem::require(made || cause == EEXIST, "the run's folder '", path, "' cannot be made: ", std::strerror(cause));
   }
 };
+
+/// What pretrain wrote of a run at its end. Throws Error where it is something else.
+inline nlohmann::json read_summary(const RunFolder& run) {
+  const golem::MappedFile file(run.summary());
+  const char* const text = reinterpret_cast<const char*>(file.data());
+  nlohmann::json summary = nlohmann::json::parse(text, text + file.size(), nullptr, false);
+  golem::require(summary.is_object() && summary.contains("model") && summary["model"].is_string(), "'", run.summary(), "' is not what pretrain writes: run pretrain to its end first");
+  return summary;
+}
 
 /// Documents as tokens, with the bytes that they had.
 struct HeldOut {

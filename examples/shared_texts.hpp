@@ -25,6 +25,13 @@ struct NamedText {
   std::string id, text;
 };
 
+/// A line without the blanks around it, as the original strips it: files of other systems end theirs in a carriage return.
+inline std::string stripped(const std::string& line) {
+  constexpr std::string_view blanks = " \t\r\n\v\f";
+  const std::size_t first = line.find_first_not_of(blanks);
+  return first == line.npos ? "" : line.substr(first, line.find_last_not_of(blanks) - first + 1);
+}
+
 /// What a line of a file of texts holds: a text, or "id<tab>text".
 enum class TextLines : std::uint8_t { plain, with_ids };
 
@@ -33,7 +40,7 @@ class TextSource {
  public:
   static TextSource from_text(std::string text) { return TextSource({{.id = "", .text = std::move(text)}}, Kind::given); }
   static TextSource from_keyboard() { return TextSource({}, Kind::keyboard); }
-  /// Lines of a file. Throws Error for one without a tab, or with an id that names no file of a folder or is an earlier line's.
+  /// Lines of a file, stripped, without empty ones. Throws Error for one without a tab, or with an id that names no file of a folder or is an earlier line's.
   static TextSource from_file(const std::string& path, TextLines lines) {
     const bool with_id = lines == TextLines::with_ids;
     std::vector<NamedText> texts;
@@ -42,7 +49,7 @@ class TextSource {
     std::size_t number = 0;
     for (std::size_t line = 0; line < document.text.size();) {
       const std::size_t end = std::min(document.text.find('\n', line), document.text.size());
-      const std::string text = document.text.substr(line, end - line);
+      const std::string text = stripped(document.text.substr(line, end - line));
       line = end + 1, ++number;
       if (text.empty()) continue;
       const std::size_t tab = text.find('\t');
@@ -59,9 +66,11 @@ class TextSource {
 
   std::optional<NamedText> next() {
     if (!is_keyboard()) return next_ < texts_.size() ? std::optional(texts_[next_++]) : std::nullopt;
-    std::fprintf(stderr, "text with [MASK] or [gMASK], a line; stop ends\n> ");
+    std::fprintf(stderr, "text with [MASK] or [gMASK], a line; stop or an empty line ends\n> ");
     std::string line;
-    if (!std::getline(std::cin, line) || line.empty() || line == "stop") return std::nullopt;
+    if (!std::getline(std::cin, line)) return std::nullopt;
+    line = stripped(line);
+    if (line.empty() || line == "stop") return std::nullopt;
     return NamedText{"", line};
   }
   bool is_keyboard() const { return kind_ == Kind::keyboard; }

@@ -96,6 +96,15 @@ printf 'a\tthe first [MASK] text\nb\tthe second\n' >texts
 printf 'a \377 byte\nsome text\nstop\nmore text\n' | "${generate[@]}" --tp 2 >out 2>err || { cat err; fail "the keyboard"; }
 grep -q '"texts":1' out && grep -q "UTF-8" err || { cat out err; fail "the keyboard: a bad line should be told, and stop should end it"; }
 
+printf 'some text\n \tstop\r\nmore text\n' | "${generate[@]}" >out 2>err || { cat err; fail "the keyboard, with blanks around stop"; }
+grep -q '"texts":1' out || { cat out err; fail "stop with blanks around it should end it"; }
+
+echo "-- blanks around a line are none of its text, and a line of blanks is none"
+printf 'the first [MASK] text\n\nthe second\n' >plain
+printf ' the first [MASK] text\r\n \t\r\nthe second  \r\n' >blanks
+for file in plain blanks; do "${generate[@]}" --input-source $file --top-k 1 --top-p 0 >out_$file 2>log || { cat log; fail "the file $file"; }; done
+cmp <(head -n 2 out_plain) <(head -n 2 out_blanks) && grep -q '"texts":2' out_blanks || fail "blanks change the answers: $(cat out_plain out_blanks)"
+
 printf 'this is the first of two\nthis is the first of two, again\nthis is the first of two\n' >alike
 "${generate[@]}" --input-source alike --output-path alike_answers --top-p 0 --temperature 1.5 --min-gen-length 8 >out 2>log || { cat log; fail "texts that begin alike"; }
 [ "$(find alike_answers -name '*.txt' | wc -l)" = 3 ] || fail "three texts, of which a file is lost: $(ls alike_answers)"
@@ -111,7 +120,9 @@ refuse "original or golem" "${generate[@]}" --sampling-rules own --text x
 refuse "BaseStrategy or BeamSearchStrategy" "${generate[@]}" --sampling-strategy Greedy --text x
 refuse "shorten the text" "${generate[@]}" --tp 2 --text "$(head -c 2000 text/0.txt | tr '\n' ' ')"
 refuse "has no tab" "${generate[@]}" --input-source text/0.txt --with-id
-for id in '' ../b a/b; do
+printf '\tthe first\n' >texts
+refuse "has no tab behind an id" "${generate[@]}" --input-source texts --with-id
+for id in ../b a/b; do
   printf '%s\tthe first\n' "$id" >texts
   refuse "has the id '$id'" "${generate[@]}" --input-source texts --with-id --output-path new/answers
 done
