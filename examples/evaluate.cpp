@@ -124,10 +124,11 @@ Filled fill_by_engine(EngineType& engine, const Candidates& candidates, const st
   return filled;
 }
 
-// Bits per byte of the held-out text at a step of the run.
+// Bits per byte of the held-out text at a step of the run, and what the weights were held in for it, before any were quantised.
 struct Measured {
   std::int64_t step = -1;
   double bits_per_byte = 0;
+  std::string precision = golem::fp32::name;
 };
 
 // Bits per byte (unless `known` is of this checkpoint's step) and answers of one checkpoint.
@@ -167,7 +168,7 @@ void evaluate(const Options& options, const nlohmann::json& summary) {
 
   const bool is_measured = summary.value("held_out", std::string()) == held_out.digest();  // by pretrain, on this text
   Measured full_bits, int8_bits, int4_bits;
-  if (is_measured && summary.contains("bpb")) full_bits = {summary.value("steps", std::int64_t{-1}), summary.value("bpb", 0.0)};
+  if (is_measured && summary.contains("bpb")) full_bits = {summary.value("steps", std::int64_t{-1}), summary.value("bpb", 0.0), summary.value("precision", std::string())};
   const Filled full = measure<M>("full", options.run, candidates, blanks, held_out, tokenizer, device, full_bits);
   const Filled int8 = measure<M>("int8", options.int8.empty() ? options.run : options.int8, candidates, blanks, held_out, tokenizer, device, int8_bits);
   const Filled int4 = measure<M>("int4", options.int4.empty() ? options.run : options.int4, candidates, blanks, held_out, tokenizer, device, int4_bits);
@@ -180,6 +181,8 @@ void evaluate(const Options& options, const nlohmann::json& summary) {
   }
   std::fprintf(stderr, "\n                        full    int8    int4    trigram\n");
   std::fprintf(stderr, "bits per byte          %6.4f  %6.4f  %6.4f  %6.4f\n", full_bits.bits_per_byte, int8_bits.bits_per_byte, int4_bits.bits_per_byte, ngram_bits / bytes);
+  if (full_bits.precision != int8_bits.precision)
+    std::fprintf(stderr, "  (full: in %s, as pretrain measured it; the others, and all blanks, over %s)\n", full_bits.precision.c_str(), int8_bits.precision.c_str());
   std::fprintf(stderr, "blanks right           %6d  %6d  %6d       -   of %zu\n", full.free.right, int8.free.right, int4.free.right, blanks.size());
   std::fprintf(stderr, "candidates alone       %6d  %6d  %6d  %6d\n\n", full.chosen.right, int8.chosen.right, int4.chosen.right, by_trigram.right);
 
@@ -187,6 +190,7 @@ void evaluate(const Options& options, const nlohmann::json& summary) {
   for (const char* field : {"params", "vocab", "tokens", "tokens_per_s"}) line[field] = summary.value(field, nlohmann::json());
   line["bpb_start"] = is_measured ? summary.value("bpb_start", nlohmann::json()) : nlohmann::json();
   line["bpb"] = full_bits.bits_per_byte;
+  line["bpb_precision"] = full_bits.precision;
   line["bpb_ngram"] = ngram_bits / bytes;
   line["bpb_int8"] = int8_bits.bits_per_byte;
   line["bpb_int4"] = int4_bits.bits_per_byte;
@@ -220,11 +224,8 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   try {
     examples::require_device("evaluate");
-    const examples::RunFolder run{options.run};
     if (options.started == 0) options.started = now();
-    const golem::MappedFile file(run.summary());
-    const nlohmann::json summary = nlohmann::json::parse(reinterpret_cast<const char*>(file.data()), reinterpret_cast<const char*>(file.data()) + file.size(), nullptr, false);
-    golem::require(summary.is_object() && summary.contains("model"), "'", run.summary(), "' is not what pretrain writes: run pretrain to its end first");
+    const nlohmann::json summary = examples::read_summary({options.run});
     examples::with_model(summary.value("model", std::string()), [&]<class M>() { evaluate<M>(options, summary); });
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s: %s\n", examples::program_name("evaluate").c_str(), error.what());

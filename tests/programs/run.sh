@@ -80,6 +80,10 @@ cmp <(head -n 2 first) <(head -n 2 second) || fail "the same command draws other
 [ "$(head -n 2 first | sort -u | wc -l)" = 2 ] || fail "one text twice draws the same answer: $(cat first)"
 "$bin/fill" --run straight --checkpoint int4 --precision int4 --text 'golem is a' --max-tokens 4 2>/dev/null | grep -q '"precision":"int4"' || fail "fill with int4"
 
+"$bin/quantize" straight --out int8 --bits 8 >/dev/null || fail "quantize --bits 8"
+refuse "its weights were quantised to INT4 with groups of 32: load them in that format, or take the checkpoint that they were made from" "$bin/fill" --run straight --checkpoint int4 --text 'a [MASK]'
+refuse "its weights were quantised to INT8 with a scale for each row" "$bin/fill" --run straight --checkpoint int8 --precision int4 --text 'a [MASK]'
+
 echo "-- bits per byte are of the text that is held out now, whatever pretrain measured"
 mkdir held_out other_text
 cp text/0.txt held_out/
@@ -98,6 +102,10 @@ cp measured/pretrain.json earlier.json
 cp earlier.json measured/pretrain.json # as if that run had died before its last line
 "$bin/evaluate" --run measured --corpus other_text --held-out held_out --blanks 1 --threads 1 >now.json 2>log || { cat log; fail "evaluate a later step"; }
 echo "$(bpb now) $(bpb later) $(bpb measured)" | awk '{ d = $1 / $2 - 1; exit !(d < 1e-4 && d > -1e-4 && $2 != $3) }' || fail "bits per byte of a later step: $(cat now.json later.json)"
+grep -q '"bpb_precision":"fp32"' held_out.json || fail "the precision of bits per byte: $(cat held_out.json)"
+sed 's/"precision":"fp32"/"precision":"bf16_mixed"/' earlier.json >measured/pretrain.json # as pretrain leaves it that trains in bfloat16
+sed -i 's/"steps":2/"steps":6/' measured/pretrain.json
+"$bin/evaluate" --run measured --corpus other_text --held-out held_out --blanks 1 --threads 1 >mixed.json 2>log && grep -q '"bpb_precision":"bf16_mixed"' mixed.json && grep -q 'full: in bf16_mixed, as pretrain measured it' log || { cat mixed.json log; fail "what full bits per byte are of is not told"; }
 grep -q '"bpb_start":null' other_text.json || fail "another text's start: $(cat other_text.json)"
 sed -E 's/.*"bpb":([0-9.]+).*"bpb_int8":([0-9.]+).*/\1 \2/' other_text.json | awk '{ d = $1 / $2 - 1; exit !(d < 0.01 && d > -0.01) }' || fail "INT8 beside the bits per byte of another text: $(cat other_text.json)"
 
@@ -135,6 +143,11 @@ refuse "bad/noise.bin" "$bin/pretrain" --corpus bad --model tiny --out none
 mkdir empty
 refuse "there is no text" "$bin/pretrain" --corpus empty --model tiny --out none
 refuse "there is no model" "$bin/pretrain" --corpus text --model huge --out none
+cp -r straight unnamed
+echo '{"model": 7}' >unnamed/pretrain.json
+refuse "is not what pretrain writes" "$bin/fill" --run unnamed --text 'a [MASK]'
+refuse "is not what pretrain writes" "$bin/evaluate" --run unnamed --corpus other_text --held-out held_out
+refuse "ask for at most" "$bin/fill" --run straight --threads 100000 --text 'a [MASK]'
 refuse "shorten the text" "$bin/fill" --run straight --text "$(head -c 3000 text/0.txt | tr '\n' ' ')"
 refuse "built for 8 bits" "$bin/quantize" straight --out none --bits 5
 refuse "quantised already" "$bin/quantize" int4 --out none
