@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "golem/io/zip_archive.hpp"
 
+#include <cstddef>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -45,6 +47,23 @@ TEST_CASE("the CRC is that of zip archives, however its bytes come") {
   for (std::size_t at = 0, step = 1; at < long_text.size(); at += step, step = step % 17 + 1)
     parts.update(long_text.data() + at, std::min(step, long_text.size() - at));
   CHECK(whole.value() == parts.value());
+}
+
+TEST_CASE("an entry's bytes are compared with its CRC, each of them seen once") {
+  const test::Folder folder;
+  const std::string large((std::size_t{16} << 20) + 5, 'x');
+  std::string file = zip_of({zip_part("a/empty", ""), zip_part("a/large", large)}, [](std::vector<ZipPart>&) {});
+  for (const bool damaged : {false, true}) {
+    if (damaged) file[file.find(large) + large.size() - 1] = 'y';
+    test::write(folder / "x.pt", file);
+    const golem::ZipArchive archive(folder / "x.pt");
+    std::size_t seen = 0;
+    const std::string damage = archive.damage_of(*archive.find("a/large"), [&](std::span<const std::byte> piece) { seen += piece.size(); });
+    CHECK(seen == large.size());
+    CHECK(damage.empty() == !damaged);
+    if (damaged) CHECK((has(damage, "x.pt': the bytes of entry 'a/large' at offset ") && has(damage, "copy or download the file again")));
+    CHECK(archive.damage_of(*archive.find("a/empty"), [](std::span<const std::byte>) {}).empty());
+  }
 }
 
 TEST_CASE("an archive that was written reads back, its data at multiples of 64") {

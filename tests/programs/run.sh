@@ -78,6 +78,10 @@ sampled=("$bin/fill" --run straight --file same --top-k 0 --temperature 2 --min-
 for run in first second; do "${sampled[@]}" >$run 2>log || { cat log; fail "fill that samples"; }; done
 cmp <(head -n 2 first) <(head -n 2 second) || fail "the same command draws other tokens: $(cat first second)"
 [ "$(head -n 2 first | sort -u | wc -l)" = 2 ] || fail "one text twice draws the same answer: $(cat first)"
+printf ' golem is a [MASK] library\t\r\n \r\n' >blanks
+"$bin/fill" --run straight --file blanks --max-tokens 4 >stripped 2>log && cmp <(head -n 1 stripped) <("$bin/fill" --run straight --text 'golem is a [MASK] library' --max-tokens 4 2>/dev/null | head -n 1) &&
+  grep -q '"texts":1' stripped || { cat log stripped; fail "blanks around a line change its answer"; }
+printf 'golem is a [MASK] library\r\n\nmore\n' | "$bin/fill" --run straight --max-tokens 4 2>log | grep -q '"texts":1' || { cat log; fail "an empty line should end the keyboard"; }
 "$bin/fill" --run straight --checkpoint int4 --precision int4 --text 'golem is a' --max-tokens 4 2>/dev/null | grep -q '"precision":"int4"' || fail "fill with int4"
 
 "$bin/quantize" straight --out int8 --bits 8 >/dev/null || fail "quantize --bits 8"
