@@ -2,7 +2,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <concepts>
 #include <cstdint>
 
 #include "golem/config/hardware.hpp"
@@ -32,13 +31,14 @@ struct TrainingMemory {
 /// The types of a precision policy, as values.
 struct TrainingTypes {
   DType compute = DType::f32, master = DType::f32, gradient = DType::f32;
-  bool folds = false;  // layers add gradients in the master type, one part of the model at a time, before they join those of another type
   constexpr bool has_master_copy() const { return compute != master; }
+  /// Layers add gradients in the master type, one part of the model at a time, before they join those of another type: train/accumulators.hpp.
+  constexpr bool folds() const { return gradient != master; }
 };
 
 template <TrainingPrecision P>
 constexpr TrainingTypes types_of() {
-  return {dtype_of<typename P::compute>(), dtype_of<typename P::master>(), dtype_of<typename P::gradient>(), !std::same_as<typename P::gradient, typename P::master>};
+  return {dtype_of<typename P::compute>(), dtype_of<typename P::master>(), dtype_of<typename P::gradient>()};
 }
 
 /// Micro-batches of a step of `rows` rows on each data rank, rounded up.
@@ -137,7 +137,7 @@ constexpr TrainingMemory plan_training(const ModelConfig& c, const TrainingTypes
   plan.weights = (types.has_master_copy() ? parameters * compute : 0) + std::int64_t{c.context} * c.head_dim() * master;
   plan.master_weights = parameters * master / (types.has_master_copy() ? shards : 1);
   const Stage one_of_each{0, smaller(1, largest.last), largest.embedding, largest.head};  // a block, and what is outside the blocks
-  plan.gradients = parameters * size_of(types.gradient) + (types.folds ? parameter_count(c, one_of_each, layout.tp) * master : 0);
+  plan.gradients = parameters * size_of(types.gradient) + (types.folds() ? parameter_count(c, one_of_each, layout.tp) * master : 0);
   plan.moments = 2 * parameters * master / shards;
   plan.activations =
       activations_in_flight(training.schedule, layout.pp, training.chunks, micro_batches, stage) * kept_bytes(c, n, recompute, largest) +
