@@ -32,14 +32,17 @@ TEST_CASE("each launcher's variables are known") {
   CHECK(is(environment_of({{"OMPI_COMM_WORLD_RANK", "3"}, {"OMPI_COMM_WORLD_SIZE", "8"}}), Launcher::mpi, 3, 8));
   CHECK(is(environment_of({{"PMI_RANK", "0"}, {"PMI_SIZE", "2"}}), Launcher::mpi, 0, 2));
   CHECK(is(environment_of({{"RANK", "1"}, {"WORLD_SIZE", "4"}, {"MASTER_ADDR", "node0"}}), Launcher::torchrun, 1, 4));
-  CHECK(is(environment_of({{"SLURM_PROCID", "767"}, {"SLURM_NTASKS", "768"}}), Launcher::slurm, 767, 768));
-  CHECK(is(environment_of({{"OMPI_COMM_WORLD_RANK", "1"}, {"OMPI_COMM_WORLD_SIZE", "2"}, {"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "1"}}), Launcher::mpi, 1,
-           2));  // mpirun in an allocation
+  CHECK(is(environment_of({{"SLURM_STEP_ID", "0"}, {"SLURM_PROCID", "767"}, {"SLURM_STEP_NUM_TASKS", "768"}, {"SLURM_NTASKS", "1024"}}), Launcher::slurm, 767, 768));
+  CHECK(is(environment_of({{"OMPI_COMM_WORLD_RANK", "1"}, {"OMPI_COMM_WORLD_SIZE", "2"}, {"SLURM_STEP_ID", "0"}, {"SLURM_PROCID", "0"}, {"SLURM_STEP_NUM_TASKS", "2"}}), Launcher::mpi, 1,
+           2));  // mpirun, which starts itself by srun
 }
 
 TEST_CASE("variables that mean something else are left alone") {
   CHECK(environment_of({{"RANK", "1"}, {"WORLD_SIZE", "4"}}).ranks == 1);
-  CHECK(environment_of({{"SLURM_NTASKS", "4"}}).ranks == 1);  // within an allocation, not started by srun
+  CHECK(environment_of({{"SLURM_NTASKS", "4"}}).ranks == 1);
+  CHECK(environment_of({{"SLURM_NTASKS", "8"}, {"SLURM_PROCID", "0"}}).ranks == 1);  // sbatch's script
+  CHECK(environment_of({{"SLURM_STEP_ID", "4294967290"}, {"SLURM_STEP_NUM_TASKS", "1"}, {"SLURM_NTASKS", "8"}, {"SLURM_PROCID", "0"}}).launcher ==
+        Environment::Launcher::none);  // salloc's shell, a step of its own
 }
 
 TEST_CASE("variables that make no sense are a sentence") {
@@ -47,6 +50,7 @@ TEST_CASE("variables that make no sense are a sentence") {
   CHECK_THROWS_WITH(environment_of({{"PMI_RANK", "one"}, {"PMI_SIZE", "8"}}), Contains("PMI_RANK is 'one', which is no number of ranks"));
   CHECK_THROWS_WITH(environment_of({{"PMI_RANK", "-1"}, {"PMI_SIZE", "8"}}), Contains("PMI_RANK is '-1'"));
   CHECK_THROWS_WITH(environment_of({{"PMI_RANK", "8"}, {"PMI_SIZE", "8"}}), Contains("rank 8 of 8"));
+  CHECK_THROWS_WITH(environment_of({{"SLURM_STEP_ID", "0"}, {"SLURM_STEP_NUM_TASKS", "8"}}), Contains("has no SLURM_PROCID"));
 }
 
 TEST_CASE("where the environment asks for a header that is not included, the error names it") {

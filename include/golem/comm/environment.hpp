@@ -43,7 +43,7 @@ inline Environment read_environment(function_ref<const char*(const char*)> get) 
   constexpr Pair pairs[]{{Launcher::mpi, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
                          {Launcher::mpi, "PMI_RANK", "PMI_SIZE"},
                          {Launcher::torchrun, "RANK", "WORLD_SIZE"},
-                         {Launcher::slurm, "SLURM_PROCID", "SLURM_NTASKS"}};
+                         {Launcher::slurm, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"}};  // not SLURM_NTASKS, which the whole allocation has
   const auto number = [&](const char* name) {
     const char* const text = get(name);
     require(text != nullptr, "the environment has no ", name, ", though it has the variable that goes with it: start all ranks with one launcher");
@@ -56,8 +56,8 @@ inline Environment read_environment(function_ref<const char*(const char*)> get) 
   };
   for (const Pair& pair : pairs) {
     if (!get(pair.ranks)) continue;
-    if (pair.launcher == Launcher::slurm && !get(pair.rank)) continue;         // within an allocation, but not started by srun
-    if (pair.launcher == Launcher::torchrun && !get("MASTER_ADDR")) continue;  // anybody's variables
+    if (pair.launcher == Launcher::slurm && (!get("SLURM_STEP_ID") || number(pair.ranks) == 1)) continue;  // sbatch's script or salloc's shell, which have a SLURM_PROCID too
+    if (pair.launcher == Launcher::torchrun && !get("MASTER_ADDR")) continue;                              // anybody's variables
     const Environment found{pair.launcher, number(pair.rank), number(pair.ranks)};
     require(found.rank < found.ranks, "the environment says rank ", found.rank, " of ", found.ranks, " (", pair.rank, ", ", pair.ranks,
             "): ranks count from 0");
@@ -106,8 +106,9 @@ inline std::shared_ptr<Backend> start_ranks(const Environment& here, const Launc
   require(start != nullptr, name_of(here.launcher), " started this process as rank ", here.rank, " of ", here.ranks,
           ", and the program cannot talk to the others: include <", header_for(here.launcher), "> in it, or start it alone");
   auto backend = start(options);
-  require(backend->size() == here.ranks, name_of(here.launcher), " started this process as rank ", here.rank, " of ", here.ranks, ", but ",
-          backend->size(), " came up: start it with the mpirun of the MPI that it is linked with, or with srun --mpi=pmix");
+  if (backend->size() != here.ranks)  // not thrown: what was started would tell only that it was left
+    backend->end_run(sentence(name_of(here.launcher), " started this process as rank ", here.rank, " of ", here.ranks, ", but ", backend->size(),
+                              " came up: start it with the mpirun of the MPI that it is linked with, or with srun --mpi=pmix"));
   return backend;
 }
 

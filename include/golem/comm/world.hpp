@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <string_view>
 #include <utility>
@@ -40,9 +41,16 @@ class World {
   }
 
   /// The world of this process: all ranks that mpirun, srun or torchrun started; one rank where none did. Throws Error where the way to
-  /// communicate is not included, naming the header; for processes, include <golem/comm/mpi.hpp>, or for torchrun <golem/comm/tcp.hpp>.
+  /// communicate is not included, naming the header; for processes, include <golem/comm/mpi.hpp>, or for torchrun <golem/comm/tcp.hpp>. Where processes
+  /// are started and make no world, they end, after the sentence has been printed to standard error.
   static World from_env(const Layout& layout, const LaunchOptions& options = {}) {
-    return World(Group(start_ranks(read_environment(), options)), layout);
+    const std::shared_ptr<Backend> all = start_ranks(read_environment(), options);
+    try {
+      return World(Group(all), layout);
+    } catch (const std::exception& error) {
+      if (all) all->fail_rank(error);
+      throw;
+    }
   }
 
   const Layout& layout() const { return layout_; }
