@@ -49,6 +49,26 @@ std::vector<std::string> names(std::initializer_list<std::int64_t> steps) {
 
 }  // namespace
 
+TEST_CASE("what need not be kept and cannot be deleted hinders no save, and goes with a later one") {
+  for (const char* action : {"delete", "rename"}) {
+    const test::Folder folder;
+    const std::string root = folder / "run";
+    save_step(root, 1);
+    std::filesystem::create_directories(root + "/.step-00000003.partial");  // of a crash
+    test::write(root + "/.step-00000003.partial/state.json", "");
+    const auto hinder = [&](std::string_view what, const std::string& path) {
+      golem::require(what != action || (path.find("step-00000001") == std::string::npos && path.find("step-00000003.partial") == std::string::npos), "cannot ", what, " '", path, "': Text file busy");
+    };
+    RunState loaded;
+    for (const std::int64_t step : {2, 5, 6, 7}) {
+      save_step(root, step, hinder);
+      CHECK(golem::load(root, loaded) == step);
+    }
+    save_step(root, 9);
+    CHECK(golem::files::names_in(root) == names({7, 9}));
+  }
+}
+
 TEST_CASE("a process killed at any step of a save leaves a checkpoint that loads") {
   auto* const shared = static_cast<Shared*>(::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   REQUIRE(shared != MAP_FAILED);

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <string>
@@ -77,6 +78,15 @@ inline void remove_folder(const std::string& path, FileStep step = {}) {
   files::delete_folder(removed, step);
 }
 
+/// The same for a folder that nobody needs: where it cannot be deleted that is told, and is no reason to stop. remove_leftovers tries again.
+inline void discard_folder(const std::string& path, FileStep step = {}) {
+  try {
+    remove_folder(path, step);
+  } catch (const Error& error) {
+    std::fprintf(stderr, "%s: it is not needed, and the next save tries again\n", error.what());
+  }
+}
+
 /// The folder that holds what was last written under this name: `path` itself, or what a crash left of its replacement; "" if none.
 inline std::string existing_folder(const std::string& path) {
   if (files::is_folder(path)) return path;
@@ -84,17 +94,21 @@ inline std::string existing_folder(const std::string& path) {
   return files::is_folder(replaced) ? replaced : "";
 }
 
-/// Brings a folder in order after a crash: interrupted replacements are undone or completed, and what is worthless is deleted. Only the one process
-/// that writes in `root` may call it.
+/// Brings a folder in order after a crash: interrupted replacements are undone or completed, and what is worthless is deleted, as far as it can be. Only
+/// the one process that writes in `root` may call it.
 inline void remove_leftovers(const std::string& root, FileStep step = {}) {
   const auto ends_with = [](const std::string& name, std::string_view suffix) { return name.size() > suffix.size() + 1 && name.ends_with(suffix); };
   for (const std::string& name : files::names_in(root)) {
     if (name[0] != '.' || !files::is_folder(root + "/" + name)) continue;
-    if (ends_with(name, ".partial") || ends_with(name, ".removed")) files::delete_folder(root + "/" + name, step);
+    if (ends_with(name, ".partial")) discard_folder(root + "/" + name, step);
+    try {
+      if (ends_with(name, ".removed")) files::delete_folder(root + "/" + name, step);
+    } catch (const Error&) {  // which was told when it was discarded
+    }
     if (!ends_with(name, ".replaced")) continue;
     const std::string original = root + "/" + name.substr(1, name.size() - 1 - std::string_view(".replaced").size());
     if (files::is_folder(original))
-      remove_folder(root + "/" + name, step);
+      discard_folder(root + "/" + name, step);
     else
       files::rename(root + "/" + name, original, step);
   }
@@ -133,7 +147,7 @@ class AtomicFolder {
     files::rename(path_, target_, step_);
     open_ = false;
     files::sync_folder(files::parent_of(target_), step_);
-    if (files::is_folder(replaced)) remove_folder(replaced, step_);
+    if (files::is_folder(replaced)) discard_folder(replaced, step_);
   }
 
  private:

@@ -63,14 +63,15 @@ inline std::string latest_name(const std::string& root) {
 }
 
 /// Deletes what need not be kept once `step` is saved: of the checkpoints up to it the `last` newest stay, and those whose step is a multiple of
-/// `every`; the later ones stay too (the run went back, and its user may want them). 0 for `last` keeps all, 0 for `every` keeps none.
+/// `every`; the later ones stay too (the run went back, and its user may want them). 0 for `last` keeps all, 0 for `every` keeps none. What cannot be
+/// deleted stays for the next save to delete.
 inline void prune(const std::string& root, std::int64_t step, std::int64_t last, std::int64_t every, FileStep announce = {}) {
   if (last <= 0) return;
   std::vector<std::int64_t> steps = saved_steps(root);
   std::erase_if(steps, [&](std::int64_t saved) { return saved > step; });
   for (std::int64_t i = 0; i + last < static_cast<std::int64_t>(steps.size()); ++i) {
     if (every > 0 && steps[i] % every == 0) continue;
-    remove_folder(root + "/" + folder_of_step(steps[i]), announce);
+    discard_folder(root + "/" + folder_of_step(steps[i]), announce);
   }
 }
 
