@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "catch.hpp"
+#include "train/memory_state.hpp"
 
 using golem::Sentinel;
 
@@ -39,4 +40,27 @@ TEST_CASE("without a history norms are not compared") {
   Sentinel sentinel({.history = 0});
   for (const double norm : {1.0, 1.0, 1e6}) CHECK_FALSE(sentinel.judge(norm, 1, false).alarm);
   CHECK(sentinel.judge(std::numeric_limits<double>::infinity(), 1, false).alarm);
+}
+
+TEST_CASE("a history is saved, and taken over by one of another length as far as it fits") {
+  Sentinel sentinel({.factor = 8, .history = 8});
+  for (int i = 1; i <= 12; ++i) sentinel.judge(i < 9 ? 1 : 5, 1, false);  // the last of eight: 1 1 1 1 5 5 5 5
+  tests::MemoryState saved, again;
+  saved.save(sentinel);
+  Sentinel same({.factor = 8, .history = 8});
+  saved.load(same);
+  again.save(same);
+  CHECK(again == saved);
+  const auto alarm = [&](int history, double norm) {
+    Sentinel other({.factor = 8, .history = history});
+    saved.load(other);
+    return other.judge(norm, 1, false).alarm;
+  };
+  CHECK_FALSE(alarm(4, 39));  // the median of 5 5 5 5
+  CHECK(alarm(4, 41));
+  CHECK(alarm(16, 41));  // half full, as it was
+  CHECK_FALSE(alarm(17, 1e6));
+  CHECK_FALSE(alarm(0, 1e6));
+  saved.integers["sentinel.seen"] = -1;
+  CHECK_THROWS_WITH(saved.load(same), Catch::Matchers::Contains("has seen -1 gradient norms, and keeps 8: it is damaged"));
 }

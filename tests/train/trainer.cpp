@@ -250,6 +250,7 @@ TEST_CASE("levers: the rate is warmed up again, and changes are part of the stat
   for (int i = 0; i < 2; ++i) CHECK(trainer.step(series).learning_rate == Approx(4e-3));  // not yet
   for (const double expected : {1e-3, 2e-3, 3e-3, 4e-3, 4e-3}) CHECK(trainer.step(series).learning_rate == Approx(expected));
   trainer.levers().learning_rate = {.peak = 4e-3, .min = 2e-3, .warmup_samples = 11, .decay_samples = 12345};
+  trainer.levers().beta2 = 0.99, trainer.levers().clip = 0.25;
   tests::MemoryState state;
   state.save(trainer);
   Trainer<M> other(device, {.learning_rate = {.peak = 1e-2, .min = 1e-3}, .batch = {.full = 1}, .micro_batch = 1});
@@ -259,12 +260,73 @@ TEST_CASE("levers: the rate is warmed up again, and changes are part of the stat
   CHECK(kept.learning_rate.min == 2e-3);
   CHECK(kept.learning_rate.warmup_samples == 11);
   CHECK(kept.learning_rate.decay_samples == 12345);
+  CHECK(kept.beta2 == 0.99);
+  CHECK(kept.clip == 0.25);
   CHECK(kept.rewarm_from == saved.rewarm_from);
   CHECK(kept.rewarm_steps == saved.rewarm_steps);
   CHECK(kept.shrink.alpha == saved.shrink.alpha);
   CHECK(kept.shrink.ramp_from == saved.shrink.ramp_from);
   CHECK(kept.shrink.ramp_steps == saved.shrink.ramp_steps);
   CHECK(kept.shrink.where == saved.shrink.where);
+}
+
+TEST_CASE("a run that goes on takes the optimizer's numbers from what was saved, whatever its configuration says; another batch is refused") {
+  cpu::Device device({.threads = 1});
+  const TrainingConfig config{.batch = {.full = 2}, .micro_batch = 1, .beta1 = 0.8, .beta2 = 0.97, .eps = 1e-6, .weight_decay = 0.3, .clip = 0.1};
+  Trainer<M> trainer(device, config);
+  Series series, ahead;
+  for (int i = 0; i < 2; ++i) trainer.step(series);
+  ahead.next = series.next;
+  tests::MemoryState state, end, resumed_end;
+  state.save(trainer);
+  Trainer<M> resumed(device, {.batch = {.full = 2}, .micro_batch = 1});
+  state.load(resumed);
+  for (int i = 0; i < 2; ++i) trainer.step(series), resumed.step(ahead);
+  end.save(trainer), resumed_end.save(resumed);
+  CHECK(end == resumed_end);
+
+  Trainer<M> other(device, {.batch = {.full = 3, .start = 1, .increment = 1, .ramp_samples = 9}, .micro_batch = 1});
+  tests::MemoryState untouched, refused;
+  untouched.save(other);
+  CHECK_THROWS_WITH(state.load(other), "the saved run takes steps of 2 rows, and this one of 1 rows, growing by 1 to 3 over 9: go on with its batch (TrainingConfig::batch)");
+  refused.save(other);
+  CHECK(refused == untouched);
+}
+
+TEST_CASE("numbers that no step can be taken with are refused by the names of their fields") {
+  cpu::Device device({.threads = 1});
+  const double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
+  const auto refuses = [](const char* field, auto change) {
+    TrainingConfig config;
+    change(config);
+    CHECK_THROWS_WITH(checked(config, Layout{}), Catch::Matchers::Contains(sentence("TrainingConfig::", field, " must be ")));
+  };
+  for (const double value : {nan, infinity, -1.0}) {
+    refuses("learning_rate.peak", [&](TrainingConfig& c) { c.learning_rate.peak = value; });
+    refuses("learning_rate.min", [&](TrainingConfig& c) { c.learning_rate.min = value; });
+    refuses("weight_decay", [&](TrainingConfig& c) { c.weight_decay = value; });
+    refuses("eps", [&](TrainingConfig& c) { c.eps = value; });
+    refuses("beta1", [&](TrainingConfig& c) { c.beta1 = value; });
+    refuses("beta2", [&](TrainingConfig& c) { c.beta2 = value; });
+    refuses("shrink.alpha", [&](TrainingConfig& c) { c.shrink.alpha = value; });
+  }
+  for (const double value : {nan, -1.0}) refuses("clip", [&](TrainingConfig& c) { c.clip = value; });
+  refuses("eps", [](TrainingConfig& c) { c.eps = 0; });
+  refuses("beta1", [](TrainingConfig& c) { c.beta1 = 1; });
+  refuses("beta2", [](TrainingConfig& c) { c.beta2 = 1; });
+  refuses("shrink.alpha", [](TrainingConfig& c) { c.shrink.alpha = 1.5; });
+  refuses("shrink.ramp_steps", [](TrainingConfig& c) { c.shrink.ramp_steps = -1; });
+  refuses("learning_rate.warmup_samples", [](TrainingConfig& c) { c.learning_rate.warmup_samples = -1; });
+  refuses("learning_rate.decay_samples", [](TrainingConfig& c) { c.learning_rate.decay_samples = -1; });
+  TrainingConfig endless;
+  endless.loss_scale.initial = infinity;
+  CHECK_THROWS_WITH(checked(endless, Layout{}), Catch::Matchers::Contains("TrainingConfig::loss_scale needs a finite initial"));
+
+  Trainer<M> trainer(device, {.batch = {.full = 1}, .micro_batch = 1});
+  Series series;
+  trainer.levers().beta2 = nan;
+  CHECK_THROWS_WITH(trainer.step(series), Catch::Matchers::Contains("a beta2 of nan: Levers::beta2 must be from 0 to below 1"));
+  CHECK(trainer.steps() == 0);
 }
 
 TEST_CASE("a world of another layout is a sentence") {

@@ -20,6 +20,7 @@ struct LearningRate {
 /// Rows in a step: `full`, reached from `start` in equal increments over `ramp_samples` (spec 4.2); start 0: no ramp.
 struct BatchSize {
   std::int64_t full = 8, start = 0, increment = 0, ramp_samples = 0;
+  friend constexpr bool operator==(const BatchSize&, const BatchSize&) = default;
 };
 
 /// Embedding-gradient shrink (spec 4.3): the gradient into the embedding is multiplied by alpha, up to step `ramp_from`;
@@ -80,7 +81,7 @@ struct TrainingConfig {
   BatchSize batch = {};
   int micro_batch = 8;  // rows computed at once
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1;
-  double clip = 1.0;  // largest global gradient norm
+  double clip = 1.0;  // largest global gradient norm; 0: it is not clipped
   EmbeddingShrink shrink = {};
   LossScale loss_scale = {};
   SentinelConfig sentinel = {};

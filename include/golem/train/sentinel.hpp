@@ -47,12 +47,29 @@ class Sentinel {
     return {};
   }
 
+  /// A saved history of another length is taken over as far as it fits: its last norms.
   void visit_state(StateVisitor& visitor) {
-    visitor.integer("sentinel.seen", seen_);
-    for (std::size_t i = 0; i < norms_.size(); ++i) visitor.real(sentence("sentinel.norm.", i), norms_[i]);
+    auto history = static_cast<std::int64_t>(norms_.size()), seen = seen_;
+    visitor.integer("sentinel.history", history);
+    visitor.integer("sentinel.seen", seen);
+    require(history >= 0 && seen >= 0, "a saved run has seen ", seen, " gradient norms, and keeps ", history, ": it is damaged");
+    std::vector<double> norms;
+    for (std::int64_t i = 0; i < history; ++i) {
+      norms.push_back(i < static_cast<std::int64_t>(norms_.size()) ? norms_[static_cast<std::size_t>(i)] : 0.0);
+      visitor.real(sentence("sentinel.norm.", i), norms.back());
+    }
+    if (norms.size() == norms_.size()) norms_ = norms, seen_ = seen;
+    else take_over(norms, seen);
   }
 
  private:
+  void take_over(const std::vector<double>& norms, std::int64_t seen) {
+    const auto length = static_cast<std::int64_t>(norms.size());
+    seen_ = 0;
+    for (std::int64_t left = std::min({seen, length, static_cast<std::int64_t>(norms_.size())}); left > 0; --left)
+      norms_[static_cast<std::size_t>(seen_++)] = norms[static_cast<std::size_t>((seen - left) % length)];
+  }
+
   SentinelConfig config_;
   std::vector<double> norms_ = std::vector<double>(64, 0.0);
   std::int64_t seen_ = 0;

@@ -40,6 +40,7 @@ using BatchSource = function_ref<const Batch&(int rows)>;
 struct Levers {
   LearningRate learning_rate;
   EmbeddingShrink shrink;
+  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1, clip = 1.0;
   std::int64_t rewarm_from = 0, rewarm_steps = 0;  // the rate rises again from 0 over rewarm_steps steps after rewarm_from
 
   void visit_state(StateVisitor& visitor);
@@ -71,8 +72,8 @@ class TrainerCore {
   TrainerCore(const TrainerCore&) = delete;  // its parts point at each other
   TrainerCore& operator=(const TrainerCore&) = delete;
 
-  /// Saves or restores everything that the next step depends on, but the data. The tensors it shows stay valid until the
-  /// next step.
+  /// Saves or restores everything that the next step depends on, but the data; what Levers holds is as it was saved, whatever TrainingConfig says. The
+  /// tensors it shows stay valid until the next step. Throws Error, with nothing restored, for a run of another batch.
   void visit_state(StateVisitor& visitor);
 
   /// One optimizer step: forward and backward over as many rows as the batch schedule says, clipping, AdamW.

@@ -28,6 +28,42 @@ inline void Levers::visit_state(StateVisitor& visitor) {
   visitor.integer("shrink.where", where);
   require(where == 0 || where == 1, "a saved run shrinks embedding gradients at place ", where, ", where 0 is the input, and 1 input and head: it is damaged, or a later golem's");
   shrink.where = static_cast<EmbeddingShrink::Where>(where);
+  visitor.real("adamw.beta1", beta1);
+  visitor.real("adamw.beta2", beta2);
+  visitor.real("adamw.eps", eps);
+  visitor.real("adamw.weight_decay", weight_decay);
+  visitor.real("clip", clip);
+}
+
+/// Of a TrainingConfig or Levers. Throws Error for a number that no step can be taken with, by the name of its field.
+template <class Settings>
+void require_numbers(const Settings& s, const char* owner) {
+  const auto need = [&](bool can_be, const char* field, auto value, const char* range) {
+    require(can_be, "training was asked for with a ", field, " of ", value, ": ", owner, "::", field, " must be ", range);
+  };
+  const auto need_finite = [&](const char* field, double value) { need(value >= 0 && std::isfinite(value), field, value, "at least 0, and finite"); };
+  need_finite("learning_rate.peak", s.learning_rate.peak);
+  need_finite("learning_rate.min", s.learning_rate.min);
+  need(s.learning_rate.warmup_samples >= 0, "learning_rate.warmup_samples", s.learning_rate.warmup_samples, "at least 0");
+  need(s.learning_rate.decay_samples >= 0, "learning_rate.decay_samples", s.learning_rate.decay_samples, "at least 0");
+  need(s.shrink.alpha >= 0 && s.shrink.alpha <= 1, "shrink.alpha", s.shrink.alpha, "from 0 to 1");
+  need(s.shrink.ramp_steps >= 0, "shrink.ramp_steps", s.shrink.ramp_steps, "at least 0");
+  need(s.beta1 >= 0 && s.beta1 < 1, "beta1", s.beta1, "from 0 to below 1");
+  need(s.beta2 >= 0 && s.beta2 < 1, "beta2", s.beta2, "from 0 to below 1");
+  need(s.eps > 0 && std::isfinite(s.eps), "eps", s.eps, "above 0, and finite");
+  need_finite("weight_decay", s.weight_decay);
+  need(s.clip >= 0, "clip", s.clip, "at least 0, where 0 clips nothing");
+}
+
+/// Saves a run's batch, or throws Error where that of a saved run is another: a trainer has room for the micro-batches of its own.
+inline void visit_batch(StateVisitor& visitor, const BatchSize& own) {
+  BatchSize saved = own;
+  visitor.integer("batch.full", saved.full);
+  visitor.integer("batch.start", saved.start);
+  visitor.integer("batch.increment", saved.increment);
+  visitor.integer("batch.ramp_samples", saved.ramp_samples);
+  const auto rows = [](const BatchSize& b) { return b.start == 0 ? sentence(b.full, " rows") : sentence(b.start, " rows, growing by ", b.increment, " to ", b.full, " over ", b.ramp_samples); };
+  require(saved == own, "the saved run takes steps of ", rows(saved), ", and this one of ", rows(own), ": go on with its batch (TrainingConfig::batch)");
 }
 
 /// The chunks of a rank, in ascending order.
@@ -54,9 +90,10 @@ inline const TrainingConfig& checked(const TrainingConfig& config, const Layout&
   require(config.zero == 0 || config.zero == 1, "ZeRO stage ", config.zero, " was asked for: TrainingConfig::zero is 0 or 1");
   require(config.head_tokens >= 0, "logits of ", config.head_tokens, " tokens at once were asked for: TrainingConfig::head_tokens is at least 1, or 0 for the default");
   require(config.add_like.data_ranks >= 1, "TrainingConfig::add_like has ", config.add_like.data_ranks, " data ranks: at least 1");
+  require_numbers(config, "TrainingConfig");
   const LossScale& scale = config.loss_scale;
-  require(scale.initial >= scale.min && scale.min > 0 && scale.window >= 0 && scale.hysteresis >= 1, "a loss scale of ", scale.initial, ", at least ", scale.min, ", that doubles after ", scale.window,
-          " steps and halves after ", scale.hysteresis, " overflows was asked for: TrainingConfig::loss_scale needs initial >= min > 0, window >= 0 and hysteresis >= 1");
+  require(std::isfinite(scale.initial) && scale.initial >= scale.min && scale.min > 0 && scale.window >= 0 && scale.hysteresis >= 1, "a loss scale of ", scale.initial, ", at least ", scale.min, ", that doubles after ", scale.window,
+          " steps and halves after ", scale.hysteresis, " overflows was asked for: TrainingConfig::loss_scale needs a finite initial >= min > 0, window >= 0 and hysteresis >= 1");
   require(config.sentinel.history >= 0 && config.sentinel.factor > 0, "a sentinel with a history of ", config.sentinel.history, " steps and a factor of ", config.sentinel.factor,
           " was asked for: TrainingConfig::sentinel needs history >= 0, where 0 compares no norms, and factor > 0");
   require(layout.ranks() == 1 || (config.add_like.data_ranks == 1 && !config.add_like.stages), "TrainingConfig::add_like is for a run on one rank, and this one has ", layout.ranks());
@@ -82,7 +119,7 @@ TrainerCore<M, P, Tp, D>::TrainerCore(D& device, const TrainingConfig& config, c
       links_(device, world_, config.chunks, largest_batch().own * M::config.hidden),
       exchange_(device, world_.model()),
       reduction_(state_.layout(), world_, state_.gradients()),
-      levers_{config.learning_rate, config.shrink},
+      levers_{.learning_rate = config.learning_rate, .shrink = config.shrink, .beta1 = config.beta1, .beta2 = config.beta2, .eps = config.eps, .weight_decay = config.weight_decay, .clip = config.clip},
       scaler_(config.loss_scale),
       sentinel_(config.sentinel) {
   const ModelConfig& c = M::config;
@@ -175,16 +212,16 @@ template <Model M, TrainingPrecision P, int Tp, Device D>
 void TrainerCore<M, P, Tp, D>::update(double gradient_scale) {
   const auto t = static_cast<double>(applied_steps_ + 1);
   AdamwStep adamw_step{.learning_rate = next_learning_rate(),
-                       .beta1 = config_.beta1,
-                       .beta2 = config_.beta2,
-                       .eps = config_.eps,
-                       .correction1 = 1 - std::pow(config_.beta1, t),
-                       .correction2 = 1 - std::pow(config_.beta2, t),
+                       .beta1 = levers_.beta1,
+                       .beta2 = levers_.beta2,
+                       .eps = levers_.eps,
+                       .correction1 = 1 - std::pow(levers_.beta1, t),
+                       .correction2 = 1 - std::pow(levers_.beta2, t),
                        .gradient_scale = gradient_scale};
   std::vector<Pending> gathers;
   const std::vector<FlatTensor>& tensors = state_.layout().tensors();
   for (std::size_t i = 0; i < tensors.size(); ++i) {
-    adamw_step.decay = tensors[i].parameter.decay ? config_.weight_decay : 0.0;
+    adamw_step.decay = tensors[i].parameter.decay ? levers_.weight_decay : 0.0;
     state_.update(tensors[i], adamw_step);
     if (i + 1 == tensors.size() || tensors[i + 1].part != tensors[i].part)
       gathers.push_back(state_.gather(state_.layout().parts()[static_cast<std::size_t>(tensors[i].part)], world_.data()));
@@ -196,6 +233,7 @@ template <Model M, TrainingPrecision P, int Tp, Device D>
 StepReport TrainerCore<M, P, Tp, D>::step(BatchSource next) {
   const auto start = std::chrono::steady_clock::now();
   StepReport report;
+  require_numbers(levers_, "Levers");
   Step step = read_batches(next, next_rows());
   accumulators_.clear();
   numbers_.begin(step_ + 1, "reading rows");
@@ -219,7 +257,7 @@ StepReport TrainerCore<M, P, Tp, D>::step(BatchSource next) {
   report.skipped = overflow || (verdict.alarm && sentinel_.action() != SentinelConfig::Action::report);
   if (!report.skipped) {
     // clip divisor max(1, (norm + 1e-6) / clip): spec 4.2
-    const double divisor = config_.clip > 0 ? larger(1.0, (norm + 1e-6) / config_.clip) : 1.0;
+    const double divisor = levers_.clip > 0 ? larger(1.0, (norm + 1e-6) / levers_.clip) : 1.0;
     update(1.0 / (report.loss_scale * divisor));
     ++applied_steps_;
     applied_samples_ += step.rows;
@@ -248,6 +286,7 @@ void TrainerCore<M, P, Tp, D>::gather_weights() {
 
 template <Model M, TrainingPrecision P, int Tp, Device D>
 void TrainerCore<M, P, Tp, D>::visit_state(StateVisitor& visitor) {
+  visit_batch(visitor, config_.batch);
   visitor.integer("step", step_);
   visitor.integer("samples", samples_);
   visitor.integer("applied_steps", applied_steps_);
