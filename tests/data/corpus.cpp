@@ -15,6 +15,14 @@
 using namespace golem;
 using test::counted_corpus;
 
+TEST_CASE("a text that is cut while it is read is a sentence") {
+  const std::string shorter = "/sys/kernel/mm/transparent_hugepage/enabled";  // of 4096 bytes, it says
+  struct stat status {};
+  if (stat(shorter.c_str(), &status) == 0 && status.st_size > 100)
+    CHECK_THROWS_WITH(read_document(shorter), Catch::Matchers::Contains(" of 4096 while it was read: let no other program write to the text"));
+  CHECK_THROWS_WITH(read_document("/no/such/text"), Catch::Matchers::Contains("cannot open '/no/such/text': No such file"));
+}
+
 TEST_CASE("documents are read in the order of their names, through folders") {
   const test::Folder folder;
   mkdir((folder.path + "/b").c_str(), 0755);
@@ -22,6 +30,7 @@ TEST_CASE("documents are read in the order of their names, through folders") {
       test::write(folder / ".hidden", "no");
   const auto documents = read_documents(folder.path);
   REQUIRE(documents.size() == 3);
+  CHECK(document_bytes(folder.path) == 18);  // the empty one too
   CHECK(documents[0].text == "first");
   CHECK(documents[1].text == "second");
   CHECK(documents[2].text == "third");

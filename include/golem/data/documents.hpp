@@ -3,7 +3,9 @@
 #pragma once
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -16,7 +18,6 @@
 
 #include "golem/core/error.hpp"
 #include "golem/core/function_ref.hpp"
-#include "golem/core/mapped_file.hpp"
 #include "golem/core/utf8.hpp"
 
 namespace golem {
@@ -35,9 +36,22 @@ inline void require_text(std::string_view text, const std::string& where) {
   require(bad == text.npos, where, " is not UTF-8 at byte ", bad, ": convert it first, for instance with iconv -t UTF-8");
 }
 
+/// Copied and not mapped: of a mapped file that another program cuts meanwhile the process would die.
 inline Document read_document(const std::string& path) {
-  const MappedFile file(path);
-  Document document{path, std::string(reinterpret_cast<const char*>(file.data()), file.size())};
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  require(file >= 0, "cannot open '", path, "': ", std::strerror(errno));
+  struct stat status {};
+  const bool known = ::fstat(file, &status) == 0;
+  Document document{path, std::string(known ? static_cast<std::size_t>(status.st_size) : 0, '\0')};
+  std::size_t read = 0;
+  ::ssize_t part = 0;
+  while (read < document.text.size() && ((part = ::read(file, document.text.data() + read, document.text.size() - read)) > 0 || (part < 0 && errno == EINTR)))
+    read += static_cast<std::size_t>(part > 0 ? part : 0);
+  const int cause = errno;
+  ::close(file);
+  require(known, "cannot read the size of '", path, "': ", std::strerror(cause));
+  require(part >= 0, "cannot read '", path, "' at byte ", read, ": ", std::strerror(cause));
+  require(read == document.text.size(), "'", path, "' ended at byte ", read, " of ", document.text.size(), " while it was read: let no other program write to the text, and begin again");
   require_text(document.text, "'" + path + "'");
   return document;
 }
@@ -89,6 +103,19 @@ inline void visit_documents(const std::string& path, function_ref<void(Document&
     visit(document);
   }
   require(visited > 0, "there is no text in '", path, "' (", files.size(), " files): give a folder of UTF-8 text files");
+}
+
+/// Bytes of all of them, before they are read.
+inline std::uint64_t document_bytes(const std::string& path) {
+  std::vector<std::string> files;
+  documents::collect(path, files);
+  std::uint64_t bytes = 0;
+  for (const std::string& file : files) {
+    struct stat status {};
+    require(stat(file.c_str(), &status) == 0, "'", file, "' cannot be read as a corpus: ", std::strerror(errno));
+    bytes += static_cast<std::uint64_t>(status.st_size);
+  }
+  return bytes;
 }
 
 /// All of them at once.
