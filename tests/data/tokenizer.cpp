@@ -158,6 +158,19 @@ TEST_CASE("what is no model, or no model for GLM, or cannot be trained, is told"
   std::remove(path.c_str());
   CHECK_THROWS_WITH(Tokenizer::load("nowhere.model"), Catch::Matchers::Contains("nowhere.model"));
   CHECK_THROWS_WITH(Tokenizer::train(std::vector<std::string>{"too little"}, {.vocab = 4096}), Catch::Matchers::Contains("ask for fewer pieces"));
+  for (const int vocab : {10, 256, 263, 270})
+    CHECK_THROWS_WITH(Tokenizer::train(std::vector<std::string>{"a b c d e f g"}, {.vocab = vocab, .or_fewer = true}), Catch::Matchers::Contains("ask for at least 276, which are 256 bytes"));
+  for (const char* text : {"[MASK]", "[MASK][gMASK]\n</s>", "<unk><pad>[sMASK][sop][eop]<n>", "<0x41><0xFF>", "\n"})
+    CHECK_THROWS_WITH(Tokenizer::train(std::vector<std::string>{text}, {.vocab = 400, .or_fewer = true}), Catch::Matchers::Contains("1 texts that hold nothing but names of special tokens"));
+  for (const char* text : {"[MASK] [MASK]", "[MASK]a", "<0x4G>", "[MAS"}) CHECK(Tokenizer::train(std::vector<std::string>{text}, {.vocab = 280, .or_fewer = true}).size() >= 266);
+}
+
+TEST_CASE("lines that come text by text give the tokenizer of the whole") {
+  const TokenizerTraining training{.vocab = 320, .most_bytes = 5000};
+  const std::vector<std::string> all = texts();
+  TrainingLines lines(all[0].size() + all[1].size(), training.most_bytes);
+  for (const std::string& text : all) lines.add(text);
+  CHECK(Tokenizer::train(std::move(lines), training).digest() == Tokenizer::train(all, training).digest());
 }
 
 TEST_CASE("where texts give fewer pieces than were asked for, they may be taken") {

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -45,8 +46,15 @@ class Tokenizer {
   /// Trains a unigram model on lines of text. Newlines are a token of their own; any byte can be spelt. Throws Error where
   /// the texts do not give that many pieces, and fewer were not asked for.
   static Tokenizer train(std::span<const std::string> texts, const TokenizerTraining& training) {
-    std::vector<std::string> text = training_lines(texts, training.most_bytes);
+    return train(training_lines(texts, training.most_bytes), training);
+  }
+  /// The same of lines that were gathered text by text, at most training.most_bytes of them.
+  static Tokenizer train(TrainingLines from, const TokenizerTraining& training) {
+    std::vector<std::string> text = from.take();
     keep_frequent_characters(text, (training.vocab - 256) / 2, training.character_coverage);
+    require(training.vocab >= enough_pieces || training.vocab >= fewest_pieces(text), "a tokenizer of ", training.vocab, " pieces cannot be trained on ", from.texts(), " texts: ask for at least ", enough_pieces,
+            ", which are 256 bytes, ", special_pieces, " special tokens, a space and some characters");
+    require(std::any_of(text.begin(), text.end(), holds_text), "a tokenizer cannot be trained on ", from.texts(), " texts that hold nothing but names of special tokens: give other text");
     Lines lines(text);
     const std::unordered_map<std::string, std::string> options{
         {"model_type", "unigram"},
@@ -71,7 +79,7 @@ class Tokenizer {
         {"minloglevel", "2"}};
     std::string model;
     const auto status = sentencepiece::SentencePieceTrainer::Train(options, &lines, &model);
-    require(status.ok(), "a tokenizer of ", training.vocab, " pieces cannot be trained on ", texts.size(), " texts (", text.size(),
+    require(status.ok(), "a tokenizer of ", training.vocab, " pieces cannot be trained on ", from.texts(), " texts (", text.size(),
             " lines): ask for fewer pieces, or give more text (SentencePiece: ", status.message(), ")");
     return Tokenizer(std::move(model), "the trained model");
   }
@@ -169,6 +177,33 @@ class Tokenizer {
 
  private:
   static constexpr std::string_view space_sign = "\u2581";  // what SentencePiece writes for a space: as text it is spelt in bytes
+  static constexpr int special_pieces = 9;
+  static constexpr int enough_pieces = 256 + 2 * (special_pieces + 1);  // train() takes no more characters than leave room for the others
+
+  /// Pieces that every model of these lines has.
+  static int fewest_pieces(const std::vector<std::string>& lines) {
+    std::set<char32_t> characters{U' '};
+    for (const std::string& line : lines)
+      for (std::size_t at = 0; at < line.size();) {
+        const CodePoint c = decode_utf8(line, at);
+        characters.insert(c.value);
+        at += static_cast<std::size_t>(c.bytes);
+      }
+    return 256 + special_pieces + static_cast<int>(characters.size());
+  }
+
+  /// Whether a line is more than names of pieces that are no text. SentencePiece cuts at these, and where nothing is left ends the process.
+  static bool holds_text(std::string_view line) {
+    const auto is_byte = [](std::string_view s) { return s.starts_with("<0x") && s.size() >= 6 && s[5] == '>' && s.substr(3, 2).find_first_not_of("0123456789ABCDEF") == s.npos; };
+    while (!line.empty()) {
+      std::size_t length = is_byte(line) ? 6 : 0;
+      for (const std::string_view name : {"<unk>", "</s>", "<pad>", "[MASK]", "[gMASK]", "[sMASK]", "[sop]", "[eop]", "<n>"})
+        if (line.starts_with(name)) length = name.size();
+      if (length == 0) return true;
+      line.remove_prefix(length);
+    }
+    return false;
+  }
 
   class Lines : public sentencepiece::SentenceIterator {
    public:

@@ -19,14 +19,15 @@ namespace golem {
 
 inline constexpr std::size_t longest_training_line = 4096;  // bytes; longer ones are cut
 
-/// The lines of the texts, in order, without empty ones; where the texts are longer than `most_bytes`, every k-th. Throws
-/// Error for a text that is not UTF-8.
-inline std::vector<std::string> training_lines(std::span<const std::string> texts, std::size_t most_bytes) {
-  std::size_t bytes = 0, number = 0;
-  for (const std::string& text : texts) bytes += text.size();
-  const std::size_t stride = bytes / std::max<std::size_t>(most_bytes, 1) + 1;
-  std::vector<std::string> lines;
-  for (const std::string_view text : texts) {
+/// The lines of texts that come one at a time, in order, without empty ones; where the texts, of `bytes` together, are longer than
+/// `most_bytes`, every k-th.
+class TrainingLines {
+ public:
+  TrainingLines(std::uint64_t bytes, std::size_t most_bytes) : stride_(bytes / std::max<std::size_t>(most_bytes, 1) + 1) {}
+
+  /// Throws Error for a text that is not UTF-8.
+  void add(std::string_view text) {
+    ++texts_;
     const std::size_t bad = first_invalid_utf8(text);
     require(bad == text.npos, "a tokenizer was to be trained on a text of ", text.size(), " bytes that is not UTF-8 at byte ", bad,
             ": convert it first");
@@ -34,10 +35,26 @@ inline std::vector<std::string> training_lines(std::span<const std::string> text
       std::size_t end = std::min(text.find('\n', at), text.size());
       if (end - at > longest_training_line)
         for (end = at + longest_training_line; (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80;) --end;  // between two code points
-      if (end > at && number++ % stride == 0) lines.emplace_back(text.substr(at, end - at));
+      if (end > at && number_++ % stride_ == 0) lines_.emplace_back(text.substr(at, end - at));
       at = end + (end < text.size() && text[end] == '\n');
     }
   }
+
+  std::int64_t texts() const { return texts_; }
+  std::vector<std::string> take() { return std::move(lines_); }
+
+ private:
+  std::uint64_t stride_, number_ = 0;
+  std::int64_t texts_ = 0;
+  std::vector<std::string> lines_;
+};
+
+/// Those of texts that are all there.
+inline TrainingLines training_lines(std::span<const std::string> texts, std::size_t most_bytes) {
+  std::uint64_t bytes = 0;
+  for (const std::string& text : texts) bytes += text.size();
+  TrainingLines lines(bytes, most_bytes);
+  for (const std::string& text : texts) lines.add(text);
   return lines;
 }
 
