@@ -83,6 +83,17 @@ TEST_CASE("along the original's ramp a new set of instructions takes the place o
   CHECK(added.origin(534).row == Glm130bRows(Part::training).row(455));  // a row of instructions that the ramp left out
 }
 
+TEST_CASE("fewer instructions than a row of them takes fill one row") {
+  const SampleOrder order{RowOrder::glm_130b, 1234, Part::training, {.rows = 10000, .instructions = 1, .windows = 400}, {}};
+  int instructions = 0;
+  for (std::int64_t s = 0; s < 2000; ++s)
+    if (const SampleOrigin origin = order.origin(s); origin.kind == Kind::instructions) {
+      CHECK(origin.row == 0);
+      ++instructions;
+    }
+  CHECK(instructions > 50);
+}
+
 TEST_CASE("the original's split of a corpus, whatever its size") {
   for (const std::int64_t rows : {1, 128, 3000, 9999, 10000, 10001, 25003}) {
     std::set<std::int64_t> seen;

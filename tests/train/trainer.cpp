@@ -360,6 +360,9 @@ TEST_CASE("data that do not fit the model are refused with a sentence") {
   batch.targets[1] = M::config.vocab;
   const auto source = [&](int) -> const Batch& { return batch; };
   CHECK_THROWS_WITH(trainer.step(source), Catch::Matchers::Contains("another tokenizer"));
+  batch = models::random_batch(1, 12, M::config.vocab, 2);
+  batch.tasks[0] = static_cast<Task>(3);
+  CHECK_THROWS_WITH(trainer.step(source), Catch::Matchers::Contains("row 0 of a batch is of task 3, and there are tasks 0 to 2"));
   batch = models::random_batch(1, M::config.context + 1, M::config.vocab, 2);
   CHECK_THROWS_WITH(trainer.step(source), Catch::Matchers::Contains("context of 24"));
   CHECK_THROWS_WITH(trainer.evaluate(models::random_batch(2, 12, M::config.vocab, 2)), Catch::Matchers::Contains("micro-batch of 1"));

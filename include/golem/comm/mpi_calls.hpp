@@ -30,7 +30,7 @@ void mpi_check(int code, const Parts&... what) {
 
 /// MPI counts in int.
 inline int mpi_count(std::int64_t count) {
-  require(count <= INT_MAX, "a transfer of ", count, " elements from one rank is more than MPI's ", INT_MAX, ": cut it in pieces");
+  require(count <= INT_MAX, "a transfer of ", count, " elements from one rank is more than MPI's ", INT_MAX, ": transfer it in several calls, or, where a trainer does it, lower TrainingConfig::micro_batch or raise Layout::tp");
   return static_cast<int>(count);
 }
 

@@ -120,7 +120,7 @@ class SampleOrder {
     require(text > 0, "the original's split of a corpus of ", counts_.rows, " rows leaves none to this part: of every 10,000 it gives 9490 to training, 500 to ",
             "validation and 10 to the test; give more text");
     if (pairs == 0) return {.row = part_.row(glm_130b_item(sample, text, key))};
-    const std::int64_t rows = pairs * 200 / counts_.windows;  // the original counts every pair 200 times
+    const std::int64_t rows = std::max<std::int64_t>(1, pairs * 200 / counts_.windows);  // the original counts every pair 200 times
     const double weight = mix_.part * static_cast<double>(text) / (static_cast<double>(rows) * (1 - mix_.part));
     const std::int64_t item = glm_130b_item(sample, text + static_cast<std::int64_t>(static_cast<double>(rows) * weight), key);
     if (item < text) return {.row = part_.row(item)};

@@ -57,6 +57,8 @@ class Scoring {
     require(batch.targets.size() == batch.tokens.size(), "a batch of ", batch.tokens.size(), " tokens came with ", batch.targets.size(), " targets");
     require(batch.tasks.size() == static_cast<std::size_t>(batch.rows), "a batch of ", batch.rows, " rows came with ", batch.tasks.size(), " tasks");
     for (int r = 0; r < batch.rows; ++r) {
+      const auto task = static_cast<int>(batch.tasks[static_cast<std::size_t>(r)]);
+      require(task < task_count, "row ", r, " of a batch is of task ", task, ", and there are tasks 0 to ", task_count - 1, ": Batch::tasks holds values of Task");
       const std::size_t begin = targets_.size();
       for (int t = 0; t < batch.length; ++t) {
         const std::int32_t n = r * batch.length + t, target = batch.targets[static_cast<std::size_t>(n)];
