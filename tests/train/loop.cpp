@@ -14,13 +14,14 @@ namespace {
 // A trainer that only counts; its gradient spikes at one step, some times.
 struct Counting {
   TrainingConfig configuration;
-  std::int64_t step_ = 0, spike = -1;
+  std::int64_t step_ = 0, spike = -1, skipped_until = 0;
   int spikes = 1;
   StepReport step(BatchSource) {
     StepReport report;
     report.step = ++step_;
     report.alarm = report.step == spike && spikes-- > 0;
-    if (report.alarm) report.note = "a spike";
+    report.skipped = report.step <= skipped_until && report.step != 4;
+    if (report.alarm || report.skipped) report.note = "a spike";
     return report;
   }
   std::int64_t steps() const { return step_; }
@@ -94,6 +95,22 @@ TEST_CASE("a stop is heard while it rolls back, and a run that rolling back does
   stopped.trainer.configuration.sentinel.action = SentinelConfig::Action::roll_back;
   CHECK(stopped.run({.last_step = 5}) == LoopEnd::stopped);
   CHECK(stopped.events == "1 2 3 4 r s ");
+}
+
+TEST_CASE("a run that only skips ends, and one that takes a step now and then does not") {
+  Trace trace;
+  trace.trainer.skipped_until = 100;
+  CHECK_THROWS_WITH(trace.run({.last_step = 50, .skips = 6}), Catch::Matchers::Contains("step 11 was skipped, as were the 6 steps before it: a spike. Go on from an earlier checkpoint"));
+  Trace enough;
+  enough.trainer.skipped_until = 10;
+  CHECK(enough.run({.last_step = 12, .skips = 6}) == LoopEnd::finished);
+}
+
+TEST_CASE("a stop that comes before the first step is heard there") {
+  Trace trace;
+  trace.stop = 1;
+  CHECK(trace.run({.last_step = 5}) == LoopEnd::stopped);
+  CHECK(trace.events.empty());
 }
 
 TEST_CASE("a run that is at its end already saves nothing") {

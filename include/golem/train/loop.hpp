@@ -27,23 +27,28 @@ struct LoopOptions {
   std::int64_t save_every = 0;      // steps; 0: at the end only
   const volatile std::sig_atomic_t* stop = nullptr;  // set by a signal handler: the loop saves and leaves after the step
   int roll_backs = 8;               // in a row without getting further; one more ends the run
+  int skips = 64;                   // steps in a row that were skipped; one more ends the run. fp16's loss scale falls from 65536 to 1 in 17
 };
 
 enum class LoopEnd : std::uint8_t { finished, stopped };
 
 /// Runs steps until options.last_step or a stop. Saves at the end, whichever of them it was: behind a roll-back too, which has moved the
-/// data. Throws Error where rolling back does not help.
+/// data; but where a stop came before the first step there is nothing to save. Throws Error where rolling back or skipping does not help.
 template <class TrainerType>
 LoopEnd run_loop(TrainerType& trainer, BatchSource next, const LoopOptions& options, const LoopHooks& hooks) {
   const auto due = [&](std::int64_t every) { return every > 0 && trainer.steps() % every == 0; };
   const auto stopped = [&] { return options.stop && trainer.any(*options.stop != 0); };  // a signal reaches ranks at different steps: all stop at one
+  if (trainer.steps() < options.last_step && stopped()) return LoopEnd::stopped;
   bool saved = true;
   std::int64_t furthest = trainer.steps();  // step without an alarm
   int in_vain = 0;                          // roll-backs since it was reached
+  int skips = 0;                            // in a row
   while (trainer.steps() < options.last_step) {
     const StepReport report = trainer.step(next);
     saved = false;
     if (hooks.on_step) hooks.on_step(report);
+    skips = report.skipped ? skips + 1 : 0;
+    require(skips <= options.skips, "step ", report.step, " was skipped, as were the ", options.skips, " steps before it: ", report.note, ". Go on from an earlier checkpoint, or with a lower learning rate");
     if (report.alarm && trainer.config().sentinel.action == SentinelConfig::Action::roll_back && hooks.roll_back) {
       require(in_vain++ < options.roll_backs, "step ", report.step, " raised an alarm again, after ", options.roll_backs, " roll-backs since step ", furthest, ": ", report.note,
               ". Go on from an earlier checkpoint, or with a lower learning rate");
