@@ -34,7 +34,7 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--model", o.run.model, "glm_130b, or tiny: the same program on a small sibling, eight ranks of this machine")->capture_default_str();
   app.add_option("--dp", o.run.layout.dp, "data-parallel ranks; 0: as launched")->check(CLI::NonNegativeNumber);
   app.add_option("--pp", o.run.layout.pp, "pipeline stages; 0: as launched")->check(CLI::NonNegativeNumber);
-  app.add_option("--steps", o.run.steps, "optimizer steps in all; 0: until all rows are read")->check(CLI::NonNegativeNumber);
+  examples::note_said(app.add_option("--steps", o.run.steps, "optimizer steps in all; 0: until all rows are read; a resumed run keeps its own without it")->check(CLI::NonNegativeNumber), o.run);
   examples::add_file_options(app, o.run);
   o.run.order = "original", o.run.instruction_part = examples::glm_130b_launch.instruction_part;
   examples::add_row_options(app, o.run);

@@ -24,6 +24,8 @@
 #include "golem/data/loader.hpp"
 #include "golem/data/tokenizer.hpp"
 #include "golem/data/tokenizer_any.hpp"
+#include "golem/data/training_lines.hpp"
+#include "golem/io/checkpoint_state.hpp"
 #include "golem/io/jsonl.hpp"
 #include "pretrain_options.hpp"
 #include "run_folder.hpp"
@@ -41,10 +43,14 @@ inline golem::AnyTokenizer make_tokenizer(const PretrainOptions& options, const 
     tokenizer.emplace(golem::AnyTokenizer::load(options.tokenizer));
   } else {
     std::fprintf(stderr, "training a tokenizer of %d pieces\n", vocab);
-    std::vector<std::string> texts;
-    for (golem::Document& document : golem::read_documents(options.corpus)) texts.push_back(std::move(document.text));
+    const golem::TokenizerTraining training{.vocab = vocab, .or_fewer = true};
+    golem::TrainingLines lines(golem::document_bytes(options.corpus), training.most_bytes);
+    golem::visit_documents(options.corpus, [&](golem::Document& document) {
+      note("reading text for a tokenizer");
+      lines.add(document.text);
+    });
     note("training a tokenizer");
-    tokenizer.emplace(golem::Tokenizer::train(texts, {.vocab = vocab, .or_fewer = true}));
+    tokenizer.emplace(golem::Tokenizer::train(std::move(lines), training));
     if (tokenizer->size() < vocab) std::fprintf(stderr, "training a tokenizer: the text gave %d pieces, and the others of the vocabulary stay unused\n", tokenizer->size());
   }
   golem::require(tokenizer->size() <= vocab, "the tokenizer has ", tokenizer->size(), " pieces, and the model '", options.model, "' a vocabulary of ", vocab,
@@ -79,11 +85,25 @@ inline void build_corpora(const PretrainOptions& options, const RunFolder& run, 
 
 inline bool exists(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
 
+// The instructions that a run was saved with, in pairs.
+struct SavedInstructions {
+  std::int64_t pairs = 0, former_pairs = 0;
+
+  SavedInstructions() = default;
+  explicit SavedInstructions(const golem::CheckpointState& saved) : pairs(of(saved, "loader.instructions")), former_pairs(of(saved, "loader.former_instructions")) {}
+
+ private:
+  static std::int64_t of(const golem::CheckpointState& saved, const char* name) {
+    const auto found = saved.integers.find(name);
+    return found == saved.integers.end() ? 0 : found->second;
+  }
+};
+
 // The instructions of the run as tokens: made where some are given and the run has none yet.
-inline void build_instructions(const PretrainOptions& options, const RunFolder& run, const golem::AnyTokenizer& tokenizer, Note note) {
-  const auto build = [&](const std::string& from, const std::string& to) {
+inline void build_instructions(const PretrainOptions& options, const RunFolder& run, const SavedInstructions& saved, const golem::AnyTokenizer& tokenizer, Note note) {
+  const auto build = [&](const std::string& from, const std::string& to, std::int64_t had) {
     if (options.resume.empty()) std::remove(to.c_str());  // another run's
-    if (from.empty() || exists(to)) return;
+    if (from.empty() || (had > 0 && exists(to))) return;
     golem::InstructionBuilder builder(tokenizer.size(), tokenizer.digest());
     golem::read_pairs(from, [&](std::string_view text, std::string_view target) {
       if (builder.pairs() % 1000 == 0) note("cutting the instructions in tokens");
@@ -93,8 +113,8 @@ inline void build_instructions(const PretrainOptions& options, const RunFolder& 
     golem::require(builder.pairs() > 0, "'", from, "' holds no line of {\"text\": ..., \"target\": ...}: give at least one");
     builder.write(to);
   };
-  build(options.instructions, run.instructions());
-  build(options.former_instructions, run.former_instructions());
+  build(options.instructions, run.instructions(), saved.pairs);
+  build(options.former_instructions, run.former_instructions(), saved.former_pairs);
 }
 
 // All rows that a run reads.
@@ -104,15 +124,17 @@ struct RunData {
   std::optional<golem::InstructionSet> instructions, former;
   golem::Words words;  // whose borders blanks keep to, where asked for
 
-  RunData(const PretrainOptions& options, const RunFolder& run, const golem::AnyTokenizer& tokenizer) : training(run.training_rows()), words(options.whole_words ? tokenizer.words() : golem::Words()) {
+  // Instructions that neither this call nor the checkpoint speaks of are a former call's, and stay where they are.
+  RunData(const PretrainOptions& options, const RunFolder& run, const SavedInstructions& saved, const golem::AnyTokenizer& tokenizer)
+      : training(run.training_rows()), words(options.whole_words ? tokenizer.words() : golem::Words()) {
     if (exists(run.validation_rows())) validation.emplace(run.validation_rows());
-    if (exists(run.instructions())) instructions.emplace(run.instructions());
-    if (exists(run.former_instructions())) former.emplace(run.former_instructions());
+    if ((saved.pairs > 0 || !options.instructions.empty()) && exists(run.instructions())) instructions.emplace(run.instructions());
+    if ((saved.former_pairs > 0 || !options.former_instructions.empty()) && exists(run.former_instructions())) former.emplace(run.former_instructions());
   }
 
-  golem::LoaderOptions loading(const PretrainOptions& options, int rank, int ranks) const {
+  golem::LoaderOptions loading(const PretrainOptions& options, const golem::BatchSize& batch, int rank, int ranks) const {
     return {.seed = options.seed, .rank = rank, .ranks = ranks, .order = row_order(options.order), .instructions = instructions ? &*instructions : nullptr,
-            .former = former ? &*former : nullptr, .mix = instruction_mix(options), .words = words};
+            .former = former ? &*former : nullptr, .mix = instruction_mix(options, batch), .words = words};
   }
 
   // The rows that are held out, in an order that is always the same.

@@ -14,6 +14,7 @@
 #include "golem/core/error.hpp"
 #include "golem/data/blank_recipe.hpp"
 #include "golem/data/sample_order.hpp"
+#include "golem/train/schedules.hpp"
 #include "models.hpp"
 
 namespace examples {
@@ -72,8 +73,9 @@ inline golem::BlankRecipe recipe_of(const PretrainOptions& o, int context) {
   return recipe;
 }
 
-inline golem::InstructionMix instruction_mix(const PretrainOptions& o) {
-  return {.part = o.instruction_part, .from = o.instruction_from * o.batch, .ramp = o.instruction_ramp * o.batch};
+inline golem::InstructionMix instruction_mix(const PretrainOptions& o, const golem::BatchSize& batch) {
+  const std::int64_t from = golem::rows_of_steps(batch, o.instruction_from);
+  return {.part = o.instruction_part, .from = from, .ramp = golem::rows_of_steps(batch, o.instruction_from + o.instruction_ramp) - from};
 }
 
 inline golem::TrainingConfig training_config(const PretrainOptions& o) {
@@ -147,15 +149,15 @@ inline void add_options(CLI::App& app, PretrainOptions& o) {
   app.add_option("--mask-ratio", o.mask_ratio, "part of the tokens that is blanked in rows with [MASK]s; without it GLM-130B's 0.15");
   app.add_option("--generation-part", o.generation, "part of the rows that go on behind a [gMASK], where the others have [MASK]s; without it GLM-130B's 0.7")->check(CLI::Range(0.0, 1.0));
   app.add_flag("--whole-words", o.whole_words, "blanks are stretched to whole words; without it they are of any tokens, as GLM-130B's");
-  app.add_option("--steps", o.steps, "optimizer steps in all")->capture_default_str()->check(CLI::PositiveNumber);
+  note_said(app.add_option("--steps", o.steps, "optimizer steps in all; a resumed run keeps its own without it")->capture_default_str()->check(CLI::PositiveNumber), o);
   app.add_option("--batch", o.batch, "rows of a step")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--micro-batch", o.micro_batch, "rows computed at once")->capture_default_str()->check(CLI::PositiveNumber);
   note_said(app.add_option("--peak-lr", o.peak, "highest learning rate")->capture_default_str(), o);
   note_said(app.add_option("--min-lr", o.min, "learning rate at the end")->capture_default_str(), o);
   note_said(app.add_option("--warmup", o.warmup, "steps until the highest learning rate")->capture_default_str(), o);
-  app.add_option("--beta2", o.beta2, "decay of the second moment; nearer to 1 for small batches")->capture_default_str();
-  app.add_option("--weight-decay", o.weight_decay, "of matrices")->capture_default_str();
-  app.add_option("--clip", o.clip, "largest gradient norm")->capture_default_str();
+  note_said(app.add_option("--beta2", o.beta2, "decay of the second moment; nearer to 1 for small batches")->capture_default_str(), o);
+  note_said(app.add_option("--weight-decay", o.weight_decay, "of matrices")->capture_default_str(), o);
+  note_said(app.add_option("--clip", o.clip, "largest gradient norm; 0: it is not clipped")->capture_default_str(), o);
   note_said(app.add_option("--shrink", o.shrink, "embedding-gradient shrink; GLM-130B: 0.1")->capture_default_str(), o);
   note_said(app.add_option("--seed", o.seed, "of weights and data order")->capture_default_str(), o);
   app.add_option("--save-every", o.save_every, "steps; 0: at the end")->capture_default_str();

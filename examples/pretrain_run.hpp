@@ -6,12 +6,14 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <ctime>
 #include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "golem/config/describe.hpp"
@@ -33,15 +35,28 @@ namespace examples {
 /// Set by a signal: the run saves and leaves.
 inline volatile std::sig_atomic_t interrupted = 0;
 
+/// A second signal ends the process, but not within a second: launchers and timeout(1) send the same one twice.
+inline void leave_at(int signal) {
+  static volatile std::time_t first = 0;
+  const std::time_t now = std::time(nullptr);
+  if (interrupted == 0) first = now;
+  interrupted = 1;
+  if (now - first < 2) return;
+  std::signal(signal, SIG_DFL);
+  std::raise(signal);
+}
+
 // Everything that a checkpoint holds.
 template <class TrainerType>
 struct State {
   TrainerType& trainer;
   golem::Loader& loader;
   std::string tokenizer;
+  std::int64_t last_step = 0;
 
   void visit_state(golem::StateVisitor& visitor) {
     visitor.text("tokenizer", tokenizer);
+    visitor.integer("last_step", last_step);
     trainer.visit_state(visitor);
     loader.visit_state(visitor);
   }
@@ -58,6 +73,9 @@ void check_resumed(const PretrainOptions& options, TrainerType& trainer) {
   check("--min-lr", options.min, levers.learning_rate.min, ", or change it by --new-min-lr");
   check("--warmup", static_cast<double>(options.warmup), static_cast<double>(levers.learning_rate.warmup_samples) / static_cast<double>(options.batch), ", or warm up again by --rewarm");
   check("--shrink", options.shrink, levers.shrink.alpha, ", or change it by --new-shrink");
+  check("--beta2", options.beta2, levers.beta2, "");
+  check("--weight-decay", options.weight_decay, levers.weight_decay, "");
+  check("--clip", options.clip, levers.clip, "");
   check("--seed", options.seed, trainer.config().seed, ", or change the order of rows by --reshuffle");
 }
 
@@ -93,6 +111,11 @@ std::vector<std::string> pull_levers(const PretrainOptions& options, TrainerType
   return notes;
 }
 
+// What is to be told of a run that goes on to another end.
+inline std::string other_end(std::int64_t before, std::int64_t now, const golem::LearningRate& rate) {
+  return golem::sentence("the run ends after step ", now, ", and was to end after step ", before, "; its learning rate goes on as it began, and is ", rate.min, " from row ", rate.decay_samples, " on");
+}
+
 // The JSON line of the run that goes on, as it ended before; empty where it did not come so far. A checkpoint lies in its run's folder.
 inline nlohmann::json former_summary(const std::string& checkpoint) {
   std::ifstream file(RunFolder{checkpoint + "/.."}.summary());
@@ -112,17 +135,22 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
   const golem::BlankRecipe& recipe = job.recipe;
   const std::string fingerprint = golem::describe(M::config);
   world.agree("the model", fingerprint);
+  const std::string resumed = resumes ? golem::find_checkpoint(options.resume == "auto" ? options.out : options.resume) : "";
+  const SavedInstructions saved = resumes ? SavedInstructions(golem::checkpoint::read_state(resumed)) : SavedInstructions();
   if (leads) {
-    const auto note = [&](std::string_view activity) { world.note(0, activity); };
+    const auto note = [&](std::string_view activity) {
+      golem::require(interrupted == 0, "the run was told to stop before its first step, while it was ", activity);
+      world.note(0, activity);
+    };
     run.create();
     golem::require(resumes || golem::checkpoint::saved_steps(run.path).empty(), "the run's folder '", run.path, "' has checkpoints of a former run: go on with that by --resume auto, or name another folder by --out");
     const golem::AnyTokenizer made = make_tokenizer(options, run, M::config.vocab, note);
     if (!resumes) build_corpora(options, run, made, recipe, note), std::remove(run.summary().c_str());  // which is of a former run
-    build_instructions(options, run, made, note);
+    build_instructions(options, run, saved, made, note);
   }
   world.all().barrier();
   const golem::AnyTokenizer tokenizer = golem::AnyTokenizer::load(run.tokenizer());
-  const RunData data(options, run, tokenizer);
+  const RunData data(options, run, saved, tokenizer);
   const golem::Corpus& training_rows = data.training;
   golem::require(training_rows.header().tokenizer == tokenizer.digest(), "the corpus '", run.training_rows(), "' was made with another tokenizer than '", run.tokenizer(),
                  "': begin the run anew");
@@ -132,24 +160,28 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
   world.agree("the data", describe_data(tokenizer, data) + (held_out ? ", held-out text " + held_out->digest() : ""));
 
   golem::TrainerCore<M, P, Tp, Device> trainer(device, job.training, world);
-  golem::Loader loader(training_rows, recipe, tokenizer.special(), data.loading(options, world.data_rank(), world.layout().dp));
-  State<decltype(trainer)> state{trainer, loader, tokenizer.digest()};
+  golem::Loader loader(training_rows, recipe, tokenizer.special(), data.loading(options, job.training.batch, world.data_rank(), world.layout().dp));
+  State<decltype(trainer)> state{trainer, loader, tokenizer.digest(), options.steps};
   const golem::LoadOptions loading{.model = fingerprint, .ranks = world.layout().ranks()};
-  const std::string resumed = resumes ? golem::find_checkpoint(options.resume == "auto" ? options.out : options.resume) : "";
+  std::vector<std::string> notes;
   if (resumes) {
     world.note(0, "loading the checkpoint");
     golem::load(resumed, state, loading);
     golem::require(state.tokenizer == tokenizer.digest(), "the checkpoint in '", options.out, "' belongs to another tokenizer than '", run.tokenizer(), "'");
     check_resumed(options, trainer);
+    if (options.said.contains("--steps") && options.steps != state.last_step)
+      notes.push_back(other_end(std::exchange(state.last_step, options.steps), options.steps, trainer.levers().learning_rate));
+    if (!data.instructions && exists(run.instructions())) notes.push_back(golem::sentence("'", run.instructions(), "' is left out, since the checkpoint has no instructions: to begin with some, give --instructions"));
+    for (std::string& note : pull_levers(options, trainer, loader)) notes.push_back(std::move(note));
   }
+  const std::int64_t last_step = state.last_step;
   std::optional<golem::MetricsLog> log;
   if (leads) log.emplace(run.metrics(), golem::MetricsOptions{.resumed_step = trainer.steps()});
-  if (resumes)
-    for (const std::string& note : pull_levers(options, trainer, loader))
-      if (leads) {
-        log->write_note(trainer.steps(), note);
-        std::fprintf(stderr, "%s\n", note.c_str());
-      }
+  for (const std::string& note : notes)
+    if (leads) {
+      log->write_note(trainer.steps(), note);
+      std::fprintf(stderr, "%s\n", note.c_str());
+    }
 
   const auto bits_per_byte = [&] {
     std::int64_t window = 0;  // each data rank scores its part of them
@@ -169,21 +201,21 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
   if (held_out && trainer.steps() == 0) summary["bpb_start"] = bits_per_byte();
   else if (held_out && former.value("held_out", std::string()) == held_out->digest()) summary["bpb_start"] = former.value("bpb_start", nlohmann::json());
 
-  golem::Progress progress({.steps = options.steps});
+  golem::Progress progress({.steps = last_step});
   golem::BackgroundSaver saver;
   std::string back_to = resumed;  // what a roll-back loads; of a run that goes on its beginning, behind which levers were pulled, until there is another
   std::string rolled_back;        // what was said of a roll-back since the last step
   golem::StepReport last;
   last.loss = no_number;
   double seconds = 0, validation_loss = no_number, paused = 0;
-  std::int64_t tokens = 0, steps_here = 0;
+  std::int64_t tokens = 0, steps_here = 0, skipped = 0;
   const auto on_step = [&](const golem::StepReport& report) {
     rolled_back.clear();
-    last = report, seconds += report.seconds, tokens += report.tokens;
+    last = report, seconds += report.seconds, tokens += report.tokens, skipped += report.skipped;
     if (!leads) return;
     progress.show(report);
     log->write(report);
-    if (++steps_here == 3) std::fprintf(stderr, "%lld steps, about %.1f minutes\n", static_cast<long long>(options.steps - report.step), static_cast<double>(options.steps - report.step) * report.seconds / 60);
+    if (++steps_here == 3) std::fprintf(stderr, "%lld steps, about %.1f minutes\n", static_cast<long long>(last_step - report.step), static_cast<double>(last_step - report.step) * report.seconds / 60);
   };
   const auto validate = [&] {
     golem::Loader rows = data.validating(options, recipe, tokenizer.special());
@@ -216,6 +248,7 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
     saver.wait();
     world.all().barrier();
     golem::load(back_to, state, loading);
+    state.last_step = last_step;
     if (back_to == resumed) pull_levers(options, trainer, loader);
     rolled_back = golem::sentence("rolled back to step ", trainer.steps(), "; rows ", loader.position(), " to ", position - 1, " are skipped: ", report.note);
     if (leads) log->write_note(report.step, rolled_back);
@@ -224,13 +257,14 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
   if (options.sentinel == "roll-back" && !resumes) save();  // what there is to go back to
   const golem::LoopEnd end = golem::run_loop(
       trainer, [&](int rows) -> const golem::Batch& { return loader.next(rows); },
-      {.last_step = options.steps, .validate_every = options.validate_every, .save_every = options.save_every, .stop = &interrupted},
+      {.last_step = last_step, .validate_every = options.validate_every, .save_every = options.save_every, .stop = &interrupted},
       {.on_step = on_step, .validate = validate, .save = save, .roll_back = roll_back});
   world.note(trainer.steps(), "finishing");
   saver.wait();
   progress.finish();
   summary["steps"] = trainer.steps();
   summary["finished"] = end == golem::LoopEnd::finished;
+  summary["skipped"] = skipped;
   summary["tokens"] = tokens;
   summary["tokens_per_s"] = seconds > 0 ? static_cast<double>(tokens) / seconds : no_number;
   summary["loss"] = last.loss;
@@ -255,7 +289,7 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
 /// Runs a job on all ranks: `choose()` makes it, and throws Error for what the options ask in vain. The program's status.
 template <class Choose>
 int run_pretraining(const CommandLine& line, const PretrainOptions& options, Choose choose) {
-  for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) std::signal(signal, [](int) { interrupted = 1; });
+  for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) std::signal(signal, leave_at);
   const auto agree = [&](golem::World& world) {
     world.note(0, "preparing the run");
     agree_on_options(options, world);
@@ -264,7 +298,7 @@ int run_pretraining(const CommandLine& line, const PretrainOptions& options, Cho
     check_options(options);
     require_device(options.job);
     const PretrainJob job = choose();
-    golem::checked_micro_batches(job.training, options.layout, options.batch);
+    golem::checked(job.training, options.layout);
     return [&options, job](golem::World& world) { job.run(options, job, world); };
   });
 }

@@ -38,6 +38,17 @@ echo "-- levers are written to the log"
 "${train[@]}" --out resumed --steps 13 --resume auto --new-peak-lr 0.01 --skip-rows 8 --rewarm 2 >/dev/null 2>log || { cat log; fail "levers"; }
 grep -q 'peak learning rate changed' resumed/metrics.jsonl && grep -q 'are skipped' resumed/metrics.jsonl || fail "levers are not in the log"
 
+echo "-- a resumed run keeps what it was begun with, and ends elsewhere only where that is said"
+rm -rf kept && cp -r straight kept
+rm -r kept/step-00000012
+echo -n step-00000006 >kept/latest
+kept=("$bin/pretrain" --model tiny --precision fp32 --threads 1 --validate-every 5 --keep 0 --out kept --resume auto)
+"${kept[@]}" >kept.json 2>log || { cat log; fail "pretrain --resume without options"; }
+diff -r straight/step-00000012 kept/step-00000012 >/dev/null || fail "a run that was resumed without options differs"
+grep -q '"finished":true,"skipped":0' kept.json || fail "its line: $(cat kept.json)"
+"${kept[@]}" --steps 13 >/dev/null 2>log || { cat log; fail "pretrain --resume --steps"; }
+grep -q 'the run ends after step 13, and was to end after step 12; its learning rate goes on as it began, and is 1e-05 from row 48 on' kept/metrics.jsonl log || fail "another end is not told"
+
 echo "-- a run that is resumed from an older step goes back to that one, with its levers, and ends where that does not help"
 cp -r straight spiking
 "${train[@]}" --out spiking --steps 50 --save-every 10 --keep 0 --resume auto >/dev/null 2>log || { cat log; fail "pretrain to 50"; }
@@ -62,6 +73,19 @@ done
 cp -r straight added
 "${train[@]}" --out added --steps 16 --resume auto --instructions instructions.jsonl --instruction-part 0.2 >/dev/null 2>log || { cat log; fail "instructions for a resumed run"; }
 grep -q '"instruction":' added/metrics.jsonl || fail "a resumed run did not begin with instructions"
+cp -r straight left_over
+cp added/instructions.bin left_over/
+"${train[@]}" --out left_over --steps 14 --resume auto >left_over.json 2>log || { cat log; fail "a run with instructions of another call"; }
+grep -q '"instructions":0' left_over.json && grep -q "left_over/instructions.bin' is left out, since the checkpoint has no instructions" left_over/metrics.jsonl || fail "instructions of another call were mixed in: $(cat left_over.json log)"
+
+echo "-- told to stop before its first step, a run ends there"
+mkdir long_text && for i in $(seq 8); do cat text/*.txt; done >long_text/all.txt
+"$bin/pretrain" --corpus long_text --model tiny --precision fp32 --threads 1 --steps 100000 --out early >early.json 2>log </dev/null &
+job=$!
+for ((i = 0; i < 100; ++i)); do grep -q 'training a tokenizer' log && break || sleep 0.05; done
+kill -INT $job
+if wait $job; then fail "a run that was told to stop early went well: $(cat early.json log)"; fi
+grep -q 'the run was told to stop before its first step, while it was ' log && [ ! -s early.json ] && [ ! -e early/latest ] || fail "told to stop early: $(cat early.json log)"
 
 echo "-- quantised, and filled"
 "$bin/quantize" straight --out int4 --bits 4 --group 32 | grep -q '"job":"quantize"' || fail "quantize"
@@ -129,6 +153,12 @@ said --min-lr 0.002 1e-05
 said --warmup 3 "200: leave it out"
 said --shrink 0.5 1
 said --seed 5 "1234: leave it out"
+said --beta2 0.9 "0.999: leave it out"
+said --weight-decay 0.2 "0.1: leave it out"
+said --clip 2 "1: leave it out"
+refuse "the saved run takes steps of 4 rows, and this one of 8 rows: go on with its batch" "$bin/pretrain" --model tiny --precision fp32 --threads 1 --batch 8 --out straight --resume auto
+refuse "TrainingConfig::learning_rate.peak must be at least 0, and finite" "${train[@]}" --out none --peak-lr nan
+refuse "TrainingConfig::beta2 must be from 0 to below 1" "${train[@]}" --out none --beta2 1
 for option in --length-penalty=2 --no-repeat-ngram=2 --sample-beams; do refuse "${option%=*} requires --beams" "$bin/fill" --run straight --text 'a [MASK]' $option; done
 for option in --temperature=0.5 --top-p=0.5; do refuse "${option%=*} requires --top-k" "$bin/fill" --run straight --text 'a [MASK]' $option; done
 refuse "--beams excludes --top-k" "$bin/fill" --run straight --text 'a [MASK]' --top-k 0 --beams 2

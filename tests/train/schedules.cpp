@@ -26,6 +26,11 @@ TEST_CASE("GLM-130B's batch grows from 192 to 4224 by 24, and the ramp ends at s
   std::int64_t samples = 0, steps = 0;
   for (; batch_rows(c, samples) < 4224; ++steps) samples += batch_rows(c, samples);
   CHECK(steps == 4296);  // spec 4.2
+  CHECK(rows_of_steps(c, 4296) == samples);
+  CHECK(rows_of_steps(c, 10'000) == samples + 5704 * 4224);
+  CHECK(rows_of_steps(c, 2) == 384);
+  CHECK(rows_of_steps(c, 0) == 0);
+  CHECK(rows_of_steps({.full = 8}, 3) == 24);
 }
 
 TEST_CASE("embedding shrink keeps alpha, rises in a line, and stays at 1") {

@@ -28,6 +28,13 @@ constexpr std::int64_t batch_rows(const BatchSize& c, std::int64_t samples) {
   return smaller(c.full, c.start + done * c.increment);
 }
 
+/// Rows of the first `steps` steps together.
+constexpr std::int64_t rows_of_steps(const BatchSize& c, std::int64_t steps) {
+  std::int64_t rows = 0;
+  for (; steps > 0 && batch_rows(c, rows) != c.full; --steps) rows += batch_rows(c, rows);
+  return rows + steps * c.full;
+}
+
 /// Factor of the embedding's gradient in step n (1-based).
 constexpr double embedding_shrink(const EmbeddingShrink& c, std::int64_t n) {
   if (n <= c.ramp_from) return c.alpha;
