@@ -17,3 +17,5 @@ says() {
 says "^this rank found no rank 0 at localhost, port 9, within 3 s: Connection refused; is MASTER_ADDR" MASTER_ADDR=localhost GOLEM_PORT=9
 says "set MASTER_ADDR, and MASTER_PORT or GOLEM_PORT" MASTER_ADDR=localhost
 says "GOLEM_PORT is 'x', which is no port" MASTER_ADDR=localhost GOLEM_PORT=x
+RANK=0 WORLD_SIZE=1 MASTER_ADDR=localhost GOLEM_PORT=$((20000 + $$ % 12000)) timeout 60 "$program" 0 1 1 work >"$output" 2>&1 && exit 1
+grep -qE "^rank 0 of 1 failed.*: a layout of tp 0, pp 1, dp 1 has a degree below 1" "$output" && [ "$(wc -l <"$output")" = 1 ] || { cat "$output"; echo "a layout that cannot be should be told"; exit 1; }

@@ -83,7 +83,7 @@ inline void discard_folder(const std::string& path, FileStep step = {}) {
   try {
     remove_folder(path, step);
   } catch (const Error& error) {
-    std::fprintf(stderr, "%s: it is not needed, and the next save tries again\n", error.what());
+    std::fprintf(stderr, "%s: it is not needed; the next save tries again, or delete it by hand\n", error.what());
   }
 }
 
