@@ -146,7 +146,7 @@ void read_weights(EngineType& engine, const GenerateOptions& options, golem::Wor
   for (int turn = 0; turn < (options.sequential ? world.all().size() : 1); ++turn) {
     if (!options.sequential || turn == world.rank()) {
       world.note(0, "reading weights");
-      const auto source = golem::open_weights(options.checkpoint, M::config, world.all().size(), world.rank(), {.model = golem::describe(M::config)});
+      const auto source = golem::open_weights(options.checkpoint, M::config, world.all().size(), world.rank());
       golem::require(!options.stored || source->has("transformer.layers.0.attention.query_key_value.weight_scale"), "the weights in '", options.checkpoint,
                      "' are not quantised: leave --from-quantized-checkpoint away");
       engine.load_weights(*source);

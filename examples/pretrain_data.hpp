@@ -85,18 +85,18 @@ inline void build_corpora(const PretrainOptions& options, const RunFolder& run, 
 
 inline bool exists(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
 
+// An integer of a saved run; `otherwise` where there is none of that name.
+inline std::int64_t saved_number(const golem::CheckpointState& saved, const char* name, std::int64_t otherwise) {
+  const auto found = saved.integers.find(name);
+  return found == saved.integers.end() ? otherwise : found->second;
+}
+
 // The instructions that a run was saved with, in pairs.
 struct SavedInstructions {
   std::int64_t pairs = 0, former_pairs = 0;
 
   SavedInstructions() = default;
-  explicit SavedInstructions(const golem::CheckpointState& saved) : pairs(of(saved, "loader.instructions")), former_pairs(of(saved, "loader.former_instructions")) {}
-
- private:
-  static std::int64_t of(const golem::CheckpointState& saved, const char* name) {
-    const auto found = saved.integers.find(name);
-    return found == saved.integers.end() ? 0 : found->second;
-  }
+  explicit SavedInstructions(const golem::CheckpointState& saved) : pairs(saved_number(saved, "loader.instructions", 0)), former_pairs(saved_number(saved, "loader.former_instructions", 0)) {}
 };
 
 // The instructions of the run as tokens: made where some are given and the run has none yet.

@@ -42,7 +42,7 @@ struct PretrainOptions {
   double deadline = 600;
   std::set<std::string> said;  // options of the command line whose value a checkpoint may have another of
   // Levers of a resumed run; unset ones keep what the checkpoint says.
-  std::optional<double> new_peak, new_min, new_shrink;
+  std::optional<double> new_peak, new_min, new_shrink, new_beta2, new_weight_decay, new_clip;
   std::optional<std::int64_t> new_shrink_ramp;
   std::optional<std::uint64_t> reshuffle;
   std::int64_t rewarm = 0, skip_rows = 0;
@@ -130,6 +130,9 @@ inline void add_lever_options(CLI::App& app, PretrainOptions& o) {
   levers->add_option("--new-min-lr", o.new_min, "last learning rate from here on")->needs(resume);
   levers->add_option("--rewarm", o.rewarm, "steps over which the learning rate warms up again")->needs(resume)->check(CLI::NonNegativeNumber);
   levers->add_option("--new-shrink", o.new_shrink, "embedding-gradient shrink from here on")->needs(resume);
+  levers->add_option("--new-beta2", o.new_beta2, "decay of the second moment from here on")->needs(resume);
+  levers->add_option("--new-weight-decay", o.new_weight_decay, "of matrices from here on")->needs(resume);
+  levers->add_option("--new-clip", o.new_clip, "largest gradient norm from here on; 0: it is not clipped")->needs(resume);
   levers->add_option("--new-shrink-ramp", o.new_shrink_ramp, "steps over which it rises to 1")->needs(resume);
   levers->add_option("--reshuffle", o.reshuffle, "another seed of the order of rows")->needs(resume);
   levers->add_option("--skip-rows", o.skip_rows, "rows of data that are passed over")->needs(resume)->check(CLI::NonNegativeNumber);

@@ -32,7 +32,7 @@ inline std::string describe_run(const PretrainOptions& o) {
                          given(", spans of ", o.span_mean), given(", mask ratio ", o.mask_ratio), given(", generation part ", o.generation), ", order ", o.order,
                          o.instructions.empty() ? "" : ", instructions", o.former_instructions.empty() ? "" : ", former instructions", ", ", o.instruction_part, " of rows from step ", o.instruction_from, " over ", o.instruction_ramp,
                          o.held_out.empty() ? "" : ", held-out text", o.resume.empty() ? "" : ", resumed",
-                         given(", new peak ", o.new_peak), given(", new min ", o.new_min), given(", new shrink ", o.new_shrink), given(", new ramp ", o.new_shrink_ramp), given(", reshuffle ", o.reshuffle),
+                         given(", new peak ", o.new_peak), given(", new min ", o.new_min), given(", new shrink ", o.new_shrink), given(", new beta2 ", o.new_beta2), given(", new weight decay ", o.new_weight_decay), given(", new clip ", o.new_clip), given(", new ramp ", o.new_shrink_ramp), given(", reshuffle ", o.reshuffle),
                          ", rewarm ", o.rewarm, ", skip ", o.skip_rows);
 }
 

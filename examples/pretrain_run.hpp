@@ -35,12 +35,14 @@ namespace examples {
 /// Set by a signal: the run saves and leaves.
 inline volatile std::sig_atomic_t interrupted = 0;
 
-/// A second signal ends the process, but not within a second: launchers and timeout(1) send the same one twice.
+/// A second SIGINT ends the process, but not within a second: launchers and timeout(1) send the same one twice. Other signals may come one after the other,
+/// as Slurm's do where time is up.
 inline void leave_at(int signal) {
   static volatile std::time_t first = 0;
   const std::time_t now = std::time(nullptr);
-  if (interrupted == 0) first = now;
   interrupted = 1;
+  if (signal != SIGINT) return;
+  if (first == 0) first = now;
   if (now - first < 2) return;
   std::signal(signal, SIG_DFL);
   std::raise(signal);
@@ -73,9 +75,9 @@ void check_resumed(const PretrainOptions& options, TrainerType& trainer) {
   check("--min-lr", options.min, levers.learning_rate.min, ", or change it by --new-min-lr");
   check("--warmup", static_cast<double>(options.warmup), static_cast<double>(levers.learning_rate.warmup_samples) / static_cast<double>(options.batch), ", or warm up again by --rewarm");
   check("--shrink", options.shrink, levers.shrink.alpha, ", or change it by --new-shrink");
-  check("--beta2", options.beta2, levers.beta2, "");
-  check("--weight-decay", options.weight_decay, levers.weight_decay, "");
-  check("--clip", options.clip, levers.clip, "");
+  check("--beta2", options.beta2, levers.beta2, ", or change it by --new-beta2");
+  check("--weight-decay", options.weight_decay, levers.weight_decay, ", or change it by --new-weight-decay");
+  check("--clip", options.clip, levers.clip, ", or change it by --new-clip");
   check("--seed", options.seed, trainer.config().seed, ", or change the order of rows by --reshuffle");
 }
 
@@ -92,6 +94,9 @@ std::vector<std::string> pull_levers(const PretrainOptions& options, TrainerType
   set(levers.learning_rate.peak, options.new_peak, "peak learning rate");
   set(levers.learning_rate.min, options.new_min, "minimum learning rate");
   set(levers.shrink.alpha, options.new_shrink, "embedding shrink");
+  set(levers.beta2, options.new_beta2, "beta2");
+  set(levers.weight_decay, options.new_weight_decay, "weight decay");
+  set(levers.clip, options.new_clip, "largest gradient norm");
   if (options.new_shrink_ramp) {
     levers.shrink.ramp_from = trainer.steps(), levers.shrink.ramp_steps = *options.new_shrink_ramp;
     notes.push_back(golem::sentence("embedding shrink rises to 1 over ", *options.new_shrink_ramp, " steps"));
@@ -166,6 +171,8 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
   std::vector<std::string> notes;
   if (resumes) {
     world.note(0, "loading the checkpoint");
+    const std::int64_t rows = saved_number(golem::checkpoint::read_state(resumed), "batch.full", job.training.batch.full);
+    golem::require(rows == job.training.batch.full, "the run in '", options.out, "' takes steps of ", rows, " rows, and was to go on with ", job.training.batch.full, ": give --batch ", rows);
     golem::load(resumed, state, loading);
     golem::require(state.tokenizer == tokenizer.digest(), "the checkpoint in '", options.out, "' belongs to another tokenizer than '", run.tokenizer(), "'");
     check_resumed(options, trainer);
@@ -175,6 +182,7 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
     for (std::string& note : pull_levers(options, trainer, loader)) notes.push_back(std::move(note));
   }
   const std::int64_t last_step = state.last_step;
+  world.agree("the last step", golem::sentence(last_step));
   std::optional<golem::MetricsLog> log;
   if (leads) log.emplace(run.metrics(), golem::MetricsOptions{.resumed_step = trainer.steps()});
   for (const std::string& note : notes)
@@ -269,6 +277,9 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
   summary["tokens_per_s"] = seconds > 0 ? static_cast<double>(tokens) / seconds : no_number;
   summary["loss"] = last.loss;
   summary["validation_loss"] = validation_loss;
+  if (steps_here == 0)  // it had ended before
+    for (const char* figure : {"tokens", "tokens_per_s", "loss", "validation_loss"})
+      if (former.contains(figure)) summary[figure] = former[figure];
   summary["traffic"] = traffic(world);
   char digest[17];
   std::snprintf(digest, sizeof digest, "%016llx", static_cast<unsigned long long>(trainer.digest()));

@@ -73,11 +73,11 @@ QuantizeMatrix pick(int bits, int group) {
               ": add a line to pick() in examples/quantize.cpp");
 }
 
-// Or the checkpoint that is quantised would be replaced where --out is its own run, and the run's `latest` name what no training can go on from.
+// But such as this program made. Or the checkpoint that is quantised would be replaced where --out is its own run, and the run's `latest` name what no training can go on from.
 void require_no_checkpoints(const std::string& folder) {
   const bool taken = std::filesystem::exists(folder + "/latest") || std::filesystem::exists(folder + "/state.json") ||
                      (golem::files::is_folder(folder) && !golem::checkpoint::saved_steps(folder).empty());
-  golem::require(!taken, "--out '", folder, "' has a checkpoint already, and nothing that is there is replaced: name a folder of its own for the new one, or move that one away");
+  golem::require(!taken || golem::checkpoint::read_state(golem::find_checkpoint(folder)).integers.contains("quantized.bits"), "--out '", folder, "' has a checkpoint of another kind already, which is not replaced: name a folder of its own for the new one, or move that one away");
 }
 
 void run(const Options& options) {
@@ -126,7 +126,7 @@ int main(int argc, char** argv) {
   Options options;
   CLI::App app("Quantises the four linear weights of each block of a golem checkpoint; embedding, norms and biases stay as they are.");
   app.add_option("checkpoint", options.from, "a checkpoint's folder, or a run's folder (then its latest)")->required();
-  app.add_option("--out", options.to, "folder of the new checkpoint; one that has checkpoints already is refused")->required();
+  app.add_option("--out", options.to, "folder of the new checkpoint; one that has others than quantised ones is refused")->required();
   app.add_option("--bits", options.bits, "bits of a weight: 8 or 4")->capture_default_str();
   app.add_option("--group", options.group, "columns that share a scale; 0: the whole row, GLM-130B's format")->capture_default_str();
   app.add_flag("--search", options.search, "choose each scale for the least squared error, not by the largest weight");

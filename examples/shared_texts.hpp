@@ -49,17 +49,17 @@ class TextSource {
     std::size_t number = 0;
     for (std::size_t line = 0; line < document.text.size();) {
       const std::size_t end = std::min(document.text.find('\n', line), document.text.size());
-      const std::string text = stripped(document.text.substr(line, end - line));
+      const std::string text = document.text.substr(line, end - line);
       line = end + 1, ++number;
-      if (text.empty()) continue;
+      if (stripped(text).empty()) continue;
       const std::size_t tab = text.find('\t');
       golem::require(!with_id || tab != text.npos, "line ", number, " of '", path, "' has no tab behind an id: --with-id wants one in each line");
       const std::string id = with_id ? text.substr(0, tab) : "";
       golem::require(!with_id || (!id.empty() && id.find('/') == id.npos && id.find("..") == id.npos), "line ", number, " of '", path, "' has the id '", id,
                      "', and ids name the files of answers: they must not be empty, nor have a / or ..");
       golem::require(!with_id || ids.insert(id).second, "line ", number, " of '", path, "' has the id '", id, "' of an earlier line, and ids name the files of answers: give each its own");
-      if (with_id) texts.push_back({id, text.substr(tab + 1)});
-      else texts.push_back({"", text});
+      texts.push_back({id, stripped(with_id ? text.substr(tab + 1) : text)});
+      golem::require(!texts.back().text.empty(), "line ", number, " of '", path, "' has no text behind the id '", id, "': give it one");
     }
     return TextSource(std::move(texts), Kind::given);
   }

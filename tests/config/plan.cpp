@@ -48,6 +48,7 @@ TEST_CASE("the workspace of inference grows with sequences, the original's steps
 
 TEST_CASE("an engine of so many sequences that their bytes overflow is refused, and the largest counted is far from that") {
   CHECK_THROWS_WITH((plan_inference<glm_130b, fp16>(2000000000)), Catch::Matchers::Contains("2000000000 sequences of 2048 tokens"));
+  CHECK(plan_inference<glm_130b, fp16>(1100000000, 8, 2).head > std::int64_t{1} << 40);
   const std::int64_t total = plan_inference<glm_130b, fp16_exact>(1 << 23).total();
   CHECK((total > std::int64_t{1} << 54 && total < std::int64_t{1} << 57));
 }

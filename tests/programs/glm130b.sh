@@ -121,7 +121,9 @@ refuse "BaseStrategy or BeamSearchStrategy" "${generate[@]}" --sampling-strategy
 refuse "shorten the text" "${generate[@]}" --tp 2 --text "$(head -c 2000 text/0.txt | tr '\n' ' ')"
 refuse "has no tab" "${generate[@]}" --input-source text/0.txt --with-id
 printf '\tthe first\n' >texts
-refuse "has no tab behind an id" "${generate[@]}" --input-source texts --with-id
+refuse "has the id ''" "${generate[@]}" --input-source texts --with-id
+printf 'a\t \n' >no_text
+refuse "line 1 of 'no_text' has no text behind the id 'a'" "${generate[@]}" --input-source no_text --with-id
 for id in ../b a/b; do
   printf '%s\tthe first\n' "$id" >texts
   refuse "has the id '$id'" "${generate[@]}" --input-source texts --with-id --output-path new/answers

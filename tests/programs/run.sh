@@ -35,7 +35,8 @@ cmp straight/step-00000012/model.safetensors resumed/step-00000012/model.safeten
   diff -r straight/step-00000012 resumed/step-00000012 >/dev/null || fail "the resumed run differs"
 
 echo "-- levers are written to the log"
-"${train[@]}" --out resumed --steps 13 --resume auto --new-peak-lr 0.01 --skip-rows 8 --rewarm 2 >/dev/null 2>log || { cat log; fail "levers"; }
+"${train[@]}" --out resumed --steps 13 --resume auto --new-peak-lr 0.01 --skip-rows 8 --rewarm 2 --new-beta2 0.99 --new-weight-decay 0.2 --new-clip 0.5 >/dev/null 2>log || { cat log; fail "levers"; }
+grep -q 'weight decay changed from 0.1 to 0.2' resumed/metrics.jsonl || fail "another weight decay is not told"
 grep -q 'peak learning rate changed' resumed/metrics.jsonl && grep -q 'are skipped' resumed/metrics.jsonl || fail "levers are not in the log"
 
 echo "-- a resumed run keeps what it was begun with, and ends elsewhere only where that is said"
@@ -89,11 +90,12 @@ grep -q 'the run was told to stop before its first step, while it was ' log && [
 
 echo "-- quantised, and filled"
 "$bin/quantize" straight --out int4 --bits 4 --group 32 | grep -q '"job":"quantize"' || fail "quantize"
-for taken in straight straight/step-00000012 int4; do
+for taken in straight straight/step-00000012; do
   before=$(find $taken -type f -exec cksum {} + | sort)
-  refuse "--out '$taken' has a checkpoint already" "$bin/quantize" straight --out $taken
+  refuse "--out '$taken' has a checkpoint of another kind already" "$bin/quantize" straight --out $taken
   [ "$(find $taken -type f -exec cksum {} + | sort)" = "$before" ] || fail "a refused quantize changed $taken"
 done
+"$bin/quantize" straight --out int4 --bits 4 --group 32 >/dev/null 2>log || { cat log; fail "its own quantised checkpoint is not made again"; }
 "$bin/checkpoint" verify int4 --heads 4 2>log | grep -q '"sound":true' || { cat log; fail "the doctor of scales of groups"; }
 "$bin/fill" --run straight --text 'golem is a [MASK] library' --max-tokens 4 2>/dev/null | grep -q '"job":"fill".*"blanks":1' || fail "fill"
 "$bin/fill" --run straight --text 'golem is a [MASK] library for [MASK]' --max-tokens 4 --beams 3 --no-repeat-ngram 2 2>/dev/null | tr '\n' ' ' | grep -q '"other_beams".*"blanks":2' || fail "fill with beams"
@@ -145,7 +147,7 @@ mkdir little && head -c 400 text/0.txt >little/text.md
 echo "-- what goes wrong is told"
 refuse "has checkpoints of a former run" "${train[@]}" --out straight
 refuse "give --corpus" "$bin/pretrain" --out none
-for lever in --new-peak-lr --new-min-lr --rewarm --new-shrink --new-shrink-ramp --reshuffle --skip-rows; do refuse "$lever requires --resume" "${train[@]}" --out none $lever 2; done
+for lever in --new-peak-lr --new-min-lr --rewarm --new-shrink --new-shrink-ramp --new-beta2 --new-weight-decay --new-clip --reshuffle --skip-rows; do refuse "$lever requires --resume" "${train[@]}" --out none $lever 2; done
 # said OPTION VALUE WORDS: a resumed run's own is another.
 said() { refuse "$1 $2 was given for a run that is resumed with $3" "${train[@]}" --out straight --steps 13 --resume auto "$1" "$2"; }
 said --peak-lr 0.002 "0.0015: leave it out, or change it by --new-peak-lr"
@@ -154,7 +156,7 @@ said --warmup 3 "200: leave it out"
 said --shrink 0.5 1
 said --seed 5 "1234: leave it out"
 said --beta2 0.9 "0.999: leave it out"
-said --weight-decay 0.2 "0.1: leave it out"
+said --weight-decay 0.2 "0.1: leave it out, or change it by --new-weight-decay"
 said --clip 2 "1: leave it out"
 refuse "the saved run takes steps of 4 rows, and this one of 8 rows: go on with its batch" "$bin/pretrain" --model tiny --precision fp32 --threads 1 --batch 8 --out straight --resume auto
 refuse "TrainingConfig::learning_rate.peak must be at least 0, and finite" "${train[@]}" --out none --peak-lr nan

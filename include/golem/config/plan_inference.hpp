@@ -62,7 +62,7 @@ constexpr InferenceMemory plan_inference(int sequences = 1, int capacity = 0, in
   plan.key_value_cache = 2 * tokens * c.key_width() / tp * c.layers * compute;
   plan.activations = tokens * (4 * std::int64_t{c.hidden} + larger(c.ffn, c.hidden) / tp + (c.dropout > 0 ? c.hidden : 0)) * compute + block_activation_bytes(c, n) +
                      attention_activation_bytes(c, n) + 2 * tokens * accumulate + sequences * std::int64_t{c.hidden} * compute;
-  plan.head = chunk * (c.hidden * compute + c.vocab / tp * accumulate + 4 * accumulate) + (tp > 1 && sequences > 1 ? 2 : 1) * sequences * std::int64_t{c.vocab} * accumulate;  // of several rows, ranks' parts are gathered beside them
+  plan.head = chunk * (c.hidden * compute + c.vocab / tp * accumulate + 4 * accumulate) + std::int64_t{sequences} * (tp > 1 && sequences > 1 ? 2 : 1) * c.vocab * accumulate;  // of several rows, ranks' parts are gathered beside them
   // On a GPU each block leaves a softmax and its values; the original's steps keep all scores; rounded activations have scales.
   const std::int64_t heads = c.heads / tp, scores = rounding_of<P>() == Rounding::stepwise ? heads * (capacity ? capacity : c.context) : 0;
   plan.workspace = larger(plan.workspace, std::int64_t{few_cached_tokens} * sequences * (scores + most_cache_blocks * std::int64_t{c.head_dim() + 2}) * accumulate);

@@ -80,8 +80,8 @@ struct TrainingConfig {
   LearningRate learning_rate = {};
   BatchSize batch = {};
   int micro_batch = 8;  // rows computed at once
-  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1;
-  double clip = 1.0;  // largest global gradient norm; 0: it is not clipped
+  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1;  // of a run that is loaded its own go on, as do its rates, shrink and clip: Trainer::levers() changes them
+  double clip = 1.0;                                                 // largest global gradient norm; 0: it is not clipped
   EmbeddingShrink shrink = {};
   LossScale loss_scale = {};
   SentinelConfig sentinel = {};

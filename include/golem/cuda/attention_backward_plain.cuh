@@ -25,14 +25,6 @@ __global__ void __launch_bounds__(32 * plain_warps) output_dots_kernel(accumulat
   if (ptx::lane() == 0) delta[(token / shape.length * shape.heads + head) * shape.length + token % shape.length] = dot;
 }
 
-/// A probability and its gradient, from the score of its query and key and from dout . value.
-template <class A>
-struct Probability {
-  A p, kept, ds;  // p; p after dropout; d loss / d score
-
-  __device__ Probability(A score, A dp, A log_sum, A delta, A factor) : p(exponential(score - log_sum)), kept(p * factor), ds(p * (dp * factor - delta)) {}
-};
-
 /// d query: a warp takes a query, its lanes a key each.
 template <class T>
 __global__ void __launch_bounds__(32 * plain_warps) attend_plain_dquery_kernel(AttentionGradient<T> g) {
@@ -77,7 +69,7 @@ __global__ void __launch_bounds__(32 * plain_warps) attend_plain_dkey_kernel(Att
   const int lane = ptx::lane(), dims = shape.dims;
   const auto [item, key, key_head, row, start, token] = HeadToken(shape, plain_warps, shape.key_heads());
   if (row >= shape.rows) return;
-  const int first_head = key_head * shape.sharers, tile_count = (shape.length + tile_queries - 1) / tile_queries;
+  const int first_head = key_head * shape.sharers, tile_count = shape.tiles();
   const T* k = g.qkv + shape.at(start + key, first_head, 1);
   A dkey[lane_dims]{}, dvalue[lane_dims]{};
   for (int head = first_head; head < first_head + shape.sharers; ++head) {

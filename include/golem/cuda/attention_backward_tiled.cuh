@@ -6,20 +6,11 @@
 #include <cstdint>
 
 #include "golem/core/number.hpp"
-#include "golem/cuda/attention_backward_plain.cuh"
 #include "golem/cuda/attention_mask.cuh"
 #include "golem/cuda/attention_shape.cuh"
 #include "golem/cuda/attention_tiled.cuh"
 
 namespace golem::cuda {
-
-/// Where dims of own rows go, if there is such a row: to[d] = x[r] scale, d = lane + 32 r.
-template <class T, int R, class A>
-__device__ void store_row(T* to, const A (&x)[R], int dims, A scale) {
-#pragma unroll
-  for (int r = 0; r < R; ++r)
-    if (const int d = ptx::lane() + 32 * r; d < dims) to[d] = static_cast<T>(x[r] * scale);
-}
 
 /// d query: each lane differentiates the score of a key of the tile for 8 queries, then adds up dims of the keys.
 template <class T, int HeadDim>
@@ -33,20 +24,16 @@ __global__ void __launch_bounds__(32 * tiled_warps) attend_tiled_dquery_kernel(A
   const LaneRows<A> keys = memory.lanes(2, 0), values = memory.lanes(2, 1);
   A* weights = memory.weights(2, 0);
   const std::int64_t own = (std::int64_t{block.row} * shape.heads + block.head) * shape.length;
-  queries.load(shape.dims, [&](int i, int d) {
-    return block.first + i < shape.length ? rounded<T>(static_cast<A>(g.qkv[shape.at(block.start + block.first + i, block.head, 0) + d]) * shape.query_scale) : A{0};
-  });
+  queries.load(shape.dims, HeadRows<0, T>{g.qkv, shape, block.start, block.head, block.first, shape.length});
   douts.load(shape.dims, [&](int i, int d) {
     return block.first + i < shape.length ? static_cast<A>(g.dout[((block.start + block.first + i) * shape.heads + block.head) * shape.dims + d]) : A{0};
   });
   A sums[warp_rows][R]{};
-  const TileKeys seen = g.tiles[block.row * ((shape.length + tile_queries - 1) / tile_queries) + block.first / tile_queries];
+  const TileKeys seen = g.tiles[block.row * shape.tiles() + block.first / tile_queries];
   for (int begin = seen.some_first; begin < seen.some_last; begin += lane_rows) {
     __syncthreads();  // all have read the tile before, and its weights
-    const auto load = [&](const LaneRows<A>& rows, int part) {
-      rows.load(shape.dims, [&](int l, int d) { return begin + l < seen.some_last ? static_cast<A>(g.qkv[shape.at(block.start + begin + l, block.head, part) + d]) : A{0}; });
-    };
-    load(keys, 1), load(values, 2);
+    keys.load(shape.dims, HeadRows<1, T>{g.qkv, shape, block.start, block.head, begin, seen.some_last});
+    values.load(shape.dims, HeadRows<2, T>{g.qkv, shape, block.start, block.head, begin, seen.some_last});
     __syncthreads();
     A scores[warp_rows]{}, dps[warp_rows]{};
     add_products(scores, queries, keys, shape.dims);
@@ -68,7 +55,7 @@ __global__ void __launch_bounds__(32 * tiled_warps) attend_tiled_dquery_kernel(A
   }
 #pragma unroll
   for (int i = 0; i < warp_rows; ++i)
-    if (block.own_first + i < shape.length) store_row(g.dqkv + shape.at(block.start + block.own_first + i, block.head, 0), sums[i], shape.dims, shape.scale);
+    if (block.own_first + i < shape.length) store_dims(g.dqkv + shape.at(block.start + block.own_first + i, block.head, 0), sums[i], shape.dims, shape.scale);
 }
 
 /// d key and d value: each lane differentiates the score of a query of the tile for 8 keys, then adds up dims of the queries and of dout; one sharing head
@@ -83,20 +70,16 @@ __global__ void __launch_bounds__(32 * tiled_warps) attend_tiled_dkey_kernel(Att
   const OwnRows<A> keys = memory.own(0), values = memory.own(1);
   const LaneRows<A> queries = memory.lanes(2, 0), douts = memory.lanes(2, 1);
   A *slopes = memory.weights(2, 0), *weights = memory.weights(2, 1);
-  const int first_head = block.head * shape.sharers, tile_count = (shape.length + tile_queries - 1) / tile_queries;
-  const auto load_own = [&](const OwnRows<A>& rows, int part) {
-    rows.load(shape.dims, [&](int k, int d) { return block.first + k < shape.length ? static_cast<A>(g.qkv[shape.at(block.start + block.first + k, first_head, part) + d]) : A{0}; });
-  };
-  load_own(keys, 1), load_own(values, 2);
+  const int first_head = block.head * shape.sharers, tile_count = shape.tiles();
+  keys.load(shape.dims, HeadRows<1, T>{g.qkv, shape, block.start, first_head, block.first, shape.length});
+  values.load(shape.dims, HeadRows<2, T>{g.qkv, shape, block.start, first_head, block.first, shape.length});
   A dkey[warp_rows][R]{}, dvalue[warp_rows][R]{};
   for (int head = first_head; head < first_head + shape.sharers; ++head) {
     const std::int64_t own = (std::int64_t{block.row} * shape.heads + head) * shape.length;
     for (int begin = 0; begin < shape.length; begin += lane_rows) {
       if (!g.tiles[block.row * tile_count + begin / tile_queries].see_some(block.first, tiled_rows)) continue;
       __syncthreads();  // all have read the tile before, and its weights
-      queries.load(shape.dims, [&](int l, int d) {
-        return begin + l < shape.length ? rounded<T>(static_cast<A>(g.qkv[shape.at(block.start + begin + l, head, 0) + d]) * shape.query_scale) : A{0};
-      });
+      queries.load(shape.dims, HeadRows<0, T>{g.qkv, shape, block.start, head, begin, shape.length});
       douts.load(shape.dims, [&](int l, int d) { return begin + l < shape.length ? static_cast<A>(g.dout[((block.start + begin + l) * shape.heads + head) * shape.dims + d]) : A{0}; });
       __syncthreads();
       A scores[warp_rows]{}, dps[warp_rows]{};
@@ -128,8 +111,8 @@ __global__ void __launch_bounds__(32 * tiled_warps) attend_tiled_dkey_kernel(Att
   for (int k = 0; k < warp_rows; ++k)
     if (block.own_first + k < shape.length) {
       T* to = g.dqkv + shape.at(block.start + block.own_first + k, first_head, 1);
-      store_row(to, dkey[k], shape.dims, shape.score_scale);
-      store_row(to + shape.dims, dvalue[k], shape.dims, A{1});
+      store_dims(to, dkey[k], shape.dims, shape.score_scale);
+      store_dims(to + shape.dims, dvalue[k], shape.dims);
     }
 }
 

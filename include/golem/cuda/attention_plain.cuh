@@ -99,9 +99,11 @@ __device__ void load_query(accumulate_t<T>* shared, const T* query, const Attent
   __syncwarp();
 }
 
-template <class T>
-__device__ void store_dims(T* to, const accumulate_t<T> (&x)[lane_dims], int dims, accumulate_t<T> scale = 1) {
-  for (int r = 0, d = ptx::lane(); d < dims; ++r, d += 32) to[d] = ptx::narrow<T>(x[r] * scale);
+template <int R, class T>
+__device__ void store_dims(T* to, const accumulate_t<T> (&x)[R], int dims, accumulate_t<T> scale = 1) {
+#pragma unroll
+  for (int r = 0; r < R; ++r)
+    if (const int d = ptx::lane() + 32 * r; d < dims) to[d] = ptx::narrow<T>(x[r] * scale);
 }
 
 /// out (N, H, D) and log_sum (B, H, T), unless null, from qkv (N, G, S + 2, D).

@@ -46,6 +46,7 @@ struct AttentionShape {
   std::int64_t mask_tokens;            // in each row: nor on how far rows are padded
 
   __host__ __device__ int key_heads() const { return (slots - heads) / 2; }           // G
+  __device__ int tiles() const { return (length + tile_queries - 1) / tile_queries; }  // of a row: Visible::tiles
   __device__ std::int64_t token_step() const { return std::int64_t{slots} * dims; }  // of qkv
   /// Where in a token of qkv (N, G, S + 2, D) a query head's query (0) lies, or the key (1) or value (2) that it attends to.
   __device__ int slot(int head, int part) const { return head / sharers * (sharers + 2) + (part == 0 ? head % sharers : sharers + part - 1); }
@@ -75,6 +76,14 @@ AttentionShape<T> attention_shape(const View<const T, 4>& qkv, int rows, const O
           options.heads ? options.heads : query_heads(qkv),
           options.tokens ? options.tokens : qkv.extent(0) / rows};
 }
+
+/// A probability and its gradient, from the score of its query and key and from dout . value.
+template <class A>
+struct Probability {
+  A p, kept, ds;  // p; p after dropout; d loss / d score
+
+  __device__ Probability(A score, A dp, A log_sum, A delta, A factor) : p(exponential(score - log_sum)), kept(p * factor), ds(p * (dp * factor - delta)) {}
+};
 
 template <class T>
 struct AttentionGradient {

@@ -10,6 +10,7 @@
 #include "golem/core/math.hpp"
 #include "golem/core/number.hpp"
 #include "golem/cuda/attention_mask.cuh"
+#include "golem/cuda/attention_plain.cuh"
 #include "golem/cuda/attention_shape.cuh"
 #include "golem/cuda/launch.hpp"
 #include "golem/cuda/vectors.cuh"
@@ -121,6 +122,22 @@ __device__ void add_weighted(A (&out)[warp_rows][R], const A* weights, const Lan
   }
 }
 
+/// Elements of a head's queries (0), scaled and rounded, keys (1) or values (2): those of its rows from `first` on, and zeros from `last` on.
+template <int part, class T>
+struct HeadRows {
+  using A = accumulate_t<T>;
+  const T* qkv;
+  const AttentionShape<T>& shape;
+  std::int64_t start;
+  int head, first, last;
+
+  __device__ A operator()(int i, int d) const {
+    if (first + i >= last) return 0;
+    const A x = qkv[shape.at(start + first + i, head, part) + d];
+    return part == 0 ? rounded<T>(x * shape.query_scale) : x;
+  }
+};
+
 /// Which rows of which head of which row of the batch a block takes; those that have most to do come first under a causal mask.
 struct TiledBlock {
   int first, head, row;     // the first of its rows; its warp's is own_first
@@ -151,19 +168,15 @@ attend_tiled_kernel(T* out, accumulate_t<T>* log_sum, const T* qkv, const KeyRan
   const OwnRows<A> queries = memory.own(0);
   const LaneRows<A> keys = memory.lanes(1, 0), values = memory.lanes(1, 1);
   A* weights = memory.weights(1, 0);
-  queries.load(shape.dims, [&](int i, int d) {
-    return block.first + i < shape.length ? rounded<T>(static_cast<A>(qkv[shape.at(block.start + block.first + i, block.head, 0) + d]) * shape.query_scale) : A{0};
-  });
+  queries.load(shape.dims, HeadRows<0, T>{qkv, shape, block.start, block.head, block.first, shape.length});
   A sums[warp_rows][R]{}, max[warp_rows], sum[warp_rows]{};
 #pragma unroll
   for (int i = 0; i < warp_rows; ++i) max[i] = -INFINITY;
-  const TileKeys seen = tiles[block.row * ((shape.length + tile_queries - 1) / tile_queries) + block.first / tile_queries];
+  const TileKeys seen = tiles[block.row * shape.tiles() + block.first / tile_queries];
   for (int begin = seen.some_first; begin < seen.some_last; begin += lane_rows) {
     __syncthreads();  // all have read the tile before, and its weights
-    const auto load = [&](const LaneRows<A>& rows, int part) {
-      rows.load(shape.dims, [&](int l, int d) { return begin + l < seen.some_last ? static_cast<A>(qkv[shape.at(block.start + begin + l, block.head, part) + d]) : A{0}; });
-    };
-    load(keys, 1), load(values, 2);
+    keys.load(shape.dims, HeadRows<1, T>{qkv, shape, block.start, block.head, begin, seen.some_last});
+    values.load(shape.dims, HeadRows<2, T>{qkv, shape, block.start, block.head, begin, seen.some_last});
     __syncthreads();
     A scores[warp_rows]{};
     add_products(scores, queries, keys, shape.dims);
@@ -191,10 +204,7 @@ attend_tiled_kernel(T* out, accumulate_t<T>* log_sum, const T* qkv, const KeyRan
     const int query = block.own_first + i;
     const A total = warp_sum(sum[i]), by = total > 0 ? 1 / total : A{0};  // outside every window: zeros
     if (query >= shape.length) continue;
-    T* to = out + ((block.start + query) * shape.heads + block.head) * shape.dims;
-#pragma unroll
-    for (int r = 0; r < R; ++r)
-      if (const int d = ptx::lane() + 32 * r; d < shape.dims) to[d] = static_cast<T>(sums[i][r] * by);
+    store_dims(out + ((block.start + query) * shape.heads + block.head) * shape.dims, sums[i], shape.dims, by);
     if (log_sum && ptx::lane() == 0) log_sum[(std::int64_t{block.row} * shape.heads + block.head) * shape.length + query] = total > 0 ? max[i] + logarithm(total) : A{0};
   }
 }

@@ -38,7 +38,7 @@ inline void require_text(std::string_view text, const std::string& where) {
 
 /// Copied and not mapped: of a mapped file that another program cuts meanwhile the process would die.
 inline Document read_document(const std::string& path) {
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe that nobody writes to is refused too
   require(file >= 0, "cannot open '", path, "': ", std::strerror(errno));
   struct stat status {};
   const bool known = ::fstat(file, &status) == 0;
@@ -50,6 +50,7 @@ inline Document read_document(const std::string& path) {
   const int cause = errno;
   ::close(file);
   require(known, "cannot read the size of '", path, "': ", std::strerror(cause));
+  require(S_ISREG(status.st_mode), "'", path, "' is no file with a size, but a folder, a pipe or a device: write the text to a file first");
   require(part >= 0, "cannot read '", path, "' at byte ", read, ": ", std::strerror(cause));
   require(read == document.text.size(), "'", path, "' ended at byte ", read, " of ", document.text.size(), " while it was read: let no other program write to the text, and begin again");
   require_text(document.text, "'" + path + "'");

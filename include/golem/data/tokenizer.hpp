@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <memory>
 #include <set>
 #include <span>
@@ -71,9 +72,9 @@ class Tokenizer {
         {"bos_id", "-1"},
         {"eos_id", "1"},
         {"pad_id", "2"},
-        {"control_symbols", "[MASK],[gMASK],[sMASK],[sop],[eop],<n>"},  // not user-defined: no text is taken for them
-        {"seed_sentencepiece_size", sentence(4 * training.vocab)},      // with one sub-iteration, 2.7 times as fast as the defaults,
-        {"num_sub_iterations", "1"},                                    // and 2% fewer tokens, on 4 MB of English and Chinese
+        {"control_symbols", joined(control_symbols)},               // not user-defined: no text is taken for them
+        {"seed_sentencepiece_size", sentence(4 * training.vocab)},  // with one sub-iteration, 2.7 times as fast as the defaults,
+        {"num_sub_iterations", "1"},                                // and 2% fewer tokens, on 4 MB of English and Chinese
         {"max_sentence_length", sentence(longest_training_line)},
         {"num_threads", "1"},  // sums in one order
         {"minloglevel", "2"}};
@@ -177,8 +178,16 @@ class Tokenizer {
 
  private:
   static constexpr std::string_view space_sign = "\u2581";  // what SentencePiece writes for a space: as text it is spelt in bytes
-  static constexpr int special_pieces = 9;
+  static constexpr std::string_view control_symbols[]{"[MASK]", "[gMASK]", "[sMASK]", "[sop]", "[eop]", "<n>"}, reserved_pieces[]{"<unk>", "</s>", "<pad>"};
+  static constexpr int special_pieces = static_cast<int>(std::size(control_symbols) + std::size(reserved_pieces));
   static constexpr int enough_pieces = 256 + 2 * (special_pieces + 1);  // train() takes no more characters than leave room for the others
+
+  /// "a,b,c", as SentencePiece takes lists.
+  static std::string joined(std::span<const std::string_view> names) {
+    std::string out;
+    for (const std::string_view name : names) out += sentence(out.empty() ? "" : ",", name);
+    return out;
+  }
 
   /// Pieces that every model of these lines has.
   static int fewest_pieces(const std::vector<std::string>& lines) {
@@ -197,8 +206,9 @@ class Tokenizer {
     const auto is_byte = [](std::string_view s) { return s.starts_with("<0x") && s.size() >= 6 && s[5] == '>' && s.substr(3, 2).find_first_not_of("0123456789ABCDEF") == s.npos; };
     while (!line.empty()) {
       std::size_t length = is_byte(line) ? 6 : 0;
-      for (const std::string_view name : {"<unk>", "</s>", "<pad>", "[MASK]", "[gMASK]", "[sMASK]", "[sop]", "[eop]", "<n>"})
-        if (line.starts_with(name)) length = name.size();
+      for (const auto& names : {std::span<const std::string_view>(control_symbols), std::span<const std::string_view>(reserved_pieces)})
+        for (const std::string_view name : names)
+          if (line.starts_with(name)) length = name.size();
       if (length == 0) return true;
       line.remove_prefix(length);
     }

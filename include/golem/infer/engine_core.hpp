@@ -69,8 +69,8 @@ class EngineCore {
   /// several ranks, all observe, or none.
   View<const A, 2> forward(std::span<const SequenceStep> steps, LayerObserver<T> observe = {});
 
-  /// The token that each draw takes behind its step, never one that `rules` ban there; valid until the next call. By golem's rules it is chosen on the
-  /// device, and the host sees no logits.
+  /// The token that each draw takes behind its step, never one that `rules`, made of the samplers' Sampling, ban there; valid until the next call. By golem's
+  /// rules it is chosen on the device, and the host sees no logits.
   std::span<const std::int32_t> next_tokens(std::span<const SequenceStep> steps, std::span<const TokenDraw> draws, const AnswerRules& rules);
 
   /// Generates behind the prompt until an end token, `sampling.max_tokens`, the end of the cache, or on_token(token) returns

@@ -135,10 +135,11 @@ std::span<const std::int32_t> EngineCore<M, P, Tp, D>::next_tokens(std::span<con
       on_host(collect_logits(host_logits_, logits));
       return tokens_;
     }
-    if (!std::equal(host_banned_.begin(), host_banned_.end(), rules.all().begin(), rules.all().end())) {
-      host_banned_.assign(rules.all().begin(), rules.all().end());
-      if (banned_.size() < static_cast<std::int64_t>(host_banned_.size())) banned_ = Buffer<std::int32_t, D>(*device_, static_cast<std::int64_t>(host_banned_.size()), "batch");
-      device_->copy_in(banned_.data(), host_banned_.data(), host_banned_.size() * sizeof(std::int32_t));
+    const std::span<const std::int32_t> all = rules.all();
+    if (!std::equal(host_banned_.begin(), host_banned_.end(), all.begin(), all.end())) {
+      if (banned_.size() < static_cast<std::int64_t>(all.size())) banned_ = Buffer<std::int32_t, D>(*device_, static_cast<std::int64_t>(all.size()), "batch");
+      device_->copy_in(banned_.data(), all.data(), all.size_bytes());
+      host_banned_.assign(all.begin(), all.end());
     }
     for (std::size_t i = 0; i < draws.size(); ++i) {
       const auto at = static_cast<std::int64_t>(i);
@@ -222,15 +223,20 @@ template <Model M, Precision P, int Tp, Device D>
 View<const typename EngineCore<M, P, Tp, D>::A, 2> EngineCore<M, P, Tp, D>::logits(const Batch& batch, LayerObserver<T> observe) {
   const View<T, 2> output = run_rows(batch, observe);
   const std::int64_t count = scoring_.count();
+  const std::int64_t together = smaller(count, head_chunk(M::config));  // rows whose logits are on the device at once
   const Buffer<T, D> hidden(*device_, count * M::config.hidden, "head");
-  const Buffer<A, D> all(*device_, count * M::config.vocab, "head");
-  Parts parts(*device_, count);
-  const View<T, 2> scored = hidden.view_at(0, count, M::config.hidden);
-  const View<A, 2> logits = all.view_at(0, count, M::config.vocab);
-  gather_rows(*device_, scored, output, scoring_.scored().rows);
-  parts.prepare(*device_, count);
-  compute_logits(logits, parts, scored);
-  return collect_logits(batch_logits_, logits);
+  const Buffer<A, D> chunk(*device_, together * M::config.vocab, "head");
+  Parts parts(*device_, together);
+  gather_rows(*device_, hidden.view_at(0, count, M::config.hidden), output, scoring_.scored().rows);
+  batch_logits_.resize(static_cast<std::size_t>(count * M::config.vocab));
+  for (std::int64_t first = 0; first < count; first += together) {
+    const std::int64_t rows = smaller(together, count - first);
+    const View<A, 2> logits = chunk.view_at(0, rows, M::config.vocab);
+    parts.prepare(*device_, rows);
+    compute_logits(logits, parts, hidden.view_at(first * M::config.hidden, rows, M::config.hidden));
+    device_->copy_out(batch_logits_.data() + first * M::config.vocab, logits.data, static_cast<std::size_t>(logits.size()) * sizeof(A));
+  }
+  return {batch_logits_.data(), count, M::config.vocab};
 }
 
 template <Model M, Precision P, int Tp, Device D>

@@ -98,17 +98,17 @@ class SatTarget : public ReshardTarget {
       const ModelConfig& o = glm_130b::config;
       c.norm = o.norm, c.norm_eps = o.norm_eps, c.position = o.position, c.rope_base = o.rope_base, c.rope_table = o.rope_table, c.mask = o.mask;
     }));
-    for (const std::string_view word : {"norm ", "position ", "mask "}) {
+    for (const std::string_view word : {", norm ", ", position ", ", mask "}) {
       const std::string_view said = part_of(plan.model, word), read = part_of(as_read, word);
       require(said.empty() || said == read, "the layout in which GLM-130B was released says nothing of a model but its tensors, and whoever reads it takes ", read, ", while this model says ", printable(said), ": choose golem's own layout");
     }
     return sentence("sat ", iteration, " tp ", plan.tp, " ", name_of(plan.type), " bits ", plan.format.bits, " of ", source);
   }
 
-  /// "norm deep 1e-05" of a line that describe() made; "" where it has no such part.
+  /// "norm deep 1e-05" of a line that describe() made; "" where it has no such part, and of other texts.
   static std::string_view part_of(std::string_view line, std::string_view word) {
-    const std::size_t at = line.find(word);
-    return at == line.npos ? std::string_view() : line.substr(at, line.find(", ", at) - at);
+    const std::size_t at = line.starts_with("layers ") ? line.find(word) : line.npos;
+    return at == line.npos ? std::string_view() : line.substr(at + 2, line.find(", ", at + 2) - at - 2);
   }
 
   static std::string root(int rank) {

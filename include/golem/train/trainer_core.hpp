@@ -40,7 +40,7 @@ using BatchSource = function_ref<const Batch&(int rows)>;
 struct Levers {
   LearningRate learning_rate;
   EmbeddingShrink shrink;
-  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1, clip = 1.0;
+  double beta1, beta2, eps, weight_decay, clip;    // TrainingConfig's, until they are changed
   std::int64_t rewarm_from = 0, rewarm_steps = 0;  // the rate rises again from 0 over rewarm_steps steps after rewarm_from
 
   void visit_state(StateVisitor& visitor);
