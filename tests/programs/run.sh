@@ -159,7 +159,7 @@ said --seed 5 "1234: leave it out"
 said --beta2 0.9 "0.999: leave it out"
 said --weight-decay 0.2 "0.1: leave it out, or change it by --new-weight-decay"
 said --clip 2 "1: leave it out"
-refuse "the saved run takes steps of 4 rows, and this one of 8 rows: go on with its batch" "$bin/pretrain" --model tiny --precision fp32 --threads 1 --batch 8 --out straight --resume auto
+refuse "the run in 'straight' takes steps of 4 rows, and was to go on with 8: give --batch 4" "$bin/pretrain" --model tiny --precision fp32 --threads 1 --batch 8 --out straight --resume auto
 refuse "TrainingConfig::learning_rate.peak must be at least 0, and finite" "${train[@]}" --out none --peak-lr nan
 refuse "TrainingConfig::beta2 must be from 0 to below 1" "${train[@]}" --out none --beta2 1
 for option in --length-penalty=2 --no-repeat-ngram=2 --sample-beams; do refuse "${option%=*} requires --beams" "$bin/fill" --run straight --text 'a [MASK]' $option; done
