@@ -95,7 +95,6 @@ inline std::int64_t saved_number(const golem::CheckpointState& saved, const char
 struct SavedInstructions {
   std::int64_t pairs = 0, former_pairs = 0;
 
-  SavedInstructions() = default;
   explicit SavedInstructions(const golem::CheckpointState& saved) : pairs(saved_number(saved, "loader.instructions", 0)), former_pairs(saved_number(saved, "loader.former_instructions", 0)) {}
 };
 

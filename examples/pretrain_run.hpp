@@ -141,7 +141,8 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
   const std::string fingerprint = golem::describe(M::config);
   world.agree("the model", fingerprint);
   const std::string resumed = resumes ? golem::find_checkpoint(options.resume == "auto" ? options.out : options.resume) : "";
-  const SavedInstructions saved = resumes ? SavedInstructions(golem::checkpoint::read_state(resumed)) : SavedInstructions();
+  const golem::CheckpointState was = resumes ? golem::checkpoint::read_state(resumed) : golem::CheckpointState();
+  const SavedInstructions saved(was);
   if (leads) {
     const auto note = [&](std::string_view activity) {
       golem::require(interrupted == 0, "the run was told to stop before its first step, while it was ", activity);
@@ -171,7 +172,7 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
   std::vector<std::string> notes;
   if (resumes) {
     world.note(0, "loading the checkpoint");
-    const std::int64_t rows = saved_number(golem::checkpoint::read_state(resumed), "batch.full", job.training.batch.full);
+    const std::int64_t rows = saved_number(was, "batch.full", job.training.batch.full);
     golem::require(rows == job.training.batch.full, "the run in '", options.out, "' takes steps of ", rows, " rows, and was to go on with ", job.training.batch.full, ": give --batch ", rows);
     golem::load(resumed, state, loading);
     golem::require(state.tokenizer == tokenizer.digest(), "the checkpoint in '", options.out, "' belongs to another tokenizer than '", run.tokenizer(), "'");

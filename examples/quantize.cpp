@@ -73,7 +73,8 @@ QuantizeMatrix pick(int bits, int group) {
               ": add a line to pick() in examples/quantize.cpp");
 }
 
-// But such as this program made. Or the checkpoint that is quantised would be replaced where --out is its own run, and the run's `latest` name what no training can go on from.
+// Throws Error where --out has checkpoints, but such as this program made: the one that is quantised would be replaced where --out is its own run, and the
+// run's `latest` name what no training can go on from.
 void require_no_checkpoints(const std::string& folder) {
   const bool taken = std::filesystem::exists(folder + "/latest") || std::filesystem::exists(folder + "/state.json") ||
                      (golem::files::is_folder(folder) && !golem::checkpoint::saved_steps(folder).empty());

@@ -20,6 +20,15 @@ namespace {
 
 using tests::RandomWeights, tests::special, tests::whole_row;
 
+/// One with random weights, on one thread.
+struct SmallEngine {
+  using M = models::Small<Norm::deep>;
+  cpu::Device device = cpu::Device({.threads = 1});
+  Engine<M, fp64> engine = Engine<M, fp64>(device);
+
+  SmallEngine() { engine.load_weights(RandomWeights<M>()); }
+};
+
 }  // namespace
 
 TEMPLATE_TEST_CASE("greedy generation takes the oracle's argmax at every step", "", (models::Small<Norm::deep>), (models::Small<Norm::pre>), (models::Small<Norm::deep, Ffn::geglu, Mask::causal>), models::Grouped) {
@@ -127,12 +136,7 @@ TEST_CASE("quantised engines stay near the exact one, 8 bits nearer than 4") {
   CHECK(error4 < 0.3 * loss);
 }
 
-TEST_CASE("a fixed number of blanks is filled from left to right, each seeing the answers before it") {
-  using M = models::Small<Norm::deep>;
-  const RandomWeights<M> weights;
-  cpu::Device device({.threads = 1});
-  Engine<M, fp64> engine(device);
-  engine.load_weights(weights);
+TEST_CASE_METHOD(SmallEngine, "a fixed number of blanks is filled from left to right, each seeing the answers before it") {
   Sampling sampling = greedy;
   sampling.max_tokens = 2, sampling.min_tokens = 1;
   const Filled filled = fill_blanks(engine, {1, special.mask, 2, 3, special.mask, 4, special.gmask}, sampling, special);
@@ -148,12 +152,7 @@ TEST_CASE("a fixed number of blanks is filled from left to right, each seeing th
   CHECK(engine.generate(make_prompt(second_prompt, special), sampling, special) == filled.answers[1]);
 }
 
-TEST_CASE("the stream of tokens is the answer, and may be ended from outside") {
-  using M = models::Small<Norm::deep>;
-  const RandomWeights<M> weights;
-  cpu::Device device({.threads = 1});
-  Engine<M, fp64> engine(device);
-  engine.load_weights(weights);
+TEST_CASE_METHOD(SmallEngine, "the stream of tokens is the answer, and may be ended from outside") {
   Sampling sampling{.max_tokens = 6, .min_tokens = 6};
   std::vector<std::int32_t> seen;
   const auto all = engine.generate(make_prompt({1, 2, 3}, special), sampling, special, [&](std::int32_t token) { return seen.push_back(token), true; });
@@ -203,12 +202,7 @@ TEST_CASE("prompts that are answered together get the answers that each gets alo
   CHECK(drawn == 0);
 }
 
-TEST_CASE("one prompt twice: the same answer by the same number of the seed, another by another; greedy takes no notice") {
-  using M = models::Small<Norm::deep>;
-  const RandomWeights<M> weights;
-  cpu::Device device({.threads = 1});
-  Engine<M, fp64> engine(device);
-  engine.load_weights(weights);
+TEST_CASE_METHOD(SmallEngine, "one prompt twice: the same answer by the same number of the seed, another by another; greedy takes no notice") {
   const Prompt prompt = make_prompt({1, 2, 3}, special);
   const auto answer = [&](Sampling sampling, std::uint64_t number) {
     sampling.answer = number, sampling.max_tokens = sampling.min_tokens = 12;
@@ -222,12 +216,7 @@ TEST_CASE("one prompt twice: the same answer by the same number of the seed, ano
   CHECK(answer(greedy, 1) == answer(greedy, 0));
 }
 
-TEST_CASE("losses of tokens are those of the last evaluate, whatever was asked for since") {
-  using M = models::Small<Norm::deep>;
-  const RandomWeights<M> weights;
-  cpu::Device device({.threads = 1});
-  Engine<M, fp64> engine(device);
-  engine.load_weights(weights);
+TEST_CASE_METHOD(SmallEngine, "losses of tokens are those of the last evaluate, whatever was asked for since") {
   engine.evaluate(models::random_batch(1, 9, M::config.vocab, 3));
   const std::vector<double> losses = engine.token_losses();
   engine.logits(models::random_batch(1, 15, M::config.vocab, 4));

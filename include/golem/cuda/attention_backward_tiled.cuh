@@ -12,22 +12,33 @@
 
 namespace golem::cuda {
 
+/// Elements of a head's gradients of outputs (N, H, D): those of its rows from `first` on, and zeros behind the row's end.
+template <class T>
+struct GradientRows {
+  const AttentionGradient<T>& g;
+  std::int64_t start;
+  int head, first;
+
+  __device__ accumulate_t<T> operator()(int i, int d) const {
+    if (first + i >= g.shape.length) return 0;
+    return g.dout[((start + first + i) * g.shape.heads + head) * g.shape.dims + d];
+  }
+};
+
 /// d query: each lane differentiates the score of a key of the tile for 8 queries, then adds up dims of the keys.
 template <class T, int HeadDim>
 __global__ void __launch_bounds__(32 * tiled_warps) attend_tiled_dquery_kernel(AttentionGradient<T> g) {
   using A = accumulate_t<T>;
   constexpr int R = HeadDim / 32;
   const AttentionShape<T>& shape = g.shape;
-  const TiledBlock block(shape.length, true);
+  const TiledBlock block(shape.length, FirstBlocks::last_queries);
   const TiledMemory<A> memory{shape.dims};
   const OwnRows<A> queries = memory.own(0), douts = memory.own(1);
   const LaneRows<A> keys = memory.lanes(2, 0), values = memory.lanes(2, 1);
   A* weights = memory.weights(2, 0);
   const std::int64_t own = (std::int64_t{block.row} * shape.heads + block.head) * shape.length;
   queries.load(shape.dims, HeadRows<0, T>{g.qkv, shape, block.start, block.head, block.first, shape.length});
-  douts.load(shape.dims, [&](int i, int d) {
-    return block.first + i < shape.length ? static_cast<A>(g.dout[((block.start + block.first + i) * shape.heads + block.head) * shape.dims + d]) : A{0};
-  });
+  douts.load(shape.dims, GradientRows<T>{g, block.start, block.head, block.first});
   A sums[warp_rows][R]{};
   const TileKeys seen = g.tiles[block.row * shape.tiles() + block.first / tile_queries];
   for (int begin = seen.some_first; begin < seen.some_last; begin += lane_rows) {
@@ -65,7 +76,7 @@ __global__ void __launch_bounds__(32 * tiled_warps) attend_tiled_dkey_kernel(Att
   using A = accumulate_t<T>;
   constexpr int R = HeadDim / 32;
   const AttentionShape<T>& shape = g.shape;
-  const TiledBlock block(shape.length, false);
+  const TiledBlock block(shape.length, FirstBlocks::first_keys);
   const TiledMemory<A> memory{shape.dims};
   const OwnRows<A> keys = memory.own(0), values = memory.own(1);
   const LaneRows<A> queries = memory.lanes(2, 0), douts = memory.lanes(2, 1);
@@ -80,7 +91,7 @@ __global__ void __launch_bounds__(32 * tiled_warps) attend_tiled_dkey_kernel(Att
       if (!g.tiles[block.row * tile_count + begin / tile_queries].see_some(block.first, tiled_rows)) continue;
       __syncthreads();  // all have read the tile before, and its weights
       queries.load(shape.dims, HeadRows<0, T>{g.qkv, shape, block.start, head, begin, shape.length});
-      douts.load(shape.dims, [&](int l, int d) { return begin + l < shape.length ? static_cast<A>(g.dout[((block.start + begin + l) * shape.heads + head) * shape.dims + d]) : A{0}; });
+      douts.load(shape.dims, GradientRows<T>{g, block.start, head, begin});
       __syncthreads();
       A scores[warp_rows]{}, dps[warp_rows]{};
       add_products(scores, keys, queries, shape.dims);

@@ -45,6 +45,7 @@ BlockOrder order_blocks(const Device& device, const AttentionShape<T>& shape, st
   return {blocks, heads, larger<std::int64_t>(static_cast<std::int64_t>(device.cache_bytes()) / 3 * heads / larger<std::int64_t>(bytes, 1), 1)};
 }
 
+/// Of kernels by matrix instructions, which their text must be compiled for.
 inline Launch in_order(std::string_view name, const BlockOrder& order, int rows, int threads, std::size_t shared_bytes) {
   return {.name = name, .blocks = order.section_heads, .threads = threads, .shared_bytes = shared_bytes, .blocks_y = order.blocks, .blocks_z = std::int64_t{rows} * order.sections, .architecture = 80};
 }

@@ -138,14 +138,17 @@ struct HeadRows {
   }
 };
 
-/// Which rows of which head of which row of the batch a block takes; those that have most to do come first under a causal mask.
-struct TiledBlock {
-  int first, head, row;     // the first of its rows; its warp's is own_first
-  int own_first;
-  std::int64_t start;       // the row's first token
+/// The rows that the first blocks take: those that have most to do under a causal mask.
+enum class FirstBlocks { last_queries, first_keys };
 
-  __device__ TiledBlock(int length, bool last_first)
-      : first(static_cast<int>(last_first ? gridDim.x - 1 - blockIdx.x : blockIdx.x) * tiled_rows),
+/// Which rows of which head of which row of the batch a block takes.
+struct TiledBlock {
+  int first, head, row;  // the first of its rows; its warp's is own_first
+  int own_first;
+  std::int64_t start;    // the row's first token
+
+  __device__ TiledBlock(int length, FirstBlocks take)
+      : first(static_cast<int>(take == FirstBlocks::last_queries ? gridDim.x - 1 - blockIdx.x : blockIdx.x) * tiled_rows),
         head(static_cast<int>(blockIdx.y)),
         row(static_cast<int>(blockIdx.z)),
         own_first(first + static_cast<int>(threadIdx.x / 32) * warp_rows),
@@ -163,7 +166,7 @@ __global__ void __launch_bounds__(32 * tiled_warps)
 attend_tiled_kernel(T* out, accumulate_t<T>* log_sum, const T* qkv, const KeyRange* ranges, const TileKeys* tiles, AttentionShape<T> shape) {
   using A = accumulate_t<T>;
   constexpr int R = HeadDim / 32;
-  const TiledBlock block(shape.length, true);
+  const TiledBlock block(shape.length, FirstBlocks::last_queries);
   const TiledMemory<A> memory{shape.dims};
   const OwnRows<A> queries = memory.own(0);
   const LaneRows<A> keys = memory.lanes(1, 0), values = memory.lanes(1, 1);
@@ -212,8 +215,7 @@ attend_tiled_kernel(T* out, accumulate_t<T>* log_sum, const T* qkv, const KeyRan
 /// Whether there can be such blocks on this device.
 template <class T>
 bool fits_tiles(const Device& device, const AttentionShape<T>& shape, std::size_t bytes) {
-  constexpr int most_across = 65535;
-  return bytes <= device.shared_bytes() && shape.rows <= most_across && shape.heads <= most_across;
+  return bytes <= device.shared_bytes() && shape.rows <= most_blocks_across && shape.heads <= most_blocks_across;
 }
 
 /// Starts the forward; false where it cannot run on this device.

@@ -14,6 +14,8 @@
 
 namespace golem::cuda {
 
+inline constexpr std::int64_t most_blocks_across = 65535;  // along y, and along z
+
 /// How a kernel is started. Shared memory is what the kernel takes by dynamic_shared; there is no other.
 struct Launch {
   std::string_view name;  // for errors; lives as long as the device
@@ -70,9 +72,9 @@ struct LaunchShape {
 /// blocks. Throws Error where the kernel cannot be started.
 template <class... Parameters>
 void launch(Device& device, const Launch& how, void (*kernel)(Parameters...), const std::type_identity_t<Parameters>&... arguments) {
-  constexpr std::int64_t most_blocks = 0x7fffffff, most_across = 65535;
+  constexpr std::int64_t most_blocks = 0x7fffffff;
   if (how.blocks <= 0 || how.blocks_y <= 0 || how.blocks_z <= 0) return;
-  require(how.blocks <= most_blocks && how.blocks_y <= most_across && how.blocks_z <= most_across && how.threads >= 1 && how.threads <= 1024, "kernel ", how.name, " was asked to run ",
+  require(how.blocks <= most_blocks && how.blocks_y <= most_blocks_across && how.blocks_z <= most_blocks_across && how.threads >= 1 && how.threads <= 1024, "kernel ", how.name, " was asked to run ",
           how.blocks, " x ", how.blocks_y, " x ", how.blocks_z, " blocks of ", how.threads, " threads: cut the work in fewer pieces");
   require(how.shared_bytes <= device.shared_bytes(), "kernel ", how.name, " needs ", how.shared_bytes, " bytes of shared memory, and a block of ", std::string_view(device.name()), " has ",
           device.shared_bytes());

@@ -36,7 +36,8 @@ inline int answer_limit(const Prompt& prompt, std::int64_t mask, std::int32_t ki
 
 /// Fills every mask of the kind that make_prompt() picks for `text`, left to right, each seeing the answers before it; a
 /// text without a mask is continued. An answer that would fill the cache ends while each later blank has place for a token, so
-/// that none is lost: where later answers come out short, ask for fewer max_tokens or a larger EngineOptions::capacity. Answers count from sampling.answer on, so that the next text's begin behind them.
+/// that none is lost: where later answers come out short, ask for fewer max_tokens or a larger EngineOptions::capacity. Answers
+/// count from sampling.answer on, so that the next text's begin behind them.
 /// `on_token(token)` sees each token as it is made; returning false ends its answer.
 template <class EngineType>
 Filled fill_blanks(EngineType& engine, std::vector<std::int32_t> text, Sampling sampling, const SpecialTokens& special, function_ref<bool(std::int32_t)> on_token = {}) {
