@@ -44,7 +44,7 @@ TEST_CASE("without a history norms are not compared") {
 
 TEST_CASE("a history is saved, and taken over by one of another length as far as it fits") {
   Sentinel sentinel({.factor = 8, .history = 8});
-  for (int i = 1; i <= 12; ++i) sentinel.judge(i < 9 ? 1 : 5, 1, false);  // the last of eight: 1 1 1 1 5 5 5 5
+  for (int i = 1; i <= 16; ++i) sentinel.judge(i < 13 ? 1 : 5, 1, false);  // the last of eight: 1 1 1 1 5 5 5 5
   tests::MemoryState saved, again;
   saved.save(sentinel);
   Sentinel same({.factor = 8, .history = 8});
