@@ -8,15 +8,15 @@
 namespace {
 
 using namespace golem;
-using bench::Workbench;
+using bench::Workbench, golem::cuda::ProductChoice;
 
 enum class Op { project, backward_input, backward_weight };
 
 /// Arguments: N tokens through a linear of I inputs and O outputs. Weight gradients are added to in fp32.
-template <class T, Op op>
+template <class T, Op op, ProductChoice choice = ProductChoice::proposed>
 void gemm(benchmark::State& state) {
   const std::int64_t n = state.range(0), inputs = state.range(1), outputs = state.range(2);
-  bench::on_device(state, [&](Workbench& b) {
+  const auto compare = [&](Workbench& b) {
     b.measure_flops(state, 2.0 * static_cast<double>(n) * static_cast<double>(inputs) * static_cast<double>(outputs), [=](Workbench& w) {
       const auto x = w.numbers<T>(n, inputs), y = w.numbers<T>(n, outputs);
       const auto weights = w.numbers<T>(op == Op::backward_weight ? std::int64_t{1} : outputs, inputs);
@@ -29,7 +29,8 @@ void gemm(benchmark::State& state) {
         else cuda::project_backward_weight(w.device, d_weights, d_bias, y, x);
       };
     });
-  });
+  };
+  bench::on_device(state, compare, {.products = choice});
 }
 
 /// Logits in fp32 of rows that are scored.
@@ -64,6 +65,9 @@ constexpr auto head = [](auto* b) {
 BENCHMARK_TEMPLATE(gemm, bfloat16, Op::project)->Apply(linears);
 BENCHMARK_TEMPLATE(gemm, bfloat16, Op::backward_input)->Apply(linears);
 BENCHMARK_TEMPLATE(gemm, bfloat16, Op::backward_weight)->Apply(linears);
+BENCHMARK_TEMPLATE(gemm, bfloat16, Op::project, ProductChoice::fastest)->Apply(linears);
+BENCHMARK_TEMPLATE(gemm, bfloat16, Op::backward_input, ProductChoice::fastest)->Apply(linears);
+BENCHMARK_TEMPLATE(gemm, bfloat16, Op::backward_weight, ProductChoice::fastest)->Apply(linears);
 BENCHMARK_TEMPLATE(gemm, float16, Op::project)->Apply(linears);
 BENCHMARK_TEMPLATE(logits, bfloat16)->Apply(head);
 

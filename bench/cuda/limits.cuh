@@ -8,13 +8,14 @@
 #include "golem/core/buffer.hpp"
 #include "golem/core/random.hpp"
 #include "golem/cuda/gemm.cuh"
+#include "golem/cuda/stopwatch.hpp"
 #include "golem/cuda/vectors.cuh"
 #include "shapes.hpp"
 
 namespace bench {
 
 using golem::Buffer, golem::View;
-using golem::cuda::Device;
+using golem::cuda::Device, golem::cuda::Stopwatch;
 
 /// to[i] uniform in [low, high): data on which a chip draws the power that real data make it draw.
 template <class T>
@@ -45,29 +46,6 @@ __global__ void __launch_bounds__(256) copy_kernel(T* to, const T* from, std::in
   for (int i = 0; i < 4; ++i)
     if (first + i * blockDim.x < vectors) reinterpret_cast<Pack*>(to)[first + i * blockDim.x] = packs[i];
 }
-
-/// Marks the device's stream; tells the time between marks once the stream has passed them.
-class Stopwatch {
- public:
-  explicit Stopwatch(Device& device) : device_(&device) {
-    for (cudaEvent_t& event : events_) event = golem::cuda::runtime::create_event(golem::cuda::runtime::Timing::on);
-  }
-  ~Stopwatch() {
-    for (cudaEvent_t event : events_) static_cast<void>(cudaEventDestroy(event));
-  }
-  Stopwatch(const Stopwatch&) = delete;
-  Stopwatch& operator=(const Stopwatch&) = delete;
-
-  void mark(int number) { golem::cuda::runtime::record(events_[number], device_->stream()); }
-  double seconds(int from, int to) {
-    golem::cuda::runtime::synchronize(events_[to]);
-    return 1e-3 * static_cast<double>(golem::cuda::runtime::milliseconds_between(events_[from], events_[to]));
-  }
-
- private:
-  Device* device_;
-  cudaEvent_t events_[4]{};
-};
 
 /// The better of two copies: the driver's and a kernel's. Bytes read and bytes written both count.
 class CopyLimit {

@@ -41,10 +41,10 @@ std::string mebibytes(std::int64_t bytes) { return sentence(bytes >> 20, " MiB")
 double thousandths(double part) { return std::round(1000 * part) / 1000; }
 
 /// Arguments: rows of a step, rows of a micro-batch.
-template <class P>
+template <class P, cuda::ProductChoice choice>
 void step(benchmark::State& state) {
   const int rows = static_cast<int>(state.range(0)), micro_batch = static_cast<int>(state.range(1));
-  bench::on_device(state, [&](Workbench& bench) {
+  const auto train = [&](Workbench& bench) {
     const TrainingConfig config{.learning_rate = {.peak = 1e-5, .min = 1e-6}, .batch = {.full = rows}, .micro_batch = micro_batch, .head_tokens = shapes.scored[1]};
     const TrainingMemory plan = plan_training<M, P>(config);
     Trainer<M, P, Layout{}, D> trainer(bench.device, config);
@@ -81,7 +81,8 @@ void step(benchmark::State& state) {
       text += "no datasheet of this chip in config/hardware.hpp, so no MFU; ";
     }
     state.SetLabel(text + label);
-  });
+  };
+  bench::on_device(state, train, {.products = choice});
 }
 
 constexpr auto sizes = [](auto* b) {
@@ -91,6 +92,7 @@ constexpr auto sizes = [](auto* b) {
 
 }  // namespace
 
-BENCHMARK_TEMPLATE(step, golem::bf16_mixed)->Apply(sizes);
+BENCHMARK_TEMPLATE(step, golem::bf16_mixed, cuda::ProductChoice::proposed)->Apply(sizes);
+BENCHMARK_TEMPLATE(step, golem::bf16_mixed, cuda::ProductChoice::fastest)->Apply(sizes);
 
 int main(int argc, char** argv) { return bench::run(argc, argv); }

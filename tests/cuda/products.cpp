@@ -58,3 +58,42 @@ TEMPLATE_TEST_CASE("without the library's bias epilogue a kernel puts the bias t
     require_close<TestType>(narrow.typed(), expected, s.i);
   }
 }
+
+TEST_CASE("the first of the library's proposals is taken unasked; the fastest where the device is told so, tried once for each shape, and results stay the same") {
+  const simt::MachineRestored restored;
+  simt::machine().lt_milliseconds = {3, 2, 0.5, 1};
+  const Shape s{3, 8, 5};
+  const auto x = draw<bfloat16>(s.n * s.i, 1), w = draw<bfloat16>(s.o * s.i, 2), dy = draw<bfloat16>(s.n * s.o, 3);
+  const auto before = draw<float>(s.o * s.i, 4);
+  std::vector<float> gradients[2];
+  std::size_t runs[2], algorithms[2];
+  for (const cuda::ProductChoice choice : {cuda::ProductChoice::proposed, cuda::ProductChoice::fastest}) {
+    const auto i = static_cast<std::size_t>(choice);
+    cuda::Device device(cuda::Device::Options{.products = choice});
+    const Tensor<bfloat16> x_(device, x), w_(device, w), dy_(device, dy), y(device, s.n * s.o);
+    const Tensor<float> dw(device, before);
+    const std::size_t products = simt::counts().products;
+    for (int time = 0; time < 2; ++time) project(device, y.matrix(s.n), x_.matrix(s.n), w_.matrix(s.o), {});
+    for (int time = 0; time < 2; ++time) project_backward_weight(device, dw.matrix(s.o), View<float, 1>{}, dy_.matrix(s.n), x_.matrix(s.n));
+    device.synchronize();
+    gradients[i] = dw.typed(), runs[i] = simt::counts().products - products, algorithms[i] = simt::counts().last_algorithm;
+    CHECK(device.memory().of("choice of products") == 0);
+  }
+  CHECK(gradients[0] == gradients[1]);
+  CHECK((algorithms[0] == 0 && algorithms[1] == 2));
+  CHECK((runs[0] == 4 && runs[1] == 4 + 2 * 4 * 4));  // two shapes, four turns of four proposals
+}
+
+TEST_CASE("where no memory is left to try products in that are added to, the first of the proposals is taken") {
+  const simt::MachineRestored restored;
+  simt::machine().lt_milliseconds = {3, 1};
+  cuda::Device device(cuda::Device::Options{.products = cuda::ProductChoice::fastest});
+  const Shape s{3, 64, 64};
+  const Tensor<float> x(device, draw<float>(s.n * s.i, 1)), dy(device, draw<float>(s.n * s.o, 3)), dw(device, s.o * s.i);
+  device.workspace<std::byte>(1 << 12);  // which products need too
+  device.synchronize();
+  simt::machine().memory_bytes = simt::bytes_in_use() + 1;
+  project_backward_weight(device, dw.matrix(s.o), View<float, 1>{}, dy.matrix(s.n), x.matrix(s.n));
+  device.synchronize();
+  CHECK(simt::counts().last_algorithm == 0);
+}

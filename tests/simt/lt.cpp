@@ -65,9 +65,9 @@ double rounded(double value, cudaDataType_t type) {
 
 struct Product {
   Operation operation;
-  Layout a, b, c;
-  const void *a_data, *b_data;
-  void* c_data;
+  Layout a, b, c;  // d lies as c
+  const void *a_data, *b_data, *c_data;
+  void* d_data;
   double alpha, beta;
   bool rounds_parts;  // two parts of each sum are added in c's type
 
@@ -87,7 +87,7 @@ struct Product {
         if (beta != 0) sum += beta * read(c_data, c.type, i + j * c.step);
         if (operation.epilogue == CUBLASLT_EPILOGUE_BIAS && reinterpret_cast<std::uintptr_t>(operation.bias) % 16) throw std::runtime_error("cuBLASLt on the host may read the bias in vectors of 16 bytes");
         if (operation.epilogue == CUBLASLT_EPILOGUE_BIAS) sum += read(operation.bias, operation.bias_type == -1 ? c.type : static_cast<cudaDataType_t>(operation.bias_type), i);
-        write(c_data, c.type, i + j * c.step, sum);
+        write(d_data, c.type, i + j * c.step, sum);
       }
   }
 };
@@ -155,30 +155,34 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
 }
 
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t operation, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t c,
-                                              cublasLtMatrixLayout_t, cublasLtMatmulPreference_t preference, int, cublasLtMatmulHeuristicResult_t results[], int* found) {
+                                              cublasLtMatrixLayout_t, cublasLtMatmulPreference_t preference, int most, cublasLtMatmulHeuristicResult_t results[], int* found) {
   ++simt::counts().heuristics;
   if (simt::fails("cublasLtMatmulAlgoGetHeuristic")) return CUBLAS_STATUS_ALLOC_FAILED;
   *found = 0;
   if (!simt::machine().lt_epilogues && open<Operation>(operation).epilogue != CUBLASLT_EPILOGUE_DEFAULT) return CUBLAS_STATUS_NOT_SUPPORTED;
   if (open<Operation>(operation).epilogue != CUBLASLT_EPILOGUE_DEFAULT && open<Layout>(a).type != open<Layout>(c).type) return CUBLAS_STATUS_INVALID_VALUE;  // as cuBLASLt 13.1 does on an H200
-  results[0] = {};
-  results[0].workspaceSize = open<Operation>(operation).epilogue == CUBLASLT_EPILOGUE_DEFAULT ? 2048 : 1024;  // so that tensor ranks need different ones
-  results[0].algo.data[0] = (open<Preference>(preference).reductions & (CUBLASLT_REDUCTION_SCHEME_INPLACE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE)) != 0;
-  *found = 1;
+  for (; *found < most && static_cast<std::size_t>(*found) < simt::machine().lt_milliseconds.size(); ++*found) {
+    results[*found] = {};
+    results[*found].workspaceSize = open<Operation>(operation).epilogue == CUBLASLT_EPILOGUE_DEFAULT ? 2048 : 1024;  // so that tensor ranks need different ones
+    results[*found].algo.data[0] = (open<Preference>(preference).reductions & (CUBLASLT_REDUCTION_SCHEME_INPLACE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE)) != 0;
+    results[*found].algo.data[1] = static_cast<std::uint64_t>(*found);
+  }
   return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, const void* alpha, const void* a, cublasLtMatrixLayout_t a_layout, const void* b,
                               cublasLtMatrixLayout_t b_layout, const void* beta, const void* c, cublasLtMatrixLayout_t c_layout, void* d, cublasLtMatrixLayout_t, const cublasLtMatmulAlgo_t* algorithm,
                               void* workspace, std::size_t workspace_bytes, cudaStream_t stream) {
-  if (c != d || (workspace_bytes > 0 && workspace == nullptr)) return CUBLAS_STATUS_INVALID_VALUE;
+  if (workspace_bytes > 0 && workspace == nullptr) return CUBLAS_STATUS_INVALID_VALUE;
   ++simt::counts().products;
   const bool wide = open<Operation>(operation).sums == CUBLAS_COMPUTE_64F;
   const auto number = [wide](const void* value) { return wide ? *static_cast<const double*>(value) : static_cast<double>(*static_cast<const float*>(value)); };
-  const Product product{open<Operation>(operation), open<Layout>(a_layout), open<Layout>(b_layout), open<Layout>(c_layout), a, b, d, number(alpha), number(beta), algorithm->data[0] != 0};
-  simt::enqueue([product, workspace, workspace_bytes] {
+  const Product product{open<Operation>(operation), open<Layout>(a_layout), open<Layout>(b_layout), open<Layout>(c_layout), a, b, c, d, number(alpha), number(beta), algorithm->data[0] != 0};
+  simt::enqueue([product, workspace, workspace_bytes, number = algorithm->data[1]] {
     std::memset(workspace, 0xff, workspace_bytes);
     product.run();
+    simt::counts().milliseconds = simt::counts().milliseconds + simt::machine().lt_milliseconds.at(number);
+    simt::counts().last_algorithm = number;
   }, stream);
   return CUBLAS_STATUS_SUCCESS;
 }

@@ -35,6 +35,7 @@ struct CUstream_st {
 
 struct CUevent_st {
   std::shared_ptr<bool> happened = std::make_shared<bool>(true);
+  std::shared_ptr<double> at = std::make_shared<double>(0);  // Counts::milliseconds
   std::shared_ptr<simt::Capture> capture;  // instead, where it was recorded in one
   std::vector<std::size_t> after;
 };
@@ -79,6 +80,7 @@ void run_until(const Done& done) {
     CUstream_st* stream = able[turns()() % able.size()];
     const CUstream_st::Step step = std::move(stream->steps.front());
     stream->steps.pop_front();
+    counts().milliseconds = counts().milliseconds + 1e-3;
     try {
       const std::shared_ptr<bool> end = step.work ? step.work() : nullptr;
       if (end && !*end) stream->steps.push_front({nullptr, end});
@@ -272,7 +274,8 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   event->after = stream->after;
   if (stream->capture) return cudaSuccess;
   event->happened = std::make_shared<bool>(false);
-  return enqueue([happened = event->happened] { *happened = true; }, stream);
+  event->at = std::make_shared<double>(0);
+  return enqueue([happened = event->happened, at = event->at] { *happened = true, *at = counts().milliseconds; }, stream);
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   if (event->capture) return cudaErrorCapturedEvent;
@@ -286,8 +289,10 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
   if (captures_here > 0) return cudaErrorStreamCaptureUnsupported;
   return *event->happened ? cudaSuccess : last_error = cudaErrorNotReady;
 }
-cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent_t) {
-  *milliseconds = 1;
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
+  const Lock lock(mutex);
+  if (!*start->happened || !*end->happened) return last_error = cudaErrorNotReady;
+  *milliseconds = static_cast<float>(*end->at - *start->at);
   return cudaSuccess;
 }
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {

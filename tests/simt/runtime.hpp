@@ -15,6 +15,7 @@
 #include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace simt {
 
@@ -33,6 +34,7 @@ struct Machine {
   std::size_t lt_version = CUBLAS_VERSION;
   int nccl_version = 0;  // of the library; 0: the header's
   bool lt_epilogues = true;  // whether cuBLASLt has algorithms with an epilogue
+  std::vector<double> lt_milliseconds{1};  // that a product takes by each of the algorithms that cuBLASLt proposes
   std::set<std::pair<int, int>> opened_pools;  // of which device, to which
   std::map<const void*, std::size_t> shared_limits;  // of kernels whose blocks may have more shared memory than all may
   std::uint64_t stream_seed = 1;  // the order in which streams take turns
@@ -51,6 +53,8 @@ struct MachineRestored {
 };
 
 struct Counts {
+  std::atomic<double> milliseconds = 0;  // of the GPU's work: a product's own, and a thousandth for anything else
+  std::atomic<std::size_t> last_algorithm = 0;  // of cuBLASLt's proposals, the one that the last product ran by
   std::atomic<std::size_t> kernels = 0, heuristics = 0, products = 0, allocations = 0, captures = 0, graph_runs = 0, streams = 0, events = 0, aborts = 0, aborts_alone = 0;  // of NCCL's communicators; those in no group
 };
 Counts& counts();

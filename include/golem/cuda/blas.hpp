@@ -6,10 +6,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "golem/core/error.hpp"
 #include "golem/core/number.hpp"
@@ -116,21 +116,27 @@ struct Algorithm {  // named: nvcc 13.0 crashes on containers of the library's o
   std::size_t workspace_bytes;
 };
 
-/// The library's first choice; nothing where it has no algorithm for this product, which it says by `none`, too.
-inline std::optional<Algorithm> find_algorithm(const Handle& handle, const Operation& operation, const Layout& a, const Layout& b, const Layout& c, const Preference& preference, cublasStatus_t none) {
-  cublasLtMatmulHeuristicResult_t result{};
+/// The first `count` algorithms that the library proposes, most_proposals at most; none where it has none for this product, which it says by `none`, too.
+inline constexpr int most_proposals = 8;
+inline std::vector<Algorithm> find_algorithms(const Handle& handle, const Operation& operation, const Layout& a, const Layout& b, const Layout& c, const Preference& preference, cublasStatus_t none,
+                                              int count) {
+  cublasLtMatmulHeuristicResult_t results[most_proposals]{};
   int found = 0;
-  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(handle.get(), operation.get(), a.get(), b.get(), c.get(), c.get(), preference.get(), 1, &result, &found);
-  if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == none || (status == CUBLAS_STATUS_SUCCESS && (found == 0 || result.state != CUBLAS_STATUS_SUCCESS))) return {};
+  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(handle.get(), operation.get(), a.get(), b.get(), c.get(), c.get(), preference.get(), count, results, &found);
+  if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == none) return {};
   check(status, "choose an algorithm");
-  return Algorithm{result.algo, result.workspaceSize};
+  std::vector<Algorithm> algorithms;
+  for (int i = 0; i < found; ++i)
+    if (results[i].state == CUBLAS_STATUS_SUCCESS) algorithms.push_back({results[i].algo, results[i].workspaceSize});
+  return algorithms;
 }
 
-/// c = alpha a b + beta c, in column-major terms; c in place.
+/// d = alpha a b + beta c, in column-major terms; d may be c.
 struct Operands {
   const void* a;
   const void* b;
-  void* c;
+  const void* c;
+  void* d;
   double alpha, beta;
 };
 
@@ -139,7 +145,7 @@ inline void multiply(const Handle& handle, const Operation& operation, const Ope
   const float narrow[]{static_cast<float>(x.alpha), static_cast<float>(x.beta)};
   const void* alpha = sums == DType::f64 ? static_cast<const void*>(&x.alpha) : &narrow[0];
   const void* beta = sums == DType::f64 ? static_cast<const void*>(&x.beta) : &narrow[1];
-  check(cublasLtMatmul(handle.get(), operation.get(), alpha, x.a, a.get(), x.b, b.get(), beta, x.c, c.get(), x.c, c.get(), &algorithm.choice, workspace, algorithm.workspace_bytes, stream),
+  check(cublasLtMatmul(handle.get(), operation.get(), alpha, x.a, a.get(), x.b, b.get(), beta, x.c, c.get(), x.d, c.get(), &algorithm.choice, workspace, algorithm.workspace_bytes, stream),
         "multiply");
 }
 

@@ -28,6 +28,11 @@ class Products;  // cuda/products.hpp: planned matrix products
 /// for sm_90a, and else the first.
 enum class AttentionPath { mma, wgmma, best };
 
+/// Which of cuBLASLt's algorithms multiplies: the first that it proposes; or the fastest of those that it proposes, each of which runs a few times when a product of
+/// such a shape is first asked for. That costs less than a second a shape and, where a result is added to, as much memory again; and two runs of a
+/// program may then differ by roundings.
+enum class ProductChoice { proposed, fastest };
+
 /// A kernel as it was started, for errors.
 struct StartedKernel {
   std::string_view name;
@@ -48,6 +53,7 @@ class Device {
     std::size_t staging_bytes = std::size_t{8} << 20;  // page-locked memory of the host that copies pass through
     bool graphs = true;                             // whether `replay` makes graphs; without, each kernel is started by itself
     AttentionPath attention = AttentionPath::best;
+    ProductChoice products = ProductChoice::proposed;
   };
   using Recording = cuda::Recording;
 
@@ -92,6 +98,7 @@ class Device {
   std::size_t shared_bytes() const { return shared_bytes_; }  // the most that one block may use
   std::size_t cache_bytes() const { return cache_bytes_; }    // that all multiprocessors share (L2)
   AttentionPath attention() const { return attention_; }
+  ProductChoice product_choice() const { return product_choice_; }
   cudaStream_t stream() const { return stream_; }
   MemoryAccount& memory() { return memory_; }
 
@@ -224,7 +231,7 @@ class Device {
     Workspace(const Workspace&) = delete;
     Workspace& operator=(const Workspace&) = delete;
   };
-  Device(const Options& options, Closed) : index_(options.index), graphs_(options.graphs), staging_bytes_(options.staging_bytes), attention_(options.attention) {}
+  Device(const Options& options, Closed) : index_(options.index), graphs_(options.graphs), staging_bytes_(options.staging_bytes), attention_(options.attention), product_choice_(options.products) {}
 
   void refuse_in_capture(const char* what) const {
     require(!capturing_, "work that is captured as a graph tried to ", what, " on GPU ", index_, ", which would happen once and never again: do that before Device::replay");
@@ -246,6 +253,7 @@ class Device {
   std::int64_t graphs_run_ = 0;
   std::size_t shared_bytes_ = 0, cache_bytes_ = 0, staging_bytes_, staging_used_ = 0;
   AttentionPath attention_;
+  ProductChoice product_choice_;
   std::string name_;
   StartedKernel last_;
   std::vector<std::pair<const void*, runtime::KernelCode>> codes_;  // of the few kernels that were asked about

@@ -9,6 +9,7 @@
 #include "golem/core/math.hpp"
 #include "golem/core/tensor.hpp"
 #include "golem/cuda/device.hpp"
+#include "golem/cuda/partial_sums.cuh"
 #include "golem/cuda/products.hpp"
 #include "golem/cuda/vectors.cuh"
 
@@ -39,17 +40,6 @@ __global__ void __launch_bounds__(128) column_sums_kernel(accumulate_t<T>* parti
     for (int w = 0; w < Width; ++w) sum[w] += term[w];
   }
   store(partial + blockIdx.y * columns + column, sum);
-}
-
-/// sums[i] += the sum over p of partial[p * step + i], in the order of p.
-template <class A>
-__global__ void __launch_bounds__(256) add_partials_kernel(A* sums, const A* partial, std::int64_t parts, std::int64_t step, std::int64_t count) {
-  for (std::int64_t i = first_item(); i < count; i += item_step()) {
-    A total = 0;
-#pragma unroll 8
-    for (std::int64_t p = 0; p < parts; ++p) total += partial[p * step + i];
-    sums[i] += total;
-  }
 }
 
 /// y = x wT + bias.   y (N, O), x (N, I), w (O, I), bias (O) or empty. y is of x's type T, or of accumulate_t<T> (logits).
@@ -84,18 +74,18 @@ void project_backward_input(Device& device, View<X, 2> dx, View<Dy, 2> dy, std::
   Products::of(device).multiply(device, {.m = inputs, .n = rows, .k = outputs, .input = dtype_of<T>(), .output = dtype_of<X>()}, w.data, dy.data, dx.data, nullptr, 0);
 }
 
-/// sums[j] += the sum of column j of x, piece by piece of rows.   sums (O), x (N, O).
+/// sums[j] += the sum of column j of x, piece by piece of rows: as many pieces as keep the GPU busy.   sums (O), x (N, O).
 template <class T>
 void add_column_sums(Device& device, View<accumulate_t<T>, 1> sums, View<const T, 2> x) {
   using A = accumulate_t<T>;
-  constexpr std::int64_t most_pieces = 32, fewest_rows = 64;
-  const std::int64_t rows = x.extent(0), columns = x.extent(1), rows_each = larger(fewest_rows, ceil_div(rows, most_pieces)), pieces = ceil_div(rows, rows_each);
+  constexpr std::int64_t threads = 128, together = 8, fewest_rows = 32;  // of a block; blocks of a multiprocessor
+  const bool all_wide = fits_wide<T>(x.extent(1), x.data);
+  const std::int64_t rows = x.extent(0), columns = x.extent(1), strips = ceil_div(all_wide ? columns / wide<T> : columns, threads);
+  const std::int64_t rows_each = larger(fewest_rows, ceil_div(rows, smaller(ceil_div(together * device.multiprocessors(), strips), most_blocks_across))), pieces = ceil_div(rows, rows_each);
   A* partial = device.workspace<A>(pieces * columns);
-  const bool all_wide = fits_wide<T>(columns, x.data);
-  const std::int64_t vectors = all_wide ? columns / wide<T> : columns;
-  launch(device, {.name = "column_sums", .blocks = ceil_div(vectors, 128), .threads = 128, .blocks_y = pieces}, all_wide ? column_sums_kernel<T, wide<T>> : column_sums_kernel<T, 1>, partial,
-         x.data, rows, columns, rows_each);
-  launch(device, {.name = "add_partials", .blocks = blocks_for(device, columns, 256)}, add_partials_kernel<A>, sums.data, partial, pieces, columns, columns);
+  launch(device, {.name = "column_sums", .blocks = strips, .threads = static_cast<int>(threads), .blocks_y = pieces}, all_wide ? column_sums_kernel<T, wide<T>> : column_sums_kernel<T, 1>, partial, x.data,
+         rows, columns, rows_each);
+  add_partials<A>(device, sums.data, nullptr, partial, pieces, columns, columns);
 }
 
 /// dw += dyT x, and dbias += column sums of dy.   dw (O, I), dbias (O) or empty, dy (N, O), x (N, I). Throws Error where shapes disagree.

@@ -12,6 +12,7 @@
 #include "golem/cuda/device.hpp"
 #include "golem/cuda/norm_backward_kernels.cuh"
 #include "golem/cuda/norm_kernels.cuh"
+#include "golem/cuda/partial_sums.cuh"
 
 namespace golem::cuda {
 
@@ -116,7 +117,7 @@ void normalize_backward(Device& device, View<T, 2> dx, View<accumulate_t<T>, 1> 
   else if (plan.steps == 4) start(normalize_backward_held_kernel<T, 4>);
   else if (wide_rows) start(normalize_backward_kernel<T, wide<T>>);
   else start(normalize_backward_kernel<T, 1>);
-  launch(device, {.name = "add_norm_partials", .blocks = ceil_div(2 * columns, 32), .shared_bytes = 256 * sizeof(A)}, add_norm_partials_kernel<A>, d_gamma.data, d_beta.data, partial, plan.blocks, columns);
+  add_partials(device, d_gamma.data, d_beta.data, partial, plan.blocks, columns, 2 * columns);
 }
 
 }  // namespace golem::cuda

@@ -181,22 +181,4 @@ __global__ void __launch_bounds__(512) normalize_backward_kernel(NormBackward<T>
     for (int w = 0; w < Width; ++w) partial[i * Width + w] = slope[place(i, w)], partial[f.columns + i * Width + w] = shift[place(i, w)];
 }
 
-/// d_gamma (C) += the sum of partial[p][0] over all parts p, d_beta that of partial[p][1]: a warp adds every eighth part, and the
-/// first of a block's eight adds theirs.
-template <class A>
-__global__ void __launch_bounds__(256) add_norm_partials_kernel(A* d_gamma, A* d_beta, const A* partial, std::int64_t parts, std::int64_t columns) {
-  A* shared = dynamic_shared<A>();  // (8, 32)
-  const std::int64_t lane = threadIdx.x % 32, i = blockIdx.x * 32 + lane;
-  A total = 0;
-  if (i < 2 * columns) {
-#pragma unroll 8
-    for (std::int64_t p = threadIdx.x / 32; p < parts; p += 8) total += partial[p * 2 * columns + i];
-  }
-  shared[threadIdx.x] = total;
-  __syncthreads();
-  if (threadIdx.x >= 32 || i >= 2 * columns) return;
-  for (int warp = 1; warp < 8; ++warp) total += shared[32 * warp + lane];
-  (i < columns ? d_gamma[i] : d_beta[i - columns]) += total;
-}
-
 }  // namespace golem::cuda

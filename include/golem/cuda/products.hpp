@@ -5,16 +5,20 @@
 #include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <memory>
-#include <optional>
 #include <utility>
+#include <vector>
 
 #include "golem/config/hardware.hpp"
+#include "golem/core/buffer.hpp"
 #include "golem/core/error.hpp"
+#include "golem/core/math.hpp"
 #include "golem/core/number.hpp"
 #include "golem/cuda/blas.hpp"
 #include "golem/cuda/device.hpp"
+#include "golem/cuda/stopwatch.hpp"
 
 namespace golem::cuda {
 
@@ -45,16 +49,17 @@ class Products {
 
   /// c = a b + bias + beta c. False where the library has no algorithm with such an epilogue; without one that is an Error.
   bool multiply(Device& device, const ProductShape& shape, const void* a, const void* b, void* c, const void* bias, double beta) {
-    if (shape.epilogue == Epilogue::bias && reinterpret_cast<std::uintptr_t>(bias) % 16) return false;  // cuBLASLt is told the alignment of operands alone
-    Plan& plan = plan_for(shape, alignment_of(a, b, c));
-    if (!plan.algorithm) {
+    if (shape.epilogue == Epilogue::bias && !adds_bias(shape, bias)) return false;
+    Plan& plan = plan_for(shape, alignment_of(a, b, c), device.product_choice() == ProductChoice::fastest ? blas::most_proposals : 1);
+    if (plan.algorithms.empty()) {
       if (shape.epilogue != Epilogue::nothing) return false;
       fail("cuBLASLt has no algorithm for ", shape.m, " x ", shape.n, " x ", shape.k, ", ", name_of(shape.input), " to ", name_of(shape.output), ", on ", std::string_view(device.name()),
            ": use other sizes, or another precision");
     }
     if (shape.epilogue == Epilogue::bias) blas::set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
-    std::byte* workspace = device.workspace<std::byte>(static_cast<std::int64_t>(plan.algorithm->workspace_bytes));
-    blas::multiply(handle_, plan.operation, {a, b, c, 1.0, beta}, plan.a, plan.b, plan.c, sums_of(shape), *plan.algorithm, workspace, device.stream());
+    const blas::Operands operands{.a = a, .b = b, .c = c, .d = c, .alpha = 1.0, .beta = beta};
+    if (plan.algorithms.size() > 1 && !runtime::is_captured(device.stream())) keep_fastest(device, shape, plan, operands);
+    run(device, shape, plan, operands, plan.algorithms.front());
     return true;
   }
 
@@ -69,9 +74,15 @@ class Products {
   struct Plan {
     blas::Operation operation;
     blas::Layout a, b, c;
-    std::optional<blas::Algorithm> algorithm;
+    std::vector<blas::Algorithm> algorithms;  // of which the first is taken, once it alone is left
   };
 
+  /// Whether the library is asked to add a bias. It is told the alignment of operands alone, not of the bias; and where rows of 16-bit operands are no multiples of 16 bytes, its
+  /// kernels of version 13.1 round a product before they add the bias.
+  static bool adds_bias(const ProductShape& shape, const void* bias) {
+    const std::int64_t size = size_of(shape.input);
+    return reinterpret_cast<std::uintptr_t>(bias) % 16 == 0 && (size > 2 || (shape.m * size % 16 == 0 && shape.k * size % 16 == 0));
+  }
   static DType sums_of(const ProductShape& shape) { return shape.input == DType::f64 ? DType::f64 : DType::f32; }
 
   /// The largest power of two up to 16 that divides all three addresses.
@@ -80,7 +91,38 @@ class Products {
     return static_cast<std::uint32_t>(bits & -bits);
   }
 
-  Plan& plan_for(const ProductShape& shape, std::uint32_t alignment) {
+  void run(Device& device, const ProductShape& shape, const Plan& plan, const blas::Operands& operands, const blas::Algorithm& algorithm) const {
+    std::byte* workspace = device.workspace<std::byte>(static_cast<std::int64_t>(algorithm.workspace_bytes));
+    blas::multiply(handle_, plan.operation, operands, plan.a, plan.b, plan.c, sums_of(shape), algorithm, workspace, device.stream());
+  }
+
+  /// Runs all in turn, a few times, and keeps the first, or another that takes less than 0.95 of the best before it: a GPU that has just been idle runs faster than it will, and
+  /// tells lesser differences wrongly. What would be added to c goes to memory of its own; where there is none, the first is kept.
+  void keep_fastest(Device& device, const ProductShape& shape, Plan& plan, blas::Operands operands) const {
+    constexpr int turns = 4;
+    Buffer<std::byte, Device> aside;
+    try {
+      if (operands.beta != 0) aside = {device, shape.m * shape.n * static_cast<std::int64_t>(size_of(shape.output)), "choice of products"}, operands.d = aside.data();
+    } catch (const Error&) {
+      plan.algorithms.resize(1);
+      return;
+    }
+    Stopwatch watch(device);
+    std::vector<double> least(plan.algorithms.size(), std::numeric_limits<double>::infinity());
+    for (int turn = 0; turn < turns; ++turn)
+      for (std::size_t i = 0; i < least.size(); ++i) {
+        watch.mark(0);
+        run(device, shape, plan, operands, plan.algorithms[i]);
+        watch.mark(1);
+        least[i] = smaller(least[i], watch.seconds(0, 1));
+      }
+    std::size_t best = 0;
+    for (std::size_t i = 1; i < least.size(); ++i)
+      if (least[i] < 0.95 * least[best]) best = i;
+    plan.algorithms = {plan.algorithms[best]};
+  }
+
+  Plan& plan_for(const ProductShape& shape, std::uint32_t alignment, int proposals) {
     if (const auto known = plans_.find({shape, alignment}); known != plans_.end()) return known->second;
     Plan plan;  // which is kept once it is whole
     const bool a_transposed = shape.a == Order::transposed, b_transposed = shape.b == Order::transposed;
@@ -97,7 +139,8 @@ class Products {
     const blas::Preference preference = blas::create_preference(static_cast<std::size_t>(workspace_bytes));
     blas::set_alignment(preference, alignment);
     // A bias of a type that it does not add is an invalid value to cuBLASLt 13.1.
-    plan.algorithm = blas::find_algorithm(handle_, plan.operation, plan.a, plan.b, plan.c, preference, shape.epilogue == Epilogue::bias ? CUBLAS_STATUS_INVALID_VALUE : CUBLAS_STATUS_NOT_SUPPORTED);
+    plan.algorithms =
+        blas::find_algorithms(handle_, plan.operation, plan.a, plan.b, plan.c, preference, shape.epilogue == Epilogue::bias ? CUBLAS_STATUS_INVALID_VALUE : CUBLAS_STATUS_NOT_SUPPORTED, proposals);
     return plans_.emplace(Key{shape, alignment}, std::move(plan)).first->second;
   }
 
