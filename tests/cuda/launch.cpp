@@ -54,16 +54,16 @@ TEST_CASE("a kernel that cannot be started is named, with its grid and what to d
   CHECK_THROWS_WITH(start({.name = "count", .threads = 2048}), Contains("kernel count was asked to run 1 x 1 x 1 blocks of 2048 threads"));
   CHECK_THROWS_WITH(start({.name = "count", .blocks_y = 70000}), Contains("cut the work in fewer pieces"));
   CHECK_THROWS_WITH(start({.name = "count", .shared_bytes = 200 << 10}), Contains("kernel count needs 204800 bytes of shared memory, and a block of the host has 166912"));
-  simt::machine().fail_call = "cudaLaunchKernel", simt::machine().fail_status = cudaErrorNoKernelImageForDevice;
+  simt::machine().fail_call = "cudaLaunchKernelEx", simt::machine().fail_status = cudaErrorNoKernelImageForDevice;
   CHECK_THROWS_WITH(start({.name = "count"}), Contains("kernel count was not built for the host, compute capability 8.0, but for 8.0 and 9.0: ") && Contains("code=sm_80 or CMAKE_CUDA_ARCHITECTURES"));
   simt::machine().fail_call = "cudaFuncSetAttribute";  // the first to meet it where a kernel takes much shared memory
   CHECK_THROWS_WITH(start({.name = "count", .shared_bytes = 100 << 10}), Contains("kernel count was not built for the host"));
   simt::machine().written_for = 75;  // nvcc's own choice where no architecture is named
   CHECK_THROWS_WITH(start({.name = "count", .architecture = 80}), Contains("kernel count was compiled for compute capability 7.5, without instructions of 8.0 that it runs by on the host: build for it too, by nvcc -gencode arch=compute_80,"));
-  simt::machine().fail_call = "cudaLaunchKernel", simt::machine().fail_status = cudaErrorLaunchOutOfResources;
+  simt::machine().fail_call = "cudaLaunchKernelEx", simt::machine().fail_status = cudaErrorLaunchOutOfResources;
   CHECK_THROWS_WITH(start({.name = "count", .blocks = 7, .threads = 96}),
                     Contains("could not start kernel count on 7 x 1 x 1 blocks of 96 threads with 0 bytes of shared memory") && Contains("cudaErrorLaunchOutOfResources"));
-  simt::machine().fail_call = "cudaLaunchKernel";
+  simt::machine().fail_call = "cudaLaunchKernelEx";
   CHECK_THROWS_WITH(launch(device, {.name = "clear", .blocks = 3}, kernels::clear, kernels::Matrix{nullptr, 11, 48}, 5, true),
                     Contains("kernel clear on 3 x 1 x 1 blocks of 256 threads with 0 bytes of shared memory, shape 11 x 48, 5: "));
   device.synchronize();
@@ -79,6 +79,6 @@ TEST_CASE("a kernel that fails while it runs is told where the host waits, with 
   launch(device, {.name = "count", .blocks = 5, .threads = 96}, kernels::count, &blocks, 1.0, nullptr);
   simt::machine().fail_call = "cudaStreamSynchronize";
   CHECK_THROWS_WITH(device.synchronize(), Contains("of which kernel count on 5 x 1 x 1 blocks of 96 threads") && Contains("CUDA_LAUNCH_BLOCKING=1"));
-  simt::machine().fail_call = "cudaLaunchKernel";
+  simt::machine().fail_call = "cudaLaunchKernelEx";
   CHECK_THROWS_WITH(launch(device, {.name = "clear"}, kernels::clear, kernels::Matrix{nullptr, 1, 1}, 5, true), Contains("could not start kernel clear behind others, of which kernel count on 5"));
 }

@@ -53,6 +53,7 @@ struct Thread {
   std::function<bool()> condition;
   std::string condition_text;
   int pause = 0;  // rounds
+  bool begun = false;
   std::deque<std::vector<Copy>> groups;  // committed
   std::vector<Copy> open;
 };
@@ -148,6 +149,7 @@ void thread_body(int index) {
     block.call->thread();
     Thread& t = self();
     async::end_thread(index);
+    if (!t.begun && (block.call->early || block.call->name.starts_with("golem::cuda::"))) fail("thread " + std::to_string(index) + " of a kernel that is started early ended without begin_kernel");
     if (!t.open.empty() || !t.groups.empty()) fail("thread " + std::to_string(index) + " ended before its copies to shared memory did");
     t.state = State::ended;
     --block.live;
@@ -312,6 +314,8 @@ void pause(int rounds) {
 }
 
 void complain(const std::string& what) { fail(what); }
+
+void begin_kernel() { self().begun = true; }
 
 void require_architecture(int least) {
   if (const int has = machine().written_for; has != 0 && has < least) fail("a trap: it runs by instructions of compute capability " + std::to_string(least / 10) + "." + std::to_string(least % 10));

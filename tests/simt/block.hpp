@@ -23,6 +23,7 @@ struct Call {
   std::size_t shared_bytes = 0;
   std::function<void()> thread;  // the kernel with its arguments
   const void* kernel = nullptr;
+  bool early = false;  // before the kernels before it have ended
 };
 
 /// Runs all blocks. Throws std::runtime_error where threads wait for each other in vain, and the like: which kernel, block,
@@ -51,6 +52,9 @@ void pause(int rounds);
 
 /// Ends the run: what is wrong, with kernel and block.
 [[noreturn]] void complain(const std::string& what);
+
+/// A kernel that may be started while others run waits for them. Each thread of golem's kernels does, before it ends.
+void begin_kernel();
 
 /// Ends the run, as a trap does, where the program was compiled for an architecture below `least`, 80 for 8.0.
 void require_architecture(int least);

@@ -139,7 +139,7 @@ bool is_captured(cudaStream_t stream) {
 }
 
 cudaError_t enqueue(Call call, cudaStream_t stream) {
-  if (fails("cudaLaunchKernel")) return machine().fail_status;
+  if (fails("cudaLaunchKernelEx")) return machine().fail_status;
   constexpr std::size_t always_granted = 48 << 10;
   {
     const Lock lock(mutex);

@@ -9,6 +9,7 @@
 #include <source_location>
 #include <string>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 
 #include "simt/block.hpp"
@@ -35,12 +36,10 @@ cudaError_t enqueue(Call call, cudaStream_t stream);
 
 }  // namespace simt
 
-/// The toolkit has this overload under nvcc only.
+/// The toolkit has this template under nvcc only.
 template <class... Parameters>
-cudaError_t cudaLaunchKernel(void (*kernel)(Parameters...), dim3 grid, dim3 block, void** arguments, std::size_t shared_bytes, cudaStream_t stream) {
-  simt::Call call{simt::name_of(reinterpret_cast<const void*>(kernel)), grid, block, shared_bytes, {}, reinterpret_cast<const void*>(kernel)};
-  call.thread = [&]<std::size_t... I>(std::index_sequence<I...>) -> std::function<void()> {
-    return [kernel, values = std::tuple<Parameters...>(*static_cast<Parameters*>(arguments[I])...)] { std::apply(kernel, values); };
-  }(std::index_sequence_for<Parameters...>{});
-  return simt::enqueue(std::move(call), stream);
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), const std::type_identity_t<Parameters>&... arguments) {
+  simt::Call call{simt::name_of(reinterpret_cast<const void*>(kernel)), config->gridDim, config->blockDim, config->dynamicSmemBytes, {}, reinterpret_cast<const void*>(kernel), config->numAttrs > 0};
+  call.thread = [kernel, values = std::tuple<Parameters...>(arguments...)] { std::apply(kernel, values); };
+  return simt::enqueue(std::move(call), config->stream);
 }

@@ -29,6 +29,7 @@ constexpr std::size_t dquery_bytes(int stages) {
 /// Queries, scaled and rounded as the forward's, into where d query will be. A thread takes 8 elements.
 template <class T>
 __global__ void __launch_bounds__(256) place_scaled_queries_kernel(T* dqkv, const T* qkv, AttentionShape<T> shape) {
+  ptx::begin_kernel();
   const int chunks = shape.dims / 8;
   const std::int64_t count = std::int64_t{shape.rows} * shape.length * shape.heads * chunks;
   for (std::int64_t i = first_item(); i < count; i += item_step()) {
@@ -46,13 +47,14 @@ template <class T>
 void place_scaled_queries(Device& device, const AttentionGradient<T>& gradient) {
   const AttentionShape<T>& shape = gradient.shape;
   const std::int64_t chunks = std::int64_t{shape.rows} * shape.length * shape.heads * (shape.dims / 8);
-  launch(device, {.name = "place_scaled_queries", .blocks = blocks_for(device, chunks, 256)}, place_scaled_queries_kernel<T>, gradient.dqkv, gradient.qkv, shape);
+  launch(device, {.name = "place_scaled_queries", .early = true, .blocks = blocks_for(device, chunks, 256)}, place_scaled_queries_kernel<T>, gradient.dqkv, gradient.qkv, shape);
 }
 
 /// d query of block_queries of a head, over all tiles of keys that they see. Where d query will be, scaled queries are: these are read first.
 /// `stages`: tiles of keys and values that there is memory for, 1 or 2.
 template <class T, int HeadDim>
 __global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend_dquery_kernel(AttentionGradient<T> g, int stages, BlockOrder order) {
+  ptx::begin_kernel();
   constexpr int fragments = warp_fragments<HeadDim>, keys = passing_keys<HeadDim>, columns = keys / 8, rows = block_queries<HeadDim>;
   const AttentionShape<T>& shape = g.shape;
   const SharedTile<T, HeadDim> queries{dynamic_shared<T>()}, douts = queries.from_row(rows), passing = queries.from_row(2 * rows);

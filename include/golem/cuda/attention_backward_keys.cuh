@@ -70,6 +70,7 @@ __device__ inline void differentiate_pair(float& s, float& dp, float to_log2, fl
 /// `stages`: tiles of queries that there is memory for, 1 or 2.
 template <class T, int HeadDim>
 __global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>) attend_dkey_kernel(AttentionGradient<T> g, int stages, BlockOrder order) {
+  ptx::begin_kernel();
   using Block = DkeyBlock<T, HeadDim>;
   constexpr int fragments = Block::fragments, columns = Block::columns;
   const AttentionShape<T>& shape = g.shape;

@@ -84,6 +84,7 @@ struct DkeyMemory : BackwardMemory<T, HeadDim> {
 /// the next tile's scores begin before d key is summed up.
 template <class T, int HeadDim>
 __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dkey_sm90_kernel(const __grid_constant__ BackwardTensors tensors, AttentionGradient<T> g, BlockOrder order) {
+  ptx::begin_kernel();
   ptx::require_sm_90a();
   const AttentionShape<T>& shape = g.shape;
   auto& memory = aligned_shared<DkeyMemory<T, HeadDim>>();

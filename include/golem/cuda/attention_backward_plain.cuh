@@ -15,6 +15,7 @@ namespace golem::cuda {
 /// delta (B, H, T): dout . out of each query and head.
 template <class T>
 __global__ void __launch_bounds__(32 * plain_warps) output_dots_kernel(accumulate_t<T>* delta, const T* dout, const T* out, AttentionShape<T> shape) {
+  ptx::begin_kernel();
   using A = accumulate_t<T>;
   const std::int64_t item = std::int64_t{blockIdx.x} * plain_warps + threadIdx.x / 32;  // token, head
   if (item >= std::int64_t{shape.rows} * shape.heads * shape.length) return;
@@ -28,6 +29,7 @@ __global__ void __launch_bounds__(32 * plain_warps) output_dots_kernel(accumulat
 /// d query: a warp takes a query, its lanes a key each.
 template <class T>
 __global__ void __launch_bounds__(32 * plain_warps) attend_plain_dquery_kernel(AttentionGradient<T> g) {
+  ptx::begin_kernel();
   using A = accumulate_t<T>;
   const AttentionShape<T>& shape = g.shape;
   const int lane = ptx::lane(), dims = shape.dims;
@@ -64,6 +66,7 @@ __global__ void __launch_bounds__(32 * plain_warps) attend_plain_dquery_kernel(A
 /// d key and d value: a warp takes a key, its lanes a query each, of one sharing head after the other.
 template <class T>
 __global__ void __launch_bounds__(32 * plain_warps) attend_plain_dkey_kernel(AttentionGradient<T> g) {
+  ptx::begin_kernel();
   using A = accumulate_t<T>;
   const AttentionShape<T>& shape = g.shape;
   const int lane = ptx::lane(), dims = shape.dims;

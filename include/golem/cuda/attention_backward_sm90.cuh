@@ -28,6 +28,7 @@ namespace golem::cuda {
 /// dout by a tile's values, its scores become probabilities; while they sum up d query, the next tile's scores begin.
 template <class T, int HeadDim>
 __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dquery_sm90_kernel(const __grid_constant__ BackwardTensors tensors, AttentionGradient<T> g, BlockOrder order) {
+  ptx::begin_kernel();
   ptx::require_sm_90a();
   const AttentionShape<T>& shape = g.shape;
   auto& memory = aligned_shared<BackwardMemory<T, HeadDim>>();

@@ -28,6 +28,7 @@ struct GradientRows {
 /// d query: each lane differentiates the score of a key of the tile for 8 queries, then adds up dims of the keys.
 template <class T, int HeadDim>
 __global__ void __launch_bounds__(32 * tiled_warps) attend_tiled_dquery_kernel(AttentionGradient<T> g) {
+  ptx::begin_kernel();
   using A = accumulate_t<T>;
   constexpr int R = HeadDim / 32;
   const AttentionShape<T>& shape = g.shape;
@@ -73,6 +74,7 @@ __global__ void __launch_bounds__(32 * tiled_warps) attend_tiled_dquery_kernel(A
 /// after the other.
 template <class T, int HeadDim>
 __global__ void __launch_bounds__(32 * tiled_warps) attend_tiled_dkey_kernel(AttentionGradient<T> g) {
+  ptx::begin_kernel();
   using A = accumulate_t<T>;
   constexpr int R = HeadDim / 32;
   const AttentionShape<T>& shape = g.shape;

@@ -24,6 +24,7 @@ namespace golem::cuda {
 /// Block (n, head) copies one token's key and value, behind the queries that share them, to their place in the cache, unless that lies beyond it.
 template <class T>
 __global__ void __launch_bounds__(64) append_cache_kernel(T* keys, T* values, const T* qkv, const CachedSequence* sequences, int count, int slots, int capacity, int sharers, int dims) {
+  ptx::begin_kernel();
   const std::int64_t n = blockIdx.x, head = blockIdx.y, heads = gridDim.y;
   const CachedSequence* sequence = sequence_of(sequences, count, n);
   if (!sequence) return;
@@ -40,6 +41,7 @@ __global__ void __launch_bounds__(64) append_cache_kernel(T* keys, T* values, co
 /// The original's steps (attend_stepwise) of any type, and of prompts: a warp takes a token and a head.
 template <class T>
 __global__ void __launch_bounds__(32 * plain_warps) attend_cached_stepwise_kernel(CachedAttention<T> call) {
+  ptx::begin_kernel();
   using A = accumulate_t<T>;
   const AttentionShape<T>& shape = call.shape;
   A* query = dynamic_shared<A>() + threadIdx.x / 32 * shape.dims;
@@ -60,7 +62,7 @@ __global__ void __launch_bounds__(32 * plain_warps) attend_cached_stepwise_kerne
 template <class T>
 void append_cache(Device& device, View<T, 4> keys, std::type_identity_t<View<T, 4>> values, std::type_identity_t<View<const T, 4>> qkv, View<const CachedSequence, 1> sequences) {
   const int dims = static_cast<int>(qkv.extent(3));
-  launch(device, {.name = "append_cache", .blocks = qkv.extent(0), .threads = 64, .blocks_y = qkv.extent(1)}, append_cache_kernel<T>, keys.data, values.data, qkv.data, sequences.data,
+  launch(device, {.name = "append_cache", .early = true, .blocks = qkv.extent(0), .threads = 64, .blocks_y = qkv.extent(1)}, append_cache_kernel<T>, keys.data, values.data, qkv.data, sequences.data,
          static_cast<int>(sequences.extent(0)), static_cast<int>(keys.extent(0)), static_cast<int>(keys.extent(2)), static_cast<int>(qkv.extent(2) - 2), dims);
 }
 

@@ -123,6 +123,7 @@ __device__ void store_part(const CachedAttention<T>& call, const CacheResults<ac
 /// Block (token and head, part) makes one partial softmax, or, where there is one part, the result.
 template <class T, int HeadDim, int Width>
 __global__ void __launch_bounds__(32 * cache_warps, resident_cache_blocks<T, Width>) attend_parts_kernel(CachedAttention<T> call, CacheResults<accumulate_t<T>> results, CacheParts parts) {
+  ptx::begin_kernel();
   using A = accumulate_t<T>;
   using Reader = CacheReader<T, HeadDim, Width>;
   const CachePart part(call, parts);
@@ -161,6 +162,7 @@ __global__ void __launch_bounds__(32 * cache_warps, resident_cache_blocks<T, Wid
 /// Block (token and head) makes the result of its parts, in their order.
 template <class T>
 __global__ void __launch_bounds__(32 * cache_warps) merge_parts_kernel(CachedAttention<T> call, CacheResults<accumulate_t<T>> results, CacheParts parts) {
+  ptx::begin_kernel();
   const int dims = call.shape.dims, item = static_cast<int>(blockIdx.x), n = item / call.shape.heads;
   const CachedSequence* sequence = sequence_of(call.sequences, call.count, n);
   if (!sequence) return;
@@ -180,11 +182,11 @@ CacheParts parts_of(const CachedAttention<T>& call, std::int64_t most, int strid
 template <class T>
 Launch parts_launch(std::string_view name, const CachedAttention<T>& call, CacheParts parts) {
   const auto kept = static_cast<std::size_t>(larger(cache_warps * (call.shape.dims + 2), 32));
-  return {.name = name, .blocks = std::int64_t{call.shape.length} * call.shape.heads, .threads = 32 * cache_warps, .shared_bytes = kept * sizeof(accumulate_t<T>), .blocks_y = parts.most};
+  return {.name = name, .early = true, .blocks = std::int64_t{call.shape.length} * call.shape.heads, .threads = 32 * cache_warps, .shared_bytes = kept * sizeof(accumulate_t<T>), .blocks_y = parts.most};
 }
 template <class T>
 void merge_parts(Device& device, const CachedAttention<T>& call, const CacheResults<accumulate_t<T>>& results, CacheParts parts) {
-  if (parts.most > 1) launch(device, {.name = "merge_parts", .blocks = std::int64_t{call.shape.length} * call.shape.heads, .threads = 32 * cache_warps}, merge_parts_kernel<T>, call, results, parts);
+  if (parts.most > 1) launch(device, {.name = "merge_parts", .early = true, .blocks = std::int64_t{call.shape.length} * call.shape.heads, .threads = 32 * cache_warps}, merge_parts_kernel<T>, call, results, parts);
 }
 
 /// Starts both kernels; `most_parts` 1 is for tokens that fill the GPU as they are.

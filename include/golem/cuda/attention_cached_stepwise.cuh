@@ -19,6 +19,7 @@ namespace golem::cuda {
 /// scores (N, H, capacity), rounded and scaled as attend_stepwise has them.
 template <class T, int HeadDim>
 __global__ void __launch_bounds__(32 * cache_warps, cache_blocks) score_cache_kernel(accumulate_t<T>* scores, CachedAttention<T> call, CacheParts parts) {
+  ptx::begin_kernel();
   using A = accumulate_t<T>;
   using Reader = CacheReader<T, HeadDim, wide<T>>;
   const CachePart part(call, parts);
@@ -43,6 +44,7 @@ __global__ void __launch_bounds__(32 * cache_warps, cache_blocks) score_cache_ke
 /// The values of each part by their probabilities, which are rounded once the sum of all is known: each block makes that sum anew.
 template <class T, int HeadDim>
 __global__ void __launch_bounds__(32 * cache_warps, cache_blocks) weigh_cache_kernel(const accumulate_t<T>* scores, CachedAttention<T> call, CacheResults<accumulate_t<T>> results, CacheParts parts) {
+  ptx::begin_kernel();
   using A = accumulate_t<T>;
   using Reader = CacheReader<T, HeadDim, wide<T>>;
   const CachePart part(call, parts);

@@ -36,6 +36,7 @@ struct CachedTile {
 /// As attend_kernel. Block (tile, head), the tiles of the last sequence first.
 template <class T, int HeadDim>
 __global__ void __launch_bounds__(matrix_threads) attend_cached_tile_kernel(CachedAttention<T> call) {
+  ptx::begin_kernel();
   constexpr int columns = tile_keys / 8;
   const CachedTile tile(call.sequences, call.count, static_cast<int>(gridDim.x - 1 - blockIdx.x));
   if (!tile.sequence) return;
@@ -104,7 +105,7 @@ bool start_cached_tiles(Device& device, const CachedAttention<T>& call) {
   constexpr std::size_t bytes = sizeof(T) * HeadDim * (tile_queries + 4 * tile_keys);
   if (!has_matrix_path<T>(device, call.shape.dims, bytes)) return false;
   const std::int64_t tiles = ceil_div(call.shape.length, tile_queries) + call.count - 1;
-  launch(device, {.name = "attend_cached_tile", .blocks = tiles, .threads = matrix_threads, .shared_bytes = bytes, .blocks_y = call.shape.heads, .architecture = 80}, attend_cached_tile_kernel<T, HeadDim>, call);
+  launch(device, {.name = "attend_cached_tile", .early = true, .blocks = tiles, .threads = matrix_threads, .shared_bytes = bytes, .blocks_y = call.shape.heads, .architecture = 80}, attend_cached_tile_kernel<T, HeadDim>, call);
   return true;
 }
 

@@ -59,6 +59,7 @@ struct BlockKeys {
 template <class T, int HeadDim>
 __global__ void __launch_bounds__(matrix_threads, matrix_blocks<HeadDim>)
     attend_kernel(T* out, float* log_sum, const T* qkv, const KeyRange* ranges, const TileKeys* tiles, AttentionShape<T> shape, BlockOrder order) {
+  ptx::begin_kernel();
   constexpr int fragments = warp_fragments<HeadDim>, columns = tile_keys / 8;
   const SharedTile<T, HeadDim> queries{dynamic_shared<T>()}, places = queries.from_row(block_queries<HeadDim>);
   const BlockOrder::Place place = order.place(blockIdx.x, blockIdx.y, blockIdx.z);

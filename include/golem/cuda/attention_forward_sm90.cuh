@@ -146,6 +146,7 @@ struct QueryTurns {
 template <class T, int HeadDim>
 __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1)
     attend_sm90_kernel(const __grid_constant__ CUtensorMap qkv, T* out, float* log_sum, const KeyRange* ranges, const TileKeys* tiles, AttentionShape<T> shape, BlockOrder order) {
+  ptx::begin_kernel();
   ptx::require_sm_90a();
   auto& memory = aligned_shared<ForwardMemory<T, HeadDim>>();
   const BlockOrder::Place place = order.place(blockIdx.x, blockIdx.y, blockIdx.z);

@@ -50,6 +50,7 @@ struct Visible {
 /// A block takes 64 queries of a row. The type is there because kernels in headers are templates.
 template <class Integer>
 __global__ void __launch_bounds__(tile_queries) visible_keys_kernel(KeyRange* ranges, TileKeys* tiles, const Window* windows, const std::int32_t* first_window, Integer length) {
+  ptx::begin_kernel();
   constexpr Integer far = 0x7fffffff;
   Integer* shared = dynamic_shared<Integer>();  // 4 of each of two warps
   const Integer row = static_cast<Integer>(blockIdx.y), t = static_cast<Integer>(blockIdx.x * tile_queries + threadIdx.x);
@@ -82,7 +83,7 @@ __global__ void __launch_bounds__(tile_queries) visible_keys_kernel(KeyRange* ra
 }
 
 inline void find_visible_keys(Device& device, const Visible& visible, const WindowList& windows) {
-  launch(device, {.name = "visible_keys", .blocks = visible.tiles.extent(1), .threads = tile_queries, .shared_bytes = 8 * sizeof(std::int32_t), .blocks_y = visible.tiles.extent(0)},
+  launch(device, {.name = "visible_keys", .early = true, .blocks = visible.tiles.extent(1), .threads = tile_queries, .shared_bytes = 8 * sizeof(std::int32_t), .blocks_y = visible.tiles.extent(0)},
          visible_keys_kernel<std::int32_t>, visible.ranges.data, visible.tiles.data, windows.all.data, windows.first.data, static_cast<std::int32_t>(visible.ranges.extent(1)));
 }
 

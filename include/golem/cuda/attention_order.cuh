@@ -47,7 +47,7 @@ BlockOrder order_blocks(const Device& device, const AttentionShape<T>& shape, st
 
 /// Of kernels by matrix instructions, which their text must be compiled for.
 inline Launch in_order(std::string_view name, const BlockOrder& order, int rows, int threads, std::size_t shared_bytes) {
-  return {.name = name, .blocks = order.section_heads, .threads = threads, .shared_bytes = shared_bytes, .blocks_y = order.blocks, .blocks_z = std::int64_t{rows} * order.sections, .architecture = 80};
+  return {.name = name, .early = true, .blocks = order.section_heads, .threads = threads, .shared_bytes = shared_bytes, .blocks_y = order.blocks, .blocks_z = std::int64_t{rows} * order.sections, .architecture = 80};
 }
 
 }  // namespace golem::cuda

@@ -37,7 +37,7 @@ struct HeadToken {
 /// A warp for each of `count` queries or keys.
 template <class A>
 Launch plain_launch(std::string_view name, std::int64_t count, std::int64_t dims) {
-  return {.name = name, .blocks = ceil_div(count, plain_warps), .threads = 32 * plain_warps, .shared_bytes = plain_warps * static_cast<std::size_t>(dims) * sizeof(A)};
+  return {.name = name, .early = true, .blocks = ceil_div(count, plain_warps), .threads = 32 * plain_warps, .shared_bytes = plain_warps * static_cast<std::size_t>(dims) * sizeof(A)};
 }
 
 /// A query's softmax over the keys of a range, which lie `step` apart, and the values likewise: the warp's lanes score a key
@@ -109,6 +109,7 @@ __device__ void store_dims(T* to, const accumulate_t<T> (&x)[R], int dims, accum
 /// out (N, H, D) and log_sum (B, H, T), unless null, from qkv (N, G, S + 2, D).
 template <class T>
 __global__ void __launch_bounds__(32 * plain_warps) attend_plain_kernel(T* out, accumulate_t<T>* log_sum, const T* qkv, const KeyRange* ranges, AttentionShape<T> shape) {
+  ptx::begin_kernel();
   using A = accumulate_t<T>;
   A* query = dynamic_shared<A>() + threadIdx.x / 32 * shape.dims;
   const auto [item, i, head, row, start, token] = HeadToken(shape, plain_warps, shape.heads);

@@ -35,6 +35,7 @@ __device__ accumulate_t<T> attend_stepwise(const PlainQuery<T>& q, accumulate_t<
 /// As attend_plain_kernel.
 template <class T>
 __global__ void __launch_bounds__(32 * plain_warps) attend_stepwise_kernel(T* out, accumulate_t<T>* log_sum, const T* qkv, const KeyRange* ranges, AttentionShape<T> shape) {
+  ptx::begin_kernel();
   using A = accumulate_t<T>;
   A* query = dynamic_shared<A>() + threadIdx.x / 32 * shape.dims;
   const auto [item, i, head, row, start, token] = HeadToken(shape, plain_warps, shape.heads);

@@ -157,13 +157,14 @@ struct TiledBlock {
 
 template <class T>
 Launch tiled_launch(std::string_view name, const AttentionShape<T>& shape, int heads, std::size_t bytes) {
-  return {.name = name, .blocks = ceil_div(shape.length, tiled_rows), .threads = 32 * tiled_warps, .shared_bytes = bytes, .blocks_y = heads, .blocks_z = shape.rows};
+  return {.name = name, .early = true, .blocks = ceil_div(shape.length, tiled_rows), .threads = 32 * tiled_warps, .shared_bytes = bytes, .blocks_y = heads, .blocks_z = shape.rows};
 }
 
 /// out (N, H, D) and log_sum (B, H, T), unless null, from qkv (N, G, S + 2, D): each lane scores a key of the tile for 8 queries, then adds up dims of their values.
 template <class T, int HeadDim>
 __global__ void __launch_bounds__(32 * tiled_warps)
 attend_tiled_kernel(T* out, accumulate_t<T>* log_sum, const T* qkv, const KeyRange* ranges, const TileKeys* tiles, AttentionShape<T> shape) {
+  ptx::begin_kernel();
   using A = accumulate_t<T>;
   constexpr int R = HeadDim / 32;
   const TiledBlock block(shape.length, FirstBlocks::last_queries);

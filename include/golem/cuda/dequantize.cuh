@@ -17,6 +17,7 @@ namespace golem::cuda {
 /// A thread makes Width elements of a row, in one group of columns.
 template <class T, int Bits, int Width>
 __global__ void __launch_bounds__(256) dequantize_kernel(T* w, QuantizedRows<Bits> from) {
+  ptx::begin_kernel();
   const std::int64_t pieces = from.columns / Width, count = from.rows * pieces;
   for (std::int64_t i = first_item(); i < count; i += item_step()) {
     const std::int64_t row = i / pieces, column = i % pieces * Width;
@@ -42,7 +43,7 @@ void dequantize(Device& device, View<T, 2> w, const QuantizedView<Q, Byte>& from
   constexpr int width = wide<T> < 2 ? 2 : wide<T>;
   const QuantizedRows<Q.bits> rows(from);
   const bool all_wide = from.columns % width == 0 && fits_wide<T>(from.columns, w.data) && reinterpret_cast<std::uintptr_t>(rows.bytes) % 16 == 0;
-  launch(device, {.name = "dequantize", .blocks = blocks_for(device, w.size() / (all_wide ? width : 1), 256)}, all_wide ? dequantize_kernel<T, Q.bits, width> : dequantize_kernel<T, Q.bits, 1>,
+  launch(device, {.name = "dequantize", .early = true, .blocks = blocks_for(device, w.size() / (all_wide ? width : 1), 256)}, all_wide ? dequantize_kernel<T, Q.bits, width> : dequantize_kernel<T, Q.bits, 1>,
          w.data, rows);
 }
 

@@ -26,6 +26,7 @@ GOLEM_HD constexpr std::uint32_t half_word(const Bits4& bits, int i) {
 /// Each thread takes eight elements of the whole, which one block of random bits is for; Width of them at once.
 template <class T, int Width>
 __global__ void __launch_bounds__(256) drop_kernel(T* y, const T* x, std::int64_t size, std::int64_t first, Random random, std::uint32_t threshold, accumulate_t<T> scale) {
+  ptx::begin_kernel();
   using A = accumulate_t<T>;
   for (std::int64_t block = first / 8 + first_item(); block * 8 < first + size; block += item_step()) {
     const Bits4 bits = random.bits(static_cast<std::uint64_t>(block));
@@ -50,7 +51,7 @@ template <class T>
 void drop(Device& device, View<T, 2> y, std::type_identity_t<View<const T, 2>> x, double rate, Random random, std::int64_t first) {
   const std::int64_t size = y.size();
   const bool all_wide = first % 8 == 0 && fits_wide<T>(size, y.data, x.data);
-  launch(device, {.name = "drop", .blocks = blocks_for(device, ceil_div(first % 8 + size, 8), 256)}, all_wide ? drop_kernel<T, wide<T>> : drop_kernel<T, 1>, y.data, x.data, size, first, random,
+  launch(device, {.name = "drop", .early = true, .blocks = blocks_for(device, ceil_div(first % 8 + size, 8), 256)}, all_wide ? drop_kernel<T, wide<T>> : drop_kernel<T, 1>, y.data, x.data, size, first, random,
          dropout_threshold(rate), static_cast<accumulate_t<T>>(1 / (1 - rate)));
 }
 

@@ -18,13 +18,14 @@ namespace golem::cuda {
 inline constexpr int row_steps = 2;
 inline Launch by_rows(std::string_view name, std::int64_t rows, std::int64_t vectors) {
   const std::int64_t threads = smaller<std::int64_t>(256, round_up(ceil_div(vectors, row_steps), 32));
-  return {.name = name, .blocks = vectors ? rows * ceil_div(vectors, row_steps * threads) : 0, .threads = static_cast<int>(threads)};
+  return {.name = name, .early = true, .blocks = vectors ? rows * ceil_div(vectors, row_steps * threads) : 0, .threads = static_cast<int>(threads)};
 }
 inline unsigned strips_of(const Launch& how, std::int64_t rows) { return rows ? static_cast<unsigned>(how.blocks / rows) : 0; }
 
 /// to row i = from row rows[i] - first, or zeros where `from` has no such row. An Item is a Vector or an element.
 template <class Item>
 __global__ void __launch_bounds__(256) take_rows_kernel(Item* to, const Item* from, const std::int32_t* rows, std::int64_t first, std::int64_t available, std::int64_t items, unsigned strips) {
+  ptx::begin_kernel();
   const std::int64_t i = blockIdx.x / strips, row = rows[i] - first, v = std::int64_t{blockIdx.x % strips} * row_steps * blockDim.x + threadIdx.x;
   Item held[row_steps]{};
 #pragma unroll
@@ -43,6 +44,7 @@ struct alignas(8) PlacedToken {
 /// The tokens in the order of (token, n): each warp counts how many come before its own.
 template <class Token>
 __global__ void __launch_bounds__(256) sort_tokens_kernel(PlacedToken* sorted, const Token* tokens, std::int64_t count) {
+  ptx::begin_kernel();
   const std::int64_t n = first_item() / 32;
   if (n >= count) return;
   const Token token = tokens[n];
@@ -58,6 +60,7 @@ __global__ void __launch_bounds__(256) sort_tokens_kernel(PlacedToken* sorted, c
 template <class T, int Width>
 __global__ void __launch_bounds__(256) embed_backward_kernel(accumulate_t<T>* d_table, const T* dx, const PlacedToken* sorted, std::int64_t first, std::int64_t available, std::int64_t count,
                                                              std::int64_t columns, accumulate_t<T> scale, unsigned strips) {
+  ptx::begin_kernel();
   using A = accumulate_t<T>;
   constexpr int ahead = 2;  // gradients that are under way at once
   const std::int64_t i = blockIdx.x / strips, column = (std::int64_t{blockIdx.x % strips} * row_steps * blockDim.x + threadIdx.x) * Width, step = std::int64_t{blockDim.x} * Width;
@@ -114,7 +117,7 @@ void embed_backward(Device& device, View<accumulate_t<T>, 2> d_table, View<T, 2>
   using A = accumulate_t<T>;
   const std::int64_t count = dx.extent(0), columns = dx.extent(1);
   PlacedToken* sorted = device.workspace<PlacedToken>(count);
-  launch(device, {.name = "sort_tokens", .blocks = ceil_div(count * 32, 256)}, sort_tokens_kernel<std::int32_t>, sorted, tokens.data, count);
+  launch(device, {.name = "sort_tokens", .early = true, .blocks = ceil_div(count * 32, 256)}, sort_tokens_kernel<std::int32_t>, sorted, tokens.data, count);
   const bool all_wide = fits_wide<A>(columns, d_table.data, dx.data);
   const Launch how = by_rows("embed_backward", count, all_wide ? columns / wide<A> : columns);
   launch(device, how, all_wide ? embed_backward_kernel<T, wide<A>> : embed_backward_kernel<T, 1>, d_table.data, dx.data, sorted, first, d_table.extent(0), count, columns, static_cast<A>(scale),

@@ -17,6 +17,7 @@ namespace golem::cuda {
 /// y (N, F) = u[:, :F] * gelu(u[:, F:]) for geglu; y = gelu(u) for gelu. A thread takes one vector of a row.
 template <class T, int Width, Ffn Kind>
 __global__ void __launch_bounds__(256) activate_kernel(T* y, const T* u, std::int64_t rows, std::int64_t ffn, Rounding rounding) {
+  ptx::begin_kernel();
   using A = accumulate_t<T>;
   const std::int64_t i = first_item() * Width;
   if (i >= ffn) return;
@@ -40,6 +41,7 @@ __global__ void __launch_bounds__(256) activate_kernel(T* y, const T* u, std::in
 /// d linear = dy gelu(gate); d gate = dy linear gelu'(gate), gelu'(x) = Phi(x) + x density(x). du may be u.
 template <class T, int Width, Ffn Kind>
 __global__ void __launch_bounds__(256) activate_backward_kernel(T* du, const T* dy, const T* u, std::int64_t rows, std::int64_t ffn) {
+  ptx::begin_kernel();
   using A = accumulate_t<T>;
   const std::int64_t i = first_item() * Width;
   if (i >= ffn) return;
@@ -69,7 +71,7 @@ __global__ void __launch_bounds__(256) activate_backward_kernel(T* du, const T* 
 /// Blocks for each thread to take one of the vectors of a row: strips of it across, rows down.
 inline Launch by_strips(std::string_view name, std::int64_t rows, std::int64_t vectors) {
   const std::int64_t threads = smaller<std::int64_t>(256, round_up(vectors, 32));
-  return {.name = name, .blocks = threads ? ceil_div(vectors, threads) : 0, .threads = static_cast<int>(threads), .blocks_y = smaller<std::int64_t>(rows, 65535)};
+  return {.name = name, .early = true, .blocks = threads ? ceil_div(vectors, threads) : 0, .threads = static_cast<int>(threads), .blocks_y = smaller<std::int64_t>(rows, 65535)};
 }
 
 /// y (N, F) = u[:, :F] * gelu(u[:, F:]) for geglu, of u (N, 2F); y = gelu(u) for gelu.

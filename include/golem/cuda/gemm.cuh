@@ -18,6 +18,7 @@ namespace golem::cuda {
 /// y (N, O) = bias (O), row by row.
 template <class Y, class T, int Width>
 __global__ void __launch_bounds__(256) repeat_bias_kernel(Y* y, const T* bias, std::int64_t rows, std::int64_t vectors) {
+  ptx::begin_kernel();
   for (std::int64_t item = first_item(); item < rows * vectors; item += item_step()) {
     accumulate_t<T> term[Width];
     load(term, bias + item % vectors * Width);
@@ -28,6 +29,7 @@ __global__ void __launch_bounds__(256) repeat_bias_kernel(Y* y, const T* bias, s
 /// partial (pieces, O): block (strip, p) sums Width columns a thread over the p-th `rows_each` rows of x (N, O).
 template <class T, int Width>
 __global__ void __launch_bounds__(128) column_sums_kernel(accumulate_t<T>* partial, const T* x, std::int64_t rows, std::int64_t columns, std::int64_t rows_each) {
+  ptx::begin_kernel();
   using A = accumulate_t<T>;
   const std::int64_t column = first_item() * Width, first = blockIdx.y * rows_each, last = first + rows_each < rows ? first + rows_each : rows;
   if (column >= columns) return;
@@ -58,7 +60,7 @@ void project(Device& device, View<Y, 2> y, View<X, 2> x, std::type_identity_t<Vi
   shape.epilogue = Epilogue::nothing;  // the bias first, to which the product is added, so that results are still rounded once
   const bool all_wide = fits_wide<T>(outputs, y.data, bias.data);
   const std::int64_t vectors = all_wide ? outputs / wide<T> : outputs;
-  launch(device, {.name = "repeat_bias", .blocks = blocks_for(device, rows * vectors, 256)}, all_wide ? repeat_bias_kernel<Y, T, wide<T>> : repeat_bias_kernel<Y, T, 1>, y.data, bias.data, rows, vectors);
+  launch(device, {.name = "repeat_bias", .early = true, .blocks = blocks_for(device, rows * vectors, 256)}, all_wide ? repeat_bias_kernel<Y, T, wide<T>> : repeat_bias_kernel<Y, T, 1>, y.data, bias.data, rows, vectors);
   products.multiply(device, shape, w.data, x.data, y.data, nullptr, 1);
 }
 
@@ -83,7 +85,7 @@ void add_column_sums(Device& device, View<accumulate_t<T>, 1> sums, View<const T
   const std::int64_t rows = x.extent(0), columns = x.extent(1), strips = ceil_div(all_wide ? columns / wide<T> : columns, threads);
   const std::int64_t rows_each = larger(fewest_rows, ceil_div(rows, smaller(ceil_div(together * device.multiprocessors(), strips), most_blocks_across))), pieces = ceil_div(rows, rows_each);
   A* partial = device.workspace<A>(pieces * columns);
-  launch(device, {.name = "column_sums", .blocks = strips, .threads = static_cast<int>(threads), .blocks_y = pieces}, all_wide ? column_sums_kernel<T, wide<T>> : column_sums_kernel<T, 1>, partial, x.data,
+  launch(device, {.name = "column_sums", .early = true, .blocks = strips, .threads = static_cast<int>(threads), .blocks_y = pieces}, all_wide ? column_sums_kernel<T, wide<T>> : column_sums_kernel<T, 1>, partial, x.data,
          rows, columns, rows_each);
   add_partials<A>(device, sums.data, nullptr, partial, pieces, columns, columns);
 }

@@ -19,6 +19,7 @@ inline constexpr std::int64_t most_blocks_across = 65535;  // along y, and along
 /// How a kernel is started. Shared memory is what the kernel takes by dynamic_shared; there is no other.
 struct Launch {
   std::string_view name;  // for errors; lives as long as the device
+  bool early = false;     // it may be started while the kernel before it ends (GPUs of 9.0): its first statement is ptx::begin_kernel()
   std::int64_t blocks = 1;
   int threads = 256;
   std::size_t shared_bytes = 0;
@@ -68,6 +69,23 @@ struct LaunchShape {
   fail("CUDA could not start ", describe(kernel), shape.empty() ? "" : ", shape ", shape, ": ", runtime::words_of(status));
 }
 
+/// How a kernel is started, as CUDA takes it.
+struct LaunchConfig {
+  cudaLaunchConfig_t config{};
+  cudaLaunchAttribute attribute{};
+
+  LaunchConfig(const Launch& how, cudaStream_t stream) {
+    config.gridDim = {static_cast<unsigned>(how.blocks), static_cast<unsigned>(how.blocks_y), static_cast<unsigned>(how.blocks_z)};
+    config.blockDim = {static_cast<unsigned>(how.threads), 1, 1};
+    config.dynamicSmemBytes = how.shared_bytes, config.stream = stream;
+  }
+  /// Programmatic dependent launch (CUDA Programming Guide, section of that name).
+  void start_early() {
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization, attribute.val.programmaticStreamSerializationAllowed = 1;
+    config.attrs = &attribute, config.numAttrs = 1;
+  }
+};
+
 /// Starts `kernel` on the device's stream; its arguments are converted to its parameters. Nothing to do where there are no
 /// blocks. Throws Error where the kernel cannot be started.
 template <class... Parameters>
@@ -86,9 +104,11 @@ void launch(Device& device, const Launch& how, void (*kernel)(Parameters...), co
   cudaError_t status = cudaSuccess;
   if (how.shared_bytes > always_granted)  // a kernel has one limit, whichever Device of the GPU starts it: so it is the GPU's
     status = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(device.shared_bytes()));
-  void* pointers[sizeof...(Parameters) + 1]{const_cast<void*>(static_cast<const void*>(&arguments))..., nullptr};
-  const dim3 grid(static_cast<unsigned>(how.blocks), static_cast<unsigned>(how.blocks_y), static_cast<unsigned>(how.blocks_z));
-  if (status == cudaSuccess) status = cudaLaunchKernel(kernel, grid, dim3(static_cast<unsigned>(how.threads)), pointers, how.shared_bytes, device.stream());
+  if (status == cudaSuccess) {
+    LaunchConfig config(how, device.stream());
+    if (how.early && device.compute_capability() >= 90 && device.code_of(reinterpret_cast<const void*>(kernel)).written_for >= 90) config.start_early();  // code for older GPUs does not wait
+    status = cudaLaunchKernelEx(&config.config, kernel, arguments...);
+  }
   const StartedKernel started{how.name, how.blocks, how.blocks_y, how.blocks_z, how.threads, how.shared_bytes};
   if (status != cudaSuccess) [[unlikely]] {
     LaunchShape shape;

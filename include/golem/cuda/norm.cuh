@@ -25,7 +25,7 @@ void start_normalize(Device& device, const NormForward<T>& f) {
   const bool wide_rows = fits_wide<T>(f.columns, f.y, f.sum, f.a, f.b, f.gamma, f.beta);
   const std::int64_t vectors = wide_rows ? f.columns / wide<T> : f.columns;
   const int steps = wide_rows ? steps_for(vectors) : 0;
-  const Launch how{.name = "normalize", .blocks = f.columns ? f.rows : 0, .threads = threads_for(vectors, steps), .shared_bytes = 64 * sizeof(accumulate_t<T>)};
+  const Launch how{.name = "normalize", .early = true, .blocks = f.columns ? f.rows : 0, .threads = threads_for(vectors, steps), .shared_bytes = 64 * sizeof(accumulate_t<T>)};
   const auto start = [&](auto* kernel, auto* kernel_of_sum) { launch(device, how, f.b ? kernel_of_sum : kernel, f); };
   if (steps == 1) start(normalize_held_kernel<T, 1, Source::row>, normalize_held_kernel<T, 1, Source::sum>);
   else if (steps == 4) start(normalize_held_kernel<T, 4, Source::row>, normalize_held_kernel<T, 4, Source::sum>);
@@ -55,7 +55,7 @@ template <class T>
 void add_scaled(Device& device, View<T, 2> y, std::type_identity_t<View<const T, 2>> a, std::type_identity_t<View<const T, 2>> b, double alpha, Rounding rounding = Rounding::once) {
   const bool all_wide = fits_wide<T>(y.size(), y.data, a.data, b.data);
   const std::int64_t vectors = all_wide ? y.size() / wide<T> : y.size();
-  launch(device, {.name = "add_scaled", .blocks = blocks_for(device, vectors, 256)}, all_wide ? add_scaled_kernel<T, wide<T>> : add_scaled_kernel<T, 1>, y.data, a.data, b.data,
+  launch(device, {.name = "add_scaled", .early = true, .blocks = blocks_for(device, vectors, 256)}, all_wide ? add_scaled_kernel<T, wide<T>> : add_scaled_kernel<T, 1>, y.data, a.data, b.data,
          static_cast<accumulate_t<T>>(alpha), vectors, rounding);
 }
 
@@ -65,7 +65,7 @@ void add_bias(Device& device, View<T, 2> y, std::type_identity_t<View<const T, 1
   const std::int64_t columns = y.extent(1);
   const bool all_wide = fits_wide<T>(columns, y.data, bias.data);
   const std::int64_t row_vectors = all_wide ? columns / wide<T> : columns, vectors = y.extent(0) * row_vectors;
-  launch(device, {.name = "add_bias", .blocks = blocks_for(device, vectors, 256)}, all_wide ? add_bias_kernel<T, wide<T>> : add_bias_kernel<T, 1>, y.data, bias.data, vectors, row_vectors);
+  launch(device, {.name = "add_bias", .early = true, .blocks = blocks_for(device, vectors, 256)}, all_wide ? add_bias_kernel<T, wide<T>> : add_bias_kernel<T, 1>, y.data, bias.data, vectors, row_vectors);
 }
 
 /// How normalize_backward is started.
@@ -111,7 +111,7 @@ void normalize_backward(Device& device, View<T, 2> dx, View<accumulate_t<T>, 1> 
     f.in_shared = true;
     plan.shared_bytes += gathered;
   }
-  const auto start = [&](auto* kernel) { launch(device, {.name = "normalize_backward", .blocks = plan.blocks, .threads = plan.threads, .shared_bytes = plan.shared_bytes, .architecture = plan.steps > 0 ? 80 : 0}, kernel, f); };
+  const auto start = [&](auto* kernel) { launch(device, {.name = "normalize_backward", .early = true, .blocks = plan.blocks, .threads = plan.threads, .shared_bytes = plan.shared_bytes, .architecture = plan.steps > 0 ? 80 : 0}, kernel, f); };
   if (plan.steps == 1) start(normalize_backward_held_kernel<T, 1>);
   else if (plan.steps == 3) start(normalize_backward_held_kernel<T, 3>);
   else if (plan.steps == 4) start(normalize_backward_held_kernel<T, 4>);

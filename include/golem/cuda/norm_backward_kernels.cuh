@@ -25,6 +25,7 @@ struct NormBackward {
 /// next to shared memory once it has left a row: what it alone writes there it alone reads. One barrier a row.
 template <class T, int Steps>
 __global__ void __launch_bounds__(512, Steps == 1 ? 2 : 1) normalize_backward_held_kernel(NormBackward<T> f) {
+  ptx::begin_kernel();
   using A = accumulate_t<T>;
   constexpr int width = wide<T>;
   A* shared = dynamic_shared<A>();  // (2, 2, 32): by turn
@@ -124,6 +125,7 @@ __global__ void __launch_bounds__(512, Steps == 1 ? 2 : 1) normalize_backward_he
 /// A thread meets only its own columns there, so that no barrier is needed.
 template <class T, int Width>
 __global__ void __launch_bounds__(512) normalize_backward_kernel(NormBackward<T> f) {
+  ptx::begin_kernel();
   using A = accumulate_t<T>;
   A* shared = dynamic_shared<A>();  // (2, 32), then (2, C) where f.in_shared
   const std::int64_t vectors = f.columns / Width;

@@ -49,6 +49,7 @@ enum class Source { row, sum };
 /// Block n holds row n in registers as it is stored, Steps vectors a thread: all its loads are under way before the first is used.
 template <class T, int Steps, Source From>
 __global__ void __launch_bounds__(512, smaller((Steps < 8 ? 2 : 1) + (From == Source::row), ptx::resident_threads / 512)) normalize_held_kernel(NormForward<T> f) {
+  ptx::begin_kernel();
   using A = accumulate_t<T>;
   constexpr int width = wide<T>;
   A* shared = dynamic_shared<A>();  // (2, 32)
@@ -125,6 +126,7 @@ __global__ void __launch_bounds__(512, smaller((Steps < 8 ? 2 : 1) + (From == So
 /// Rows of any length, read again from memory for each pass.
 template <class T, int Width>
 __global__ void __launch_bounds__(512) normalize_kernel(NormForward<T> f) {
+  ptx::begin_kernel();
   using A = accumulate_t<T>;
   A* shared = dynamic_shared<A>();  // (2, 32)
   const std::int64_t vectors = f.columns / Width, row = blockIdx.x * f.columns;
@@ -166,6 +168,7 @@ __global__ void __launch_bounds__(512) normalize_kernel(NormForward<T> f) {
 /// y = alpha a + b; b may be null.
 template <class T, int Width>
 __global__ void __launch_bounds__(256) add_scaled_kernel(T* y, const T* a, const T* b, accumulate_t<T> alpha, std::int64_t vectors, Rounding rounding) {
+  ptx::begin_kernel();
   using A = accumulate_t<T>;
   for (std::int64_t i = first_item(); i < vectors; i += item_step()) {
     A x[Width], other[Width]{};
@@ -180,6 +183,7 @@ __global__ void __launch_bounds__(256) add_scaled_kernel(T* y, const T* a, const
 /// y += bias, row by row.
 template <class T, int Width>
 __global__ void __launch_bounds__(256) add_bias_kernel(T* y, const T* bias, std::int64_t vectors, std::int64_t row_vectors) {
+  ptx::begin_kernel();
   using A = accumulate_t<T>;
   for (std::int64_t i = first_item(); i < vectors; i += item_step()) {
     A x[Width], other[Width];

@@ -21,6 +21,7 @@ struct AdamwNumbers {
 
 template <class A, class T, class G, int Width>
 __global__ void __launch_bounds__(256) adamw_kernel(A* master, A* moment1, A* moment2, T* compute, const G* gradient, AdamwNumbers<A> s, std::int64_t vectors) {
+  ptx::begin_kernel();
   for (std::int64_t item = first_item(); item < vectors; item += item_step()) {
     const std::int64_t i = item * Width;
     A g[Width], m[Width], v[Width], x[Width];
@@ -45,6 +46,7 @@ __global__ void __launch_bounds__(256) adamw_kernel(A* master, A* moment1, A* mo
 /// partial[block] = the squares of the block's elements. Threads add in double what they met of one vector.
 template <class T, int Width>
 __global__ void __launch_bounds__(256) squares_kernel(double* partial, const T* values, std::int64_t vectors) {
+  ptx::begin_kernel();
   using A = accumulate_t<T>;
   double total = 0;
   for (std::int64_t item = first_item(); item < vectors; item += item_step()) {
@@ -61,6 +63,7 @@ __global__ void __launch_bounds__(256) squares_kernel(double* partial, const T* 
 /// *sum = the sum of `count` numbers, by one block.
 template <class A>
 __global__ void __launch_bounds__(256) add_up_kernel(A* sum, const A* values, std::int64_t count) {
+  ptx::begin_kernel();
   A total = 0;
   for (std::int64_t i = threadIdx.x; i < count; i += blockDim.x) total += values[i];
   total = block_sum(total, dynamic_shared<A>());
@@ -69,6 +72,7 @@ __global__ void __launch_bounds__(256) add_up_kernel(A* sum, const A* values, st
 
 template <class To, class From, int Width>
 __global__ void __launch_bounds__(256) add_kernel(To* to, const From* more, std::int64_t vectors) {
+  ptx::begin_kernel();
   for (std::int64_t item = first_item(); item < vectors; item += item_step()) {
     accumulate_t<To> x[Width], y[Width];
     load(x, to + item * Width);
@@ -81,6 +85,7 @@ __global__ void __launch_bounds__(256) add_kernel(To* to, const From* more, std:
 
 template <class To, class From, int Width>
 __global__ void __launch_bounds__(256) convert_kernel(To* to, const From* from, std::int64_t vectors) {
+  ptx::begin_kernel();
   for (std::int64_t item = first_item(); item < vectors; item += item_step()) {
     accumulate_t<From> x[Width];
     load(x, from + item * Width);
@@ -97,7 +102,7 @@ void adamw(Device& device, const AdamwTensors<A, T, G>& tensors, const AdamwStep
   const std::int64_t size = tensors.master.size();
   const bool all_wide = fits_wide<A>(size, tensors.master.data, tensors.moment1.data, tensors.moment2.data, tensors.compute.data, tensors.gradient.data);
   const std::int64_t vectors = all_wide ? size / wide<A> : size;
-  launch(device, {.name = "adamw", .blocks = blocks_for(device, vectors, 256)}, all_wide ? adamw_kernel<A, T, G, wide<A>> : adamw_kernel<A, T, G, 1>, tensors.master.data, tensors.moment1.data,
+  launch(device, {.name = "adamw", .early = true, .blocks = blocks_for(device, vectors, 256)}, all_wide ? adamw_kernel<A, T, G, wide<A>> : adamw_kernel<A, T, G, 1>, tensors.master.data, tensors.moment1.data,
          tensors.moment2.data, tensors.compute.data, tensors.gradient.data, numbers, vectors);
 }
 
@@ -111,8 +116,8 @@ void add_up_squares(Device& device, View<double, 1> sum, std::type_identity_t<Vi
   if (blocks == 0) return device.clear(sum.data, sizeof(double));
   double* partial = device.workspace<double>(most_square_blocks);
   const std::size_t shared = 32 * sizeof(double);
-  launch(device, {.name = "squares", .blocks = blocks, .shared_bytes = shared}, all_wide ? squares_kernel<T, wide<T>> : squares_kernel<T, 1>, partial, values.data, vectors);
-  launch(device, {.name = "add_up", .shared_bytes = shared}, add_up_kernel<double>, sum.data, partial, blocks);
+  launch(device, {.name = "squares", .early = true, .blocks = blocks, .shared_bytes = shared}, all_wide ? squares_kernel<T, wide<T>> : squares_kernel<T, 1>, partial, values.data, vectors);
+  launch(device, {.name = "add_up", .early = true, .shared_bytes = shared}, add_up_kernel<double>, sum.data, partial, blocks);
 }
 
 /// The same, for the host, which waits.
@@ -132,7 +137,7 @@ void add(Device& device, View<To, 1> to, View<From, 1> more) {
   constexpr int width = wide<Source> < wide<To> ? wide<Source> : wide<To>;
   const bool all_wide = to.size() % width == 0 && fits_wide<To>(0, to.data) && fits_wide<Source>(0, more.data);
   const std::int64_t vectors = all_wide ? to.size() / width : to.size();
-  launch(device, {.name = "add", .blocks = blocks_for(device, vectors, 256)}, all_wide ? add_kernel<To, Source, width> : add_kernel<To, Source, 1>, to.data, more.data, vectors);
+  launch(device, {.name = "add", .early = true, .blocks = blocks_for(device, vectors, 256)}, all_wide ? add_kernel<To, Source, width> : add_kernel<To, Source, 1>, to.data, more.data, vectors);
 }
 
 /// to = from, rounded once.
@@ -142,7 +147,7 @@ void convert(Device& device, View<To, 1> to, View<From, 1> from) {
   constexpr int width = wide<Source> < wide<To> ? wide<Source> : wide<To>;
   const bool all_wide = to.size() % width == 0 && fits_wide<To>(0, to.data) && fits_wide<Source>(0, from.data);
   const std::int64_t vectors = all_wide ? to.size() / width : to.size();
-  launch(device, {.name = "convert", .blocks = blocks_for(device, vectors, 256)}, all_wide ? convert_kernel<To, Source, width> : convert_kernel<To, Source, 1>, to.data, from.data, vectors);
+  launch(device, {.name = "convert", .early = true, .blocks = blocks_for(device, vectors, 256)}, all_wide ? convert_kernel<To, Source, width> : convert_kernel<To, Source, 1>, to.data, from.data, vectors);
 }
 
 }  // namespace golem::cuda

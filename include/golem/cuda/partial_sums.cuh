@@ -16,6 +16,7 @@ inline constexpr int partial_warps = 16;
 /// first of a block's sixteen adds theirs.
 template <class A>
 __global__ void __launch_bounds__(32 * partial_warps) add_partials_kernel(A* first, A* second, const A* partial, std::int64_t parts, std::int64_t columns, std::int64_t count) {
+  ptx::begin_kernel();
   A* shared = dynamic_shared<A>();  // (16, 32)
   const std::int64_t lane = threadIdx.x % 32, i = blockIdx.x * 32 + lane;
   A total = 0;
@@ -32,7 +33,7 @@ __global__ void __launch_bounds__(32 * partial_warps) add_partials_kernel(A* fir
 
 template <class A>
 void add_partials(Device& device, A* first, A* second, const A* partial, std::int64_t parts, std::int64_t columns, std::int64_t count) {
-  launch(device, {.name = "add_partials", .blocks = ceil_div(count, 32), .threads = 32 * partial_warps, .shared_bytes = 32 * partial_warps * sizeof(A)}, add_partials_kernel<A>, first, second, partial, parts,
+  launch(device, {.name = "add_partials", .early = true, .blocks = ceil_div(count, 32), .threads = 32 * partial_warps, .shared_bytes = 32 * partial_warps * sizeof(A)}, add_partials_kernel<A>, first, second, partial, parts,
          columns, count);
 }
 

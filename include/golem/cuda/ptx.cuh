@@ -77,6 +77,14 @@ __device__ void wait_for_copies() {
 #endif
 }
 
+/// The first statement of a kernel that may be started early: waits until those before it have ended, and what they wrote is there, and lets the next be started.
+__device__ inline void begin_kernel() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 /// Four 8 x 8 matrices of 16-bit elements from shared memory: lane i gives the address of row i % 8 of matrix i / 8 and gets,
 /// in out[m], elements 2 (i % 4) and 2 (i % 4) + 1 of row i / 4 of matrix m.
 template <class T>

@@ -132,6 +132,7 @@ struct Int8Tokens {
 /// A warp rounds one block of a token: integers, half to even, and the scale that makes the largest magnitude 127.
 template <class T, int Bits, int Block>
 __global__ void __launch_bounds__(256) round_tokens_kernel(std::int8_t* values, float* scales, const T* x, std::int64_t blocks, std::int64_t padded, std::int64_t columns) {
+  ptx::begin_kernel();
   constexpr int each = Block / 32;
   const std::int64_t item = first_item() / 32, token = item / (padded / Block), block = item % (padded / Block);
   if (item >= blocks) return;

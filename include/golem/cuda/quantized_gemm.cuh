@@ -27,7 +27,7 @@ Int8Tokens round_tokens(Device& device, View<const T, 2> x) {
   lay_out(measure);
   Arena arena(device.workspace<std::byte>(static_cast<std::int64_t>(measure.used())), measure.used());
   const Int8Tokens tokens = lay_out(arena);
-  launch(device, {.name = "round_tokens", .blocks = ceil_div(blocks * 32, 256)}, round_tokens_kernel<T, Q.bits, block>, const_cast<std::int8_t*>(tokens.values), const_cast<float*>(tokens.scales),
+  launch(device, {.name = "round_tokens", .early = true, .blocks = ceil_div(blocks * 32, 256)}, round_tokens_kernel<T, Q.bits, block>, const_cast<std::int8_t*>(tokens.values), const_cast<float*>(tokens.scales),
          x.data, blocks, padded, columns);
   return tokens;
 }

@@ -15,6 +15,7 @@ inline constexpr int quantized_row_warps = 4;
 /// lie in one group of columns, meets them with each token in A, and adds them with their scale.
 template <class T, class X, int Bits, int Tokens, int Bytes>
 __global__ void __launch_bounds__(32 * quantized_row_warps) quantized_rows_kernel(T* y, X x, QuantizedRows<Bits> w, const T* bias, std::int64_t count) {
+  ptx::begin_kernel();
   using A = accumulate_t<T>;
   const std::int64_t pieces = ceil_div(count, Tokens), row = blockIdx.x / pieces * quantized_row_warps + threadIdx.x / 32, first = blockIdx.x % pieces * Tokens;
   if (row >= w.rows) return;
@@ -40,7 +41,7 @@ __global__ void __launch_bounds__(32 * quantized_row_warps) quantized_rows_kerne
 
 template <class T, class X, int Bits, int Tokens>
 void launch_quantized_rows(Device& device, T* y, const X& x, const QuantizedRows<Bits>& w, const T* bias, std::int64_t count, bool all_wide) {
-  const Launch how{.name = "quantized_rows", .blocks = ceil_div(w.rows, quantized_row_warps) * ceil_div(count, Tokens), .threads = 32 * quantized_row_warps};
+  const Launch how{.name = "quantized_rows", .early = true, .blocks = ceil_div(w.rows, quantized_row_warps) * ceil_div(count, Tokens), .threads = 32 * quantized_row_warps};
   launch(device, how, all_wide ? quantized_rows_kernel<T, X, Bits, Tokens, 16> : quantized_rows_kernel<T, X, Bits, Tokens, 1>, y, x, w, bias, count);
 }
 

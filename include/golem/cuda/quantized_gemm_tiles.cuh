@@ -129,6 +129,7 @@ struct QuantizedWarpSums {
 /// y (N, O), as many rows of a warp as row_tiles says by 8 Tiles tokens.
 template <class T, int Bits, int Block, int Tiles, Shared Share, int Warps>
 __global__ void __launch_bounds__(32 * Warps, row_tiles<Share, Tiles> == 2 ? 2 : 0) quantized_tiles_kernel(T* y, const T* x, QuantizedRows<Bits> w, const T* bias, std::int64_t count) {
+  ptx::begin_kernel();
   using Step = QuantizedStep<Bits, Block>;
   constexpr int height = 16 * row_tiles<Share, Tiles>, stride = Share == Shared::columns ? Warps : 1;
   const int warp = static_cast<int>(threadIdx.x / 32);
@@ -162,7 +163,7 @@ __global__ void __launch_bounds__(32 * Warps, row_tiles<Share, Tiles> == 2 ? 2 :
 template <class T, int Bits, int Block, int Tiles, Shared Share>
 void launch_quantized_tiles(Device& device, T* y, const T* x, const QuantizedRows<Bits>& w, const T* bias, std::int64_t count) {
   constexpr int warps = Share == Shared::columns ? 8 : 4, height = 16 * row_tiles<Share, Tiles>, rows = Share == Shared::columns ? height : height * warps;
-  const Launch how{.name = "quantized_tiles",
+  const Launch how{.name = "quantized_tiles", .early = true,
                    .blocks = ceil_div(w.rows, rows) * ceil_div(count, 8 * Tiles),
                    .threads = 32 * warps,
                    .shared_bytes = Share == Shared::columns ? warps * 8 * Tiles * height * sizeof(float) : 0,

@@ -16,6 +16,7 @@ namespace golem::cuda {
 template <class T, int Width>
 __global__ void __launch_bounds__(256) rotate_kernel(T* qkv, const accumulate_t<T>* cos, const accumulate_t<T>* sin, const std::int32_t* positions, accumulate_t<T> sign, int groups, int parts, int dim,
                                                          Rounding rounding) {
+  ptx::begin_kernel();
   using A = accumulate_t<T>;
   const int half = dim / 2, vectors = half / Width;
   const std::int64_t n = blockIdx.x, angle = std::int64_t{positions[n]} * half;
@@ -49,7 +50,7 @@ void rotate_by(Device& device, View<T, 4> qkv, View<const A, 2> cos, View<const 
   const std::int64_t groups = qkv.extent(1), parts = qkv.extent(2), dim = qkv.extent(3);
   const bool all_wide = fits_wide<T>(dim / 2, qkv.data, cos.data, sin.data);
   const std::int64_t items = groups * (parts - 1) * (all_wide ? dim / 2 / wide<T> : dim / 2);
-  launch(device, {.name = "rotate", .blocks = qkv.extent(0), .threads = static_cast<int>(smaller<std::int64_t>(256, round_up(items, 32)))}, all_wide ? rotate_kernel<T, wide<T>> : rotate_kernel<T, 1>,
+  launch(device, {.name = "rotate", .early = true, .blocks = qkv.extent(0), .threads = static_cast<int>(smaller<std::int64_t>(256, round_up(items, 32)))}, all_wide ? rotate_kernel<T, wide<T>> : rotate_kernel<T, 1>,
          qkv.data, cos.data, sin.data, positions.data, sign, static_cast<int>(groups), static_cast<int>(parts), static_cast<int>(dim), rounding);
 }
 

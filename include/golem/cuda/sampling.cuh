@@ -40,10 +40,10 @@ void choose_token(Device& device, View<ChosenToken, 1> chosen, View<X, 1> logits
   lay_out({device.workspace<std::byte>(static_cast<std::int64_t>(bytes)), bytes});
   device.clear(state, sizeof *state);
   const auto blocks = smaller<std::int64_t>(device.multiprocessors(), ceil_div(count, sampling_threads));
-  const auto how = [&](std::string_view name, std::size_t shared) { return Launch{.name = name, .blocks = blocks, .threads = sampling_threads, .shared_bytes = shared}; };
+  const auto how = [&](std::string_view name, std::size_t shared) { return Launch{.name = name, .early = true, .blocks = blocks, .threads = sampling_threads, .shared_bytes = shared}; };
   launch(device, how("order_logits", 32 * sizeof(std::uint32_t)), order_logits_kernel<A>, orders, state, logits.data, choice.temperature, count);
   if (banned.size() > 0)
-    launch(device, {.name = "ban_tokens", .blocks = ceil_div(banned.size(), sampling_threads), .threads = sampling_threads}, ban_tokens_kernel<sampling_threads>, orders, banned.data, banned.size());
+    launch(device, {.name = "ban_tokens", .early = true, .blocks = ceil_div(banned.size(), sampling_threads), .threads = sampling_threads}, ban_tokens_kernel<sampling_threads>, orders, banned.data, banned.size());
   launch(device, how("choose_likeliest", 32 * sizeof(std::uint64_t)), choose_likeliest_kernel<sampling_threads>, chosen.data, state, orders, choice, count);
   if (choice.top_k == 1) return;
 

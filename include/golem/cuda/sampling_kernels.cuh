@@ -64,6 +64,7 @@ struct Weights {
 /// orders (V) of logits / temperature.
 template <class A>
 __global__ void __launch_bounds__(sampling_threads) order_logits_kernel(std::uint32_t* orders, ChoiceState* state, const A* logits, float temperature, std::int64_t count) {
+  ptx::begin_kernel();
   constexpr float infinity = bits_as<float>(0x7f800000u);
   std::uint32_t most = 0;
   for (std::int64_t v = first_item(); v < count; v += item_step()) {
@@ -80,12 +81,14 @@ __device__ inline std::uint32_t never() { return order_of(bits_as<float>(0xff800
 
 template <int Threads>
 __global__ void __launch_bounds__(Threads) ban_tokens_kernel(std::uint32_t* orders, const std::int32_t* banned, std::int64_t count) {
+  ptx::begin_kernel();
   for (std::int64_t i = first_item(); i < count; i += item_step()) orders[banned[i]] = never();
 }
 
 /// Refuses what is no number, chooses the first of the largest logits, and begins to look for those that top-k leaves.
 template <int Threads>
 __global__ void __launch_bounds__(Threads) choose_likeliest_kernel(ChosenToken* chosen, ChoiceState* state, const std::uint32_t* orders, TokenChoice choice, std::int64_t count) {
+  ptx::begin_kernel();
   auto* const shared = dynamic_shared<std::uint64_t>();
   std::uint64_t likeliest = 0;
   for (std::int64_t v = first_item(); v < count; v += item_step()) likeliest = larger(likeliest, std::uint64_t{orders[v]} << 32 | static_cast<std::uint32_t>(~v));
@@ -131,6 +134,7 @@ __device__ void found(ChoiceState& state, ChosenToken& chosen, const TokenChoice
 template <Search S>
 __global__ void __launch_bounds__(sampling_threads) narrow_kernel(ChosenToken* chosen, ChoiceState* state, const std::uint32_t* orders, TokenChoice choice, double weight_parts, int rounds_left,
                                                                   std::int64_t count) {
+  ptx::begin_kernel();
   if (chosen->status != ChosenToken::Status::chosen || (S == Search::top_p && state->keeps_all)) return;
   auto& parts = *dynamic_shared<RangeParts>();
   const Weights weights{in_order(state->most()), weight_parts};

@@ -27,6 +27,7 @@ inline constexpr unsigned all_lanes = 0xffffffffu;
 inline constexpr int resident_threads = 1536;
 
 inline int lane() { return static_cast<int>(threadIdx.x & 31u); }
+inline void begin_kernel() { simt::begin_kernel(); }
 
 template <class T>
 struct Shuffle {
