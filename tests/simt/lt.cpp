@@ -161,7 +161,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   *found = 0;
   if (!simt::machine().lt_epilogues && open<Operation>(operation).epilogue != CUBLASLT_EPILOGUE_DEFAULT) return CUBLAS_STATUS_NOT_SUPPORTED;
   if (open<Operation>(operation).epilogue != CUBLASLT_EPILOGUE_DEFAULT && open<Layout>(a).type != open<Layout>(c).type) return CUBLAS_STATUS_INVALID_VALUE;  // as cuBLASLt 13.1 does on an H200
-  for (; *found < most && static_cast<std::size_t>(*found) < simt::machine().lt_milliseconds.size(); ++*found) {
+  for (; *found < most && (*found == 0 || static_cast<std::size_t>(*found) < simt::machine().lt_milliseconds.size()); ++*found) {
     results[*found] = {};
     results[*found].workspaceSize = open<Operation>(operation).epilogue == CUBLASLT_EPILOGUE_DEFAULT ? 2048 : 1024;  // so that tensor ranks need different ones
     results[*found].algo.data[0] = (open<Preference>(preference).reductions & (CUBLASLT_REDUCTION_SCHEME_INPLACE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE)) != 0;
@@ -181,7 +181,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
   simt::enqueue([product, workspace, workspace_bytes, number = algorithm->data[1]] {
     std::memset(workspace, 0xff, workspace_bytes);
     product.run();
-    simt::counts().milliseconds = simt::counts().milliseconds + simt::machine().lt_milliseconds.at(number);
+    simt::counts().milliseconds = simt::counts().milliseconds + (simt::machine().lt_milliseconds.empty() ? 0 : simt::machine().lt_milliseconds.at(number));
     simt::counts().last_algorithm = number;
   }, stream);
   return CUBLAS_STATUS_SUCCESS;

@@ -34,7 +34,7 @@ struct Machine {
   std::size_t lt_version = CUBLAS_VERSION;
   int nccl_version = 0;  // of the library; 0: the header's
   bool lt_epilogues = true;  // whether cuBLASLt has algorithms with an epilogue
-  std::vector<double> lt_milliseconds{1};  // that a product takes by each of the algorithms that cuBLASLt proposes
+  std::vector<double> lt_milliseconds;  // that a product takes by each of the algorithms that cuBLASLt proposes; none: it proposes one, and any two events are a millisecond apart
   std::set<std::pair<int, int>> opened_pools;  // of which device, to which
   std::map<const void*, std::size_t> shared_limits;  // of kernels whose blocks may have more shared memory than all may
   std::uint64_t stream_seed = 1;  // the order in which streams take turns
