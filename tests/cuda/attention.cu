@@ -21,8 +21,9 @@ const void* const ops_of_known_heads[]{
     emitted(attend_backward<T, AttentionOptionsOf<HeadDim>>),
     emitted(attend_cached<T, AttentionOptionsOf<HeadDim>>),
 };
-const void* const all_of_known_heads[]{ops_of_known_heads<float, 8>,  ops_of_known_heads<float16, 8>, ops_of_known_heads<float, 16>, ops_of_known_heads<double, 16>,   ops_of_known_heads<float16, 16>,  ops_of_known_heads<bfloat16, 16>,
-                                       ops_of_known_heads<float, 64>, ops_of_known_heads<float16, 64>, ops_of_known_heads<bfloat16, 80>, ops_of_known_heads<float16, 32>};
+const void* const all_of_known_heads[]{
+    ops_of_known_heads<float, 8>,  ops_of_known_heads<float16, 8>,  ops_of_known_heads<float, 16>,   ops_of_known_heads<double, 16>,   ops_of_known_heads<float16, 16>,
+    ops_of_known_heads<float, 64>, ops_of_known_heads<float16, 64>, ops_of_known_heads<float16, 32>, ops_of_known_heads<bfloat16, 16>, ops_of_known_heads<bfloat16, 80>};
 
 /// So that the tables count as used.
 const void* const* attention_ops_of_tests(bool known_heads) { return known_heads ? all_of_known_heads : all_of_attention_ops; }

@@ -71,6 +71,12 @@ struct Product {
   double alpha, beta;
   bool rounds_parts;  // two parts of each sum are added in c's type
 
+  /// As cuBLASLt 13.1 does on an H200.
+  bool rounds_before_bias() const {
+    const auto odd = [](const Layout& matrix) { return (matrix.type == CUDA_R_16F || matrix.type == CUDA_R_16BF) && matrix.step % 8 != 0; };
+    return operation.epilogue == CUBLASLT_EPILOGUE_BIAS && (odd(a) || odd(c));
+  }
+
   void run() const {
     const bool at = operation.a == CUBLAS_OP_T, bt = operation.b == CUBLAS_OP_T;
     const auto m = static_cast<std::int64_t>(c.rows), n = static_cast<std::int64_t>(c.columns), k = static_cast<std::int64_t>(at ? a.rows : a.columns);
@@ -84,6 +90,7 @@ struct Product {
           sum += read(a_data, a.type, at ? l + i * a.step : i + l * a.step) * read(b_data, b.type, bt ? j + l * b.step : l + j * b.step);
         }
         sum *= alpha;
+        if (rounds_before_bias()) sum = rounded(sum, c.type);
         if (beta != 0) sum += beta * read(c_data, c.type, i + j * c.step);
         if (operation.epilogue == CUBLASLT_EPILOGUE_BIAS && reinterpret_cast<std::uintptr_t>(operation.bias) % 16) throw std::runtime_error("cuBLASLt on the host may read the bias in vectors of 16 bytes");
         if (operation.epilogue == CUBLASLT_EPILOGUE_BIAS) sum += read(operation.bias, operation.bias_type == -1 ? c.type : static_cast<cudaDataType_t>(operation.bias_type), i);
