@@ -97,3 +97,28 @@ TEST_CASE("where no memory is left to try products in that are added to, the fir
   device.synchronize();
   CHECK(simt::counts().last_algorithm == 0);
 }
+
+TEST_CASE("gradients of weights over few tokens are made by small tiles on 9.0, where the library proposes some; others by what it proposes first") {
+  const simt::MachineRestored restored;
+  simt::machine().lt_milliseconds = {1, 1, 1}, simt::machine().lt_tiles = {CUBLASLT_MATMUL_TILE_128x256, CUBLASLT_MATMUL_TILE_128x160, CUBLASLT_MATMUL_TILE_128x128};
+  const Shape s{3, 8, 16};
+  const auto algorithm_of = [&](int major, auto element, std::int64_t tokens, bool of_weights) {
+    using T = decltype(element);
+    simt::machine().major = major;
+    cuda::Device device;
+    const Tensor<T> x(device, tokens * s.i), dy(device, tokens * s.o), w(device, s.o * s.i);
+    const Tensor<accumulate_t<T>> dw(device, s.o * s.i);
+    if (of_weights) project_backward_weight(device, dw.matrix(s.o), View<accumulate_t<T>, 1>{}, dy.matrix(tokens), x.matrix(tokens));
+    else project(device, dy.matrix(tokens), x.matrix(tokens), w.matrix(s.o), {});
+    device.synchronize();
+    return simt::counts().last_algorithm.load();
+  };
+  CHECK(algorithm_of(9, bfloat16{}, 4096, true) == 1);
+  CHECK(algorithm_of(9, float16{}, 3, true) == 1);
+  CHECK(algorithm_of(9, bfloat16{}, 4097, true) == 0);
+  CHECK(algorithm_of(9, bfloat16{}, 3, false) == 0);
+  CHECK(algorithm_of(9, float{}, 3, true) == 0);
+  CHECK(algorithm_of(8, bfloat16{}, 3, true) == 0);
+  simt::machine().lt_tiles = {};
+  CHECK(algorithm_of(9, bfloat16{}, 3, true) == 0);
+}

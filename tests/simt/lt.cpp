@@ -177,6 +177,14 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   return CUBLAS_STATUS_SUCCESS;
 }
 
+cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t* algorithm, cublasLtMatmulAlgoConfigAttributes_t attribute, void* value, std::size_t bytes, std::size_t*) {
+  if (attribute != CUBLASLT_ALGO_CONFIG_TILE_ID || bytes != sizeof(std::uint32_t)) return CUBLAS_STATUS_INVALID_VALUE;
+  const auto number = static_cast<std::size_t>(algorithm->data[1]);
+  const auto tile = static_cast<std::uint32_t>(number < simt::machine().lt_tiles.size() ? simt::machine().lt_tiles[number] : 0);
+  std::memcpy(value, &tile, sizeof tile);
+  return CUBLAS_STATUS_SUCCESS;
+}
+
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, const void* alpha, const void* a, cublasLtMatrixLayout_t a_layout, const void* b,
                               cublasLtMatrixLayout_t b_layout, const void* beta, const void* c, cublasLtMatrixLayout_t c_layout, void* d, cublasLtMatrixLayout_t, const cublasLtMatmulAlgo_t* algorithm,
                               void* workspace, std::size_t workspace_bytes, cudaStream_t stream) {

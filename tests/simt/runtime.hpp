@@ -35,6 +35,7 @@ struct Machine {
   int nccl_version = 0;  // of the library; 0: the header's
   bool lt_epilogues = true;  // whether cuBLASLt has algorithms with an epilogue
   std::vector<double> lt_milliseconds;  // that a product takes by each of the algorithms that cuBLASLt proposes; none: it proposes one, and any two events are a millisecond apart
+  std::vector<int> lt_tiles;  // of these algorithms; none: 0
   std::set<std::pair<int, int>> opened_pools;  // of which device, to which
   std::map<const void*, std::size_t> shared_limits;  // of kernels whose blocks may have more shared memory than all may
   std::uint64_t stream_seed = 1;  // the order in which streams take turns

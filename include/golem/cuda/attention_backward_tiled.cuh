@@ -15,19 +15,17 @@ namespace golem::cuda {
 /// Elements of a head's gradients of outputs (N, H, D): those of its rows from `first` on, and zeros behind the row's end.
 template <class T>
 struct GradientRows {
-  const AttentionGradient<T>& g;
-  std::int64_t start;
-  int head, first;
+  const T* rows;
+  int step, count;
 
-  __device__ accumulate_t<T> operator()(int i, int d) const {
-    if (first + i >= g.shape.length) return 0;
-    return g.dout[((start + first + i) * g.shape.heads + head) * g.shape.dims + d];
-  }
+  __device__ GradientRows(const AttentionGradient<T>& g, std::int64_t start, int head, int first)
+      : rows(g.dout + ((start + first) * g.shape.heads + head) * g.shape.dims), step(g.shape.heads * g.shape.dims), count(g.shape.length - first) {}
+  __device__ accumulate_t<T> operator()(int i, int d) const { return i < count ? rows[i * step + d] : T{0}; }
 };
 
 /// d query: each lane differentiates the score of a key of the tile for 8 queries, then adds up dims of the keys.
 template <class T, int HeadDim>
-__global__ void __launch_bounds__(32 * tiled_warps) attend_tiled_dquery_kernel(AttentionGradient<T> g) {
+__global__ void __launch_bounds__(32 * tiled_warps, tiled_blocks<T>) attend_tiled_dquery_kernel(AttentionGradient<T> g) {
   ptx::begin_kernel();
   using A = accumulate_t<T>;
   constexpr int R = HeadDim / 32;
@@ -38,14 +36,14 @@ __global__ void __launch_bounds__(32 * tiled_warps) attend_tiled_dquery_kernel(A
   const LaneRows<A> keys = memory.lanes(2, 0), values = memory.lanes(2, 1);
   A* weights = memory.weights(2, 0);
   const std::int64_t own = (std::int64_t{block.row} * shape.heads + block.head) * shape.length;
-  queries.load(shape.dims, HeadRows<0, T>{g.qkv, shape, block.start, block.head, block.first, shape.length});
-  douts.load(shape.dims, GradientRows<T>{g, block.start, block.head, block.first});
+  queries.load(shape.dims, HeadRows<0, T>(g.qkv, shape, block.start, block.head, block.first, shape.length));
+  douts.load(shape.dims, GradientRows<T>(g, block.start, block.head, block.first));
   A sums[warp_rows][R]{};
   const TileKeys seen = g.tiles[block.row * shape.tiles() + block.first / tile_queries];
   for (int begin = seen.some_first; begin < seen.some_last; begin += lane_rows) {
     __syncthreads();  // all have read the tile before, and its weights
-    keys.load(shape.dims, HeadRows<1, T>{g.qkv, shape, block.start, block.head, begin, seen.some_last});
-    values.load(shape.dims, HeadRows<2, T>{g.qkv, shape, block.start, block.head, begin, seen.some_last});
+    keys.template load<R>(shape.dims, HeadRows<1, T>(g.qkv, shape, block.start, block.head, begin, seen.some_last));
+    values.template load<R>(shape.dims, HeadRows<2, T>(g.qkv, shape, block.start, block.head, begin, seen.some_last));
     __syncthreads();
     A scores[warp_rows]{}, dps[warp_rows]{};
     add_products(scores, queries, keys, shape.dims);
@@ -84,16 +82,16 @@ __global__ void __launch_bounds__(32 * tiled_warps) attend_tiled_dkey_kernel(Att
   const LaneRows<A> queries = memory.lanes(2, 0), douts = memory.lanes(2, 1);
   A *slopes = memory.weights(2, 0), *weights = memory.weights(2, 1);
   const int first_head = block.head * shape.sharers, tile_count = shape.tiles();
-  keys.load(shape.dims, HeadRows<1, T>{g.qkv, shape, block.start, first_head, block.first, shape.length});
-  values.load(shape.dims, HeadRows<2, T>{g.qkv, shape, block.start, first_head, block.first, shape.length});
+  keys.load(shape.dims, HeadRows<1, T>(g.qkv, shape, block.start, first_head, block.first, shape.length));
+  values.load(shape.dims, HeadRows<2, T>(g.qkv, shape, block.start, first_head, block.first, shape.length));
   A dkey[warp_rows][R]{}, dvalue[warp_rows][R]{};
   for (int head = first_head; head < first_head + shape.sharers; ++head) {
     const std::int64_t own = (std::int64_t{block.row} * shape.heads + head) * shape.length;
     for (int begin = 0; begin < shape.length; begin += lane_rows) {
       if (!g.tiles[block.row * tile_count + begin / tile_queries].see_some(block.first, tiled_rows)) continue;
       __syncthreads();  // all have read the tile before, and its weights
-      queries.load(shape.dims, HeadRows<0, T>{g.qkv, shape, block.start, head, begin, shape.length});
-      douts.load(shape.dims, GradientRows<T>{g, block.start, head, begin});
+      queries.template load<R>(shape.dims, HeadRows<0, T>(g.qkv, shape, block.start, head, begin, shape.length));
+      douts.template load<R>(shape.dims, GradientRows<T>(g, block.start, head, begin));
       __syncthreads();
       A scores[warp_rows]{}, dps[warp_rows]{};
       add_products(scores, keys, queries, shape.dims);

@@ -20,6 +20,9 @@ namespace golem::cuda {
 inline constexpr int most_tiled_dims = 128;
 inline constexpr int tiled_warps = 4, warp_rows = 8, tiled_rows = tiled_warps * warp_rows;  // a block has 32 rows, queries or keys, each warp 8 of them
 inline constexpr int lane_rows = 32;                                                        // and of the other side a tile of 32, each a lane's
+/// Blocks that a multiprocessor's shared memory has room for, and whose registers suffice then.
+template <class T>
+inline constexpr int tiled_blocks = sizeof(T) == 4 ? 3 : 1;
 
 /// The rows of a block, by dim, so that a warp reads those of its own together, each lane all of them.
 template <class A>
@@ -47,13 +50,22 @@ struct LaneRows {
   A* data;
   int pitch;
 
-  template <class Element>
+  /// element(row, dim) for each, of at most 32 R dims: all that a thread takes is under way before it stores the first.
+  template <int R, class Element>
   __device__ void load(int dims, const Element& element) const {
+    constexpr int steps = lane_rows / tiled_warps;
+    const int first = static_cast<int>(threadIdx.x / 32), lane = ptx::lane();
+    A held[steps][R];
 #pragma unroll
-    for (int step = 0; step < lane_rows / tiled_warps; ++step) {
-      const int row = step * tiled_warps + static_cast<int>(threadIdx.x / 32);
-      for (int d = ptx::lane(); d < dims; d += 32) data[row * pitch + d] = element(row, d);
-    }
+    for (int s = 0; s < steps; ++s)
+#pragma unroll
+      for (int r = 0; r < R; ++r)
+        if (lane + 32 * r < dims) held[s][r] = element(first + s * tiled_warps, lane + 32 * r);
+#pragma unroll
+    for (int s = 0; s < steps; ++s)
+#pragma unroll
+      for (int r = 0; r < R; ++r)
+        if (lane + 32 * r < dims) data[(first + s * tiled_warps) * pitch + lane + 32 * r] = held[s][r];
   }
   __device__ const A& operator()(int row, int d) const { return data[row * pitch + d]; }
 };
@@ -126,15 +138,16 @@ __device__ void add_weighted(A (&out)[warp_rows][R], const A* weights, const Lan
 template <int part, class T>
 struct HeadRows {
   using A = accumulate_t<T>;
-  const T* qkv;
-  const AttentionShape<T>& shape;
-  std::int64_t start;
-  int head, first, last;
+  const T* rows;
+  A query_scale;
+  int step, count;
 
+  __device__ HeadRows(const T* qkv, const AttentionShape<T>& shape, std::int64_t start, int head, int first, int last)
+      : rows(qkv + shape.at(start + first, head, part)), query_scale(shape.query_scale), step(shape.slots * shape.dims), count(last - first) {}
   __device__ A operator()(int i, int d) const {
-    if (first + i >= last) return 0;
-    const A x = qkv[shape.at(start + first + i, head, part) + d];
-    return part == 0 ? rounded<T>(x * shape.query_scale) : x;
+    if (i >= count) return 0;
+    const A x = rows[i * step + d];
+    return part == 0 ? rounded<T>(x * query_scale) : x;
   }
 };
 
@@ -162,7 +175,7 @@ Launch tiled_launch(std::string_view name, const AttentionShape<T>& shape, int h
 
 /// out (N, H, D) and log_sum (B, H, T), unless null, from qkv (N, G, S + 2, D): each lane scores a key of the tile for 8 queries, then adds up dims of their values.
 template <class T, int HeadDim>
-__global__ void __launch_bounds__(32 * tiled_warps)
+__global__ void __launch_bounds__(32 * tiled_warps, tiled_blocks<T>)
 attend_tiled_kernel(T* out, accumulate_t<T>* log_sum, const T* qkv, const KeyRange* ranges, const TileKeys* tiles, AttentionShape<T> shape) {
   ptx::begin_kernel();
   using A = accumulate_t<T>;
@@ -172,15 +185,15 @@ attend_tiled_kernel(T* out, accumulate_t<T>* log_sum, const T* qkv, const KeyRan
   const OwnRows<A> queries = memory.own(0);
   const LaneRows<A> keys = memory.lanes(1, 0), values = memory.lanes(1, 1);
   A* weights = memory.weights(1, 0);
-  queries.load(shape.dims, HeadRows<0, T>{qkv, shape, block.start, block.head, block.first, shape.length});
+  queries.load(shape.dims, HeadRows<0, T>(qkv, shape, block.start, block.head, block.first, shape.length));
   A sums[warp_rows][R]{}, max[warp_rows], sum[warp_rows]{};
 #pragma unroll
   for (int i = 0; i < warp_rows; ++i) max[i] = -INFINITY;
   const TileKeys seen = tiles[block.row * shape.tiles() + block.first / tile_queries];
   for (int begin = seen.some_first; begin < seen.some_last; begin += lane_rows) {
     __syncthreads();  // all have read the tile before, and its weights
-    keys.load(shape.dims, HeadRows<1, T>{qkv, shape, block.start, block.head, begin, seen.some_last});
-    values.load(shape.dims, HeadRows<2, T>{qkv, shape, block.start, block.head, begin, seen.some_last});
+    keys.template load<R>(shape.dims, HeadRows<1, T>(qkv, shape, block.start, block.head, begin, seen.some_last));
+    values.template load<R>(shape.dims, HeadRows<2, T>(qkv, shape, block.start, block.head, begin, seen.some_last));
     __syncthreads();
     A scores[warp_rows]{};
     add_products(scores, queries, keys, shape.dims);

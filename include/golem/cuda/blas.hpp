@@ -131,6 +131,14 @@ inline std::vector<Algorithm> find_algorithms(const Handle& handle, const Operat
   return algorithms;
 }
 
+/// The tile of results that a block makes.
+inline cublasLtMatmulTile_t tile_of(const Algorithm& algorithm) {
+  std::uint32_t tile = CUBLASLT_MATMUL_TILE_UNDEFINED;
+  std::size_t written = 0;
+  check(cublasLtMatmulAlgoConfigGetAttribute(&algorithm.choice, CUBLASLT_ALGO_CONFIG_TILE_ID, &tile, sizeof tile, &written), "tell the tile of an algorithm");
+  return static_cast<cublasLtMatmulTile_t>(tile);
+}
+
 /// d = alpha a b + beta c, in column-major terms; d may be c.
 struct Operands {
   const void* a;
