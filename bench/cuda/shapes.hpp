@@ -16,7 +16,7 @@ struct Shapes {
   std::int64_t elements = std::int64_t{12288} * 12288;  // that the optimizer moves in one call: a square matrix
   std::int64_t lengths[2]{2048, 8192};                  // T of attention
   int block_rows[2]{1, 4};                              // rows of 2048 tokens through one block
-  int step_rows = 16, micro_batch = 8;                  // of the training step
+  int step_rows = 16, micro_batch = 8, step_scored = 8192;  // of the training step; tokens whose logits it holds at once
   std::int64_t copy_bytes = std::int64_t{1} << 29;      // read, and written, by the copy that is a limit
   std::int64_t product_side = 8192;                     // of the matrices of the product that is a limit
   std::int64_t rotated_bytes = std::int64_t{1} << 29;   // that calls in turn go through: several times any cache
@@ -26,7 +26,7 @@ struct Shapes {
 
 #ifdef GOLEM_BENCH_SMALL
 inline constexpr Shapes shapes{.tokens = 6, .hidden = 128, .heads = 2, .ffn = 72, .vocab = 104, .scored = {5, 3}, .elements = 520,
-                               .lengths = {20, 36}, .block_rows = {1, 2}, .step_rows = 2, .micro_batch = 1,
+                               .lengths = {20, 36}, .block_rows = {1, 2}, .step_rows = 2, .micro_batch = 1, .step_scored = 3,
                                .copy_bytes = 4096, .product_side = 16, .rotated_bytes = 1 << 14, .sample_seconds = 0, .samples = 2, .long_samples = 1};
 
 struct block_model {

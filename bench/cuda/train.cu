@@ -45,7 +45,7 @@ template <class P, cuda::ProductChoice choice>
 void step(benchmark::State& state) {
   const int rows = static_cast<int>(state.range(0)), micro_batch = static_cast<int>(state.range(1));
   const auto train = [&](Workbench& bench) {
-    const TrainingConfig config{.learning_rate = {.peak = 1e-5, .min = 1e-6}, .batch = {.full = rows}, .micro_batch = micro_batch, .head_tokens = shapes.scored[1]};
+    const TrainingConfig config{.learning_rate = {.peak = 1e-5, .min = 1e-6}, .batch = {.full = rows}, .micro_batch = micro_batch, .head_tokens = shapes.step_scored};
     const TrainingMemory plan = plan_training<M, P>(config);
     Trainer<M, P, Layout{}, D> trainer(bench.device, config);
     std::vector<Batch> batches;

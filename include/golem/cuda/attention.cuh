@@ -96,8 +96,7 @@ void attend_backward(Device& device, View<T, 4> dqkv, std::type_identity_t<View<
   const AttentionShape<T> shape = attention_shape(qkv, rows, options);
   const auto work = AttentionWorkspace<T>::in(device, rows, shape.length, tokens * heads);
   find_visible_keys(device, work.visible, windows);
-  const Launch dots{.name = "output_dots", .early = true, .blocks = ceil_div(tokens * heads, plain_warps), .threads = 32 * plain_warps};
-  launch(device, dots, output_dots_kernel<T>, work.delta.data, dout.data, out.data, shape);
+  find_output_dots(device, work.delta.data, dout.data, out.data, shape);
   const AttentionGradient<T> gradient{dqkv.data, dout.data, qkv.data, log_sum.data, work.delta.data, work.visible.ranges.data, work.visible.tiles.data, shape};
   bool done = false;
   if constexpr (sizeof(T) == 2) {

@@ -12,18 +12,43 @@
 
 namespace golem::cuda {
 
-/// delta (B, H, T): dout . out of each query and head.
-template <class T>
-__global__ void __launch_bounds__(32 * plain_warps) output_dots_kernel(accumulate_t<T>* delta, const T* dout, const T* out, AttentionShape<T> shape) {
+inline constexpr unsigned warp_dots = 4;  // of output_dots_kernel, whose loads are under way at once
+
+/// delta (B, H, T): dout . out of each query and head. A row takes `row_blocks` blocks.
+template <class T, int Width>
+__global__ void __launch_bounds__(32 * plain_warps) output_dots_kernel(accumulate_t<T>* delta, const T* dout, const T* out, AttentionShape<T> shape, unsigned row_blocks) {
   ptx::begin_kernel();
   using A = accumulate_t<T>;
-  const std::int64_t item = std::int64_t{blockIdx.x} * plain_warps + threadIdx.x / 32;  // token, head
-  if (item >= std::int64_t{shape.rows} * shape.heads * shape.length) return;
-  A dot = 0;
-  for (int d = ptx::lane(); d < shape.dims; d += 32) dot += static_cast<A>(ptx::widen(dout[item * shape.dims + d])) * static_cast<A>(ptx::widen(out[item * shape.dims + d]));
-  dot = warp_sum(dot);
-  const std::int64_t token = item / shape.heads, head = item % shape.heads;
-  if (ptx::lane() == 0) delta[(token / shape.length * shape.heads + head) * shape.length + token % shape.length] = dot;
+  const unsigned row = blockIdx.x / row_blocks, heads = static_cast<unsigned>(shape.heads), items = static_cast<unsigned>(shape.length) * heads;  // an item: a token's head
+  const unsigned first = (blockIdx.x % row_blocks * plain_warps + threadIdx.x / 32) * warp_dots, lane = static_cast<unsigned>(ptx::lane());
+  const std::int64_t start = (std::int64_t{row} * items + first) * shape.dims;
+  A dots[warp_dots]{};
+  for (int d = static_cast<int>(lane) * Width; d < shape.dims; d += 32 * Width) {
+    A a[warp_dots][Width]{}, b[warp_dots][Width]{};
+#pragma unroll
+    for (unsigned i = 0; i < warp_dots; ++i)
+      if (first + i < items) load(a[i], dout + start + static_cast<int>(i) * shape.dims + d), load(b[i], out + start + static_cast<int>(i) * shape.dims + d);
+#pragma unroll
+    for (unsigned i = 0; i < warp_dots; ++i)
+#pragma unroll
+      for (int w = 0; w < Width; ++w) dots[i] += a[i][w] * b[i][w];
+  }
+#pragma unroll
+  for (unsigned i = 0; i < warp_dots; ++i) {
+    const A dot = warp_sum(dots[i]);
+    const unsigned item = first + i;
+    if (lane == i && item < items) delta[(std::int64_t{row} * heads + item % heads) * shape.length + item / heads] = dot;
+  }
+}
+
+/// Starts it.
+template <class T>
+void find_output_dots(Device& device, accumulate_t<T>* delta, const T* dout, const T* out, const AttentionShape<T>& shape) {
+  constexpr int width = sizeof(T) == 2 ? 4 : wide<T>;
+  const bool vectors = shape.dims % width == 0 && reinterpret_cast<std::uintptr_t>(dout) % 16 == 0 && reinterpret_cast<std::uintptr_t>(out) % 16 == 0;
+  const std::int64_t row_blocks = ceil_div(std::int64_t{shape.length} * shape.heads, static_cast<std::int64_t>(plain_warps * warp_dots));
+  launch(device, {.name = "output_dots", .early = true, .blocks = shape.rows * row_blocks, .threads = 32 * plain_warps}, vectors ? output_dots_kernel<T, width> : output_dots_kernel<T, 1>, delta, dout, out,
+         shape, static_cast<unsigned>(row_blocks));
 }
 
 /// d query: a warp takes a query, its lanes a key each.
