@@ -34,10 +34,9 @@ struct ForwardMemory {
     queries.init(), keys.init(), values.init();
     ptx::show_shared_writes();
   }
-  /// Fetches tile i of queries and its keys, the first of them number `first`, as places come free. By one thread.
-  __device__ void fetch(const CUtensorMap& qkv, int i, int query, const KeyTiles& tiles, int first, int query_slot, int key_slot, int row) {
-    queries.fetch(i, qkv, query_slot, query, row);
-    for (int t = 0; t < tiles.count; ++t) {
+  /// Fetches the tiles of keys and values from number t on, of which the first of all is number `first`, up to number `end`, as places come free. By one thread.
+  __device__ void fetch(const CUtensorMap& qkv, const KeyTiles& tiles, int first, int t, int end, int key_slot, int row) {
+    for (; t < end; ++t) {
       keys.fetch(first + t, qkv, key_slot, tiles.first_key + t * block_rows, row);
       values.fetch(first + t, qkv, key_slot + 1, tiles.first_key + t * block_rows, row);
     }
@@ -86,8 +85,9 @@ struct WarpgroupQueries {
 #pragma unroll
       for (int e = 0; e < 4; ++e) s[n][e] *= kept >> (4 * n + e) & 1 ? shape.dropout.kept : 0.0f;
   }
-  /// All tiles in turn: while the scores of one become probabilities, the values of the one before are summed.
-  __device__ void attend(const KeyTiles& tiles) {
+  /// All tiles in turn: while the scores of one become probabilities, the values of the one before are summed; and while the first are made, what `beside` does.
+  template <class Beside>
+  __device__ void attend(const KeyTiles& tiles, const Beside& beside) {
     const auto probabilities_of = [&](int t, float (&s)[columns][4], float (&rescale)[2]) {
       ptx::settle(s);
       memory.keys.leave(first + t);
@@ -97,6 +97,7 @@ struct WarpgroupQueries {
     for (int t = 0; t < tiles.first_seen; ++t) memory.keys.pass(first + t), memory.values.pass(first + t);
     if (tiles.first_seen < tiles.end_seen) {
       score_async(s, tiles.first_seen);
+      beside();
       ptx::wait_for_products<0>();
       probabilities_of(tiles.first_seen, s, rescale);
       pack_left<T>(p, s);
@@ -118,6 +119,8 @@ struct WarpgroupQueries {
       ptx::wait_for_products<0>();
       ptx::settle(o);
       memory.values.leave(first + tiles.end_seen - 1);
+    } else {
+      beside();
     }
     for (int t = tiles.end_seen; t < tiles.count; ++t) memory.keys.pass(first + t), memory.values.pass(first + t);
   }
@@ -158,13 +161,23 @@ __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1)
   if (reader < 0) {
     ptx::give_registers<fetching_registers>();
     if (threadIdx.x != 0) return;
+    const int query_slot = shape.slot(head, 0), key_slot = shape.slot(head, 1);
+    memory.queries.fetch(0, qkv, query_slot, turns.query(0), turns.row);
     for (int turn = 0, first = 0; turn < turns.count(); ++turn) {
       const KeyTiles keys = turns.keys(turn, {});
-      memory.fetch(qkv, turn, turns.query(turn), keys, first, shape.slot(head, 0), shape.slot(head, 1), turns.row);
+      const int soon = smaller(keys.count, 1);
+      memory.fetch(qkv, keys, first, 0, soon, key_slot, turns.row);
+      if (turn + 1 < turns.count()) memory.queries.fetch(turn + 1, qkv, query_slot, turns.query(turn + 1), turns.row);
+      memory.fetch(qkv, keys, first, soon, keys.count, key_slot, turns.row);
       first += keys.count;
     }
   } else {
     ptx::take_registers<multiplying_registers>();
+    const auto scale_queries = [&](int turn) {
+      memory.queries.wait(turn);
+      scale_rows_of(memory.queries.at(turn), reader * warpgroup_rows, shape.query_scale, reader);
+    };
+    scale_queries(0);
 #pragma unroll 1
     for (int turn = 0, first = 0; turn < turns.count(); ++turn) {
       const TileKeys visible = turns.visible(turn, reader);
@@ -187,9 +200,9 @@ __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1)
         mine.own[half] = turns.query(turn) + mine.first_row + static_cast<int>(threadIdx.x) % 128 / 32 * 16 + ptx::lane() / 4 + 8 * half;
         if (mine.own[half] < shape.length) mine.range[half] = ranges[std::int64_t{turns.row} * shape.length + mine.own[half]];
       }
-      memory.queries.wait(turn);
-      scale_rows_of(memory.queries.at(turn), mine.first_row, shape.query_scale, reader);
-      mine.attend(keys);
+      mine.attend(keys, [&] {
+        if (turn + 1 < turns.count()) scale_queries(turn + 1);
+      });
       mine.finish(out, log_sum);
       first += keys.count;
     }
