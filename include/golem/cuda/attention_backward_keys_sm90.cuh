@@ -23,9 +23,11 @@ struct PassingTile {
   int row, head, query;
 };
 
-/// Tiles in turn, with what the scores of their 64 queries need of each; filled by one warp.
+/// Tiles in turn, with what the scores of their 64 queries need of each. Each stage has a warp that fills it, as what it reads of global memory takes as long as half a
+/// tile's products.
 template <int Stages>
 struct PassingQueries {
+  static_assert(Stages <= 3, "golem: a warpgroup has three warps beside that which fetches tiles");
   struct Queries {
     alignas(16) KeyRange range[passing_rows];
     float log_sum[passing_rows], delta[passing_rows];  // of base 2; dot products of dout and out
@@ -38,9 +40,12 @@ struct PassingQueries {
     for (int i = 0; i < Stages; ++i) ptx::init_barrier(full[i], 32), ptx::init_barrier(empty[i], 4 * reading_warpgroups);
   }
   __device__ const Queries& at(int t) const { return data[t % Stages]; }
-  /// Tile t, once its place is free. By one warp, for one t after the other; then `end` of the next.
+  /// Whether this warp of those that fetch, the first of which fetches the tiles themselves, fills tile t.
+  __device__ static bool fills(int warp, int t) { return warp == 1 + t % Stages; }
+  /// Tile t, once its place is free, for the block_rows keys from `key` on: ranges only where the tile's queries do not see them all. By its warp, for one t after the other; behind
+  /// the last `end` of the next.
   template <class T>
-  __device__ void fill(int t, const AttentionGradient<T>& g, const PassingTile& tile) {
+  __device__ void fill(int t, const AttentionGradient<T>& g, const PassingTile& tile, int key) {
     const int length = g.shape.length;
     const std::int64_t own = (std::int64_t{tile.row} * g.shape.heads + tile.head) * length;
     Queries& to = data[t % Stages];
@@ -49,7 +54,7 @@ struct PassingQueries {
     for (int i = ptx::lane(); i < passing_rows; i += 32) {
       const int query = tile.query + i;
       const bool there = query < length;
-      to.range[i] = there ? g.ranges[std::int64_t{tile.row} * length + query] : KeyRange{};
+      if (!tile.visible.see_all(key, block_rows)) to.range[i] = there ? g.ranges[std::int64_t{tile.row} * length + query] : KeyRange{};
       to.log_sum[i] = there ? g.log_sum[own + query] * log2_e<float> : 0.0f;
       to.delta[i] = there ? g.delta[own + query] : 0.0f;
     }
@@ -100,7 +105,6 @@ __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dkey
       memory.own_first.fetch(0, tensors.qkv, shape.slot(first_head, 1), block_key, row);
       memory.own_second.fetch(0, tensors.qkv, shape.slot(first_head, 2), block_key, row);
     }
-    if (warp > 1) return;
     const int tile_count = ceil_div(shape.length, tile_queries);
     const TileKeys* tiles = g.tiles + std::int64_t{row} * tile_count;
     int t = 0;
@@ -109,15 +113,15 @@ __global__ void __launch_bounds__(128 * (1 + reading_warpgroups), 1) attend_dkey
         const TileKeys visible = tiles[tile];
         if (!visible.see_some(block_key, block_rows)) continue;
         const int head = first_head + sharer, query = tile * tile_queries;
-        if (warp == 1) {
-          memory.queries.fill(t, g, {.visible = visible, .row = row, .head = head, .query = query});
+        if (memory.queries.fills(warp, t)) {
+          memory.queries.fill(t, g, {.visible = visible, .row = row, .head = head, .query = query}, block_key);
         } else if (threadIdx.x == 0) {
           memory.first.fetch(t, tensors.queries, shape.slot(head, 0), query, row);
           memory.second.fetch(t, tensors.dout, head, query, row);
         }
         ++t;
       }
-    if (warp == 1) memory.queries.end(t);
+    if (memory.queries.fills(warp, t)) memory.queries.end(t);
   } else {
     ptx::take_registers<multiplying_registers>();
     constexpr int columns = passing_rows / 8;
