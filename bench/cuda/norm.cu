@@ -37,10 +37,12 @@ void normalize_sum(benchmark::State& state) {
   });
 }
 
+/// Argument: tokens.
 template <class T>
 void normalize_backward(benchmark::State& state) {
+  const std::int64_t n = state.range(0);
   bench::on_device(state, [&](Workbench& b) {
-    b.measure_bytes(state, [](Workbench& w) {
+    b.measure_bytes(state, [n](Workbench& w) {
       const auto dx = w.write(w.numbers<T>(n, c)), dy = w.read(w.numbers<T>(n, c)), x = w.read(w.numbers<T>(n, c)), inside = w.read(w.numbers<T>(n, c));
       const auto d_gamma = w.read(w.write(w.numbers<float>(c))), d_beta = w.read(w.write(w.numbers<float>(c)));
       const auto gamma = w.read(w.numbers<T>(c));
@@ -60,14 +62,19 @@ void add_scaled(benchmark::State& state) {
   });
 }
 
+constexpr auto tokens = [](auto* b) {
+  b->ArgNames({"N"})->Args({n})->Args({4 * n});
+  bench::timed(b);
+};
+
 }  // namespace
 
 BENCHMARK_TEMPLATE(normalize, bfloat16)->Apply(bench::timed);
 BENCHMARK_TEMPLATE(normalize, float16)->Apply(bench::timed);
 BENCHMARK_TEMPLATE(normalize_sum, bfloat16)->Apply(bench::timed);
 BENCHMARK_TEMPLATE(normalize_sum, float16)->Apply(bench::timed);
-BENCHMARK_TEMPLATE(normalize_backward, bfloat16)->Apply(bench::timed);
-BENCHMARK_TEMPLATE(normalize_backward, float16)->Apply(bench::timed);
+BENCHMARK_TEMPLATE(normalize_backward, bfloat16)->Apply(tokens);
+BENCHMARK_TEMPLATE(normalize_backward, float16)->Apply(tokens);
 BENCHMARK_TEMPLATE(add_scaled, bfloat16)->Apply(bench::timed);
 BENCHMARK_TEMPLATE(add_scaled, float16)->Apply(bench::timed);
 
