@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the CUDA benchmarks for the GPU of this machine, runs them, and writes a table and the raw figures; with --peers, PyTorch's beside them.
 # SPDX-License-Identifier: Apache-2.0
-# bash bench/cuda/run.sh [--peers] [NAME ...]     NAME: norm, elements, vocabulary, gemm, attention, token, block, train (default: all)
+# bash bench/cuda/run.sh [--peers] [NAME ...]     NAME: norm, elements, vocabulary, gemm, attention, token, decode, block, train (default: all)
 # GOLEM_BENCHMARK_SOURCE: a source folder of Google Benchmark, where none is installed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -14,9 +14,9 @@ for argument in "$@"; do
   *) names+=("$argument") ;;
   esac
 done
-[ ${#names[@]} -gt 0 ] || names=(norm elements vocabulary gemm attention token block train)
+[ ${#names[@]} -gt 0 ] || names=(norm elements vocabulary gemm attention token decode block train)
 for name in "${names[@]}"; do
-  [ -e "bench/cuda/$name.cu" ] || { echo "There is no CUDA benchmark $name: name some of norm, elements, vocabulary, gemm, attention, token, block, train."; exit 2; }
+  [ -e "bench/cuda/$name.cu" ] || { echo "There is no CUDA benchmark $name: name some of norm, elements, vocabulary, gemm, attention, token, decode, block, train."; exit 2; }
 done
 
 stop() {
