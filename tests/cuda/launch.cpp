@@ -4,6 +4,7 @@
 
 #include "catch.hpp"
 #include "golem/cuda/launch.hpp"
+#include "golem/cuda/ptx.cuh"
 #include "simt/runtime.hpp"
 
 namespace kernels {
@@ -14,6 +15,10 @@ struct Matrix {
   float* data;
   std::int64_t rows, columns;
 };
+__global__ void begin(int* blocks) {
+  golem::cuda::ptx::begin_kernel();
+  ++*blocks;
+}
 __global__ void clear(Matrix x, int value, bool) { x.data[blockIdx.x] = static_cast<float>(value); }
 
 }  // namespace kernels
@@ -81,4 +86,43 @@ TEST_CASE("a kernel that fails while it runs is told where the host waits, with 
   CHECK_THROWS_WITH(device.synchronize(), Contains("of which kernel count on 5 x 1 x 1 blocks of 96 threads") && Contains("CUDA_LAUNCH_BLOCKING=1"));
   simt::machine().fail_call = "cudaLaunchKernelEx";
   CHECK_THROWS_WITH(launch(device, {.name = "clear"}, kernels::clear, kernels::Matrix{nullptr, 1, 1}, 5, true), Contains("could not start kernel clear behind others, of which kernel count on 5"));
+}
+
+TEST_CASE("a kernel is started early where it is told so, on GPUs of 9.0 by code that waits") {
+  const simt::MachineRestored restored;
+  int blocks = 0;
+  const auto started_early = [&](int major, int written_for, const Launch& how) {
+    simt::machine().major = major, simt::machine().written_for = written_for;
+    Device device;
+    const std::size_t before = simt::counts().early;
+    launch(device, how, kernels::begin, &blocks);
+    device.synchronize();
+    return simt::counts().early - before;
+  };
+  CHECK(started_early(9, 90, {.name = "begin", .early = true, .threads = 1}) == 1);
+  CHECK(started_early(9, 80, {.name = "begin", .early = true, .threads = 1}) == 0);  // translated by the driver
+  CHECK(started_early(8, 80, {.name = "begin", .early = true, .threads = 1}) == 0);
+  CHECK(started_early(9, 90, {.name = "begin", .threads = 1}) == 0);
+  CHECK(blocks == 4);
+}
+
+TEST_CASE("a kernel that may be started early and does not wait is a mistake that the host tells") {
+  const simt::MachineRestored restored;
+  simt::machine().major = 9, simt::machine().written_for = 90;
+  Device device;
+  int blocks = 0;
+  launch(device, {.name = "count", .early = true, .threads = 1}, kernels::count, &blocks, 1.0, nullptr);
+  CHECK_THROWS_WITH(device.synchronize(), Contains("thread 0 ended without begin_kernel"));
+}
+
+TEST_CASE("a device that has failed is told with the kernel that was to be started, early or not") {
+  const simt::MachineRestored restored;
+  simt::machine().major = 9;
+  Device device;
+  int blocks = 0;
+  simt::machine().fail_call = "cudaFuncGetAttributes", simt::machine().fail_status = cudaErrorIllegalAddress;
+  CHECK_THROWS_WITH(launch(device, {.name = "begin", .early = true, .threads = 1}, kernels::begin, &blocks), Contains("could not start kernel begin behind others"));
+  launch(device, {.name = "begin", .early = true, .threads = 1}, kernels::begin, &blocks);
+  device.synchronize();
+  CHECK(blocks == 1);
 }

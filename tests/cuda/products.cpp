@@ -102,23 +102,62 @@ TEST_CASE("gradients of weights over few tokens are made by small tiles on 9.0, 
   const simt::MachineRestored restored;
   simt::machine().lt_milliseconds = {1, 1, 1}, simt::machine().lt_tiles = {CUBLASLT_MATMUL_TILE_128x256, CUBLASLT_MATMUL_TILE_128x160, CUBLASLT_MATMUL_TILE_128x128};
   const Shape s{3, 8, 16};
-  const auto algorithm_of = [&](int major, auto element, std::int64_t tokens, bool of_weights) {
+  enum class Product { gradient_of_weights, projection };
+  using enum Product;
+  const auto algorithm_of = [&](int major, auto element, std::int64_t tokens, Product product) {
     using T = decltype(element);
     simt::machine().major = major;
     cuda::Device device;
     const Tensor<T> x(device, tokens * s.i), dy(device, tokens * s.o), w(device, s.o * s.i);
     const Tensor<accumulate_t<T>> dw(device, s.o * s.i);
-    if (of_weights) project_backward_weight(device, dw.matrix(s.o), View<accumulate_t<T>, 1>{}, dy.matrix(tokens), x.matrix(tokens));
+    if (product == gradient_of_weights) project_backward_weight(device, dw.matrix(s.o), View<accumulate_t<T>, 1>{}, dy.matrix(tokens), x.matrix(tokens));
     else project(device, dy.matrix(tokens), x.matrix(tokens), w.matrix(s.o), {});
     device.synchronize();
     return simt::counts().last_algorithm.load();
   };
-  CHECK(algorithm_of(9, bfloat16{}, 4096, true) == 1);
-  CHECK(algorithm_of(9, float16{}, 3, true) == 1);
-  CHECK(algorithm_of(9, bfloat16{}, 4097, true) == 0);
-  CHECK(algorithm_of(9, bfloat16{}, 3, false) == 0);
-  CHECK(algorithm_of(9, float{}, 3, true) == 0);
-  CHECK(algorithm_of(8, bfloat16{}, 3, true) == 0);
+  CHECK(algorithm_of(9, bfloat16{}, 4096, gradient_of_weights) == 1);
+  CHECK(algorithm_of(9, float16{}, 3, gradient_of_weights) == 1);
+  CHECK(algorithm_of(9, bfloat16{}, 4097, gradient_of_weights) == 0);
+  CHECK(algorithm_of(9, bfloat16{}, 3, projection) == 0);
+  CHECK(algorithm_of(9, float{}, 3, gradient_of_weights) == 0);
+  CHECK(algorithm_of(8, bfloat16{}, 3, gradient_of_weights) == 0);
   simt::machine().lt_tiles = {};
-  CHECK(algorithm_of(9, bfloat16{}, 3, true) == 0);
+  CHECK(algorithm_of(9, bfloat16{}, 3, gradient_of_weights) == 0);
+}
+
+TEST_CASE("a proposal whose workspace there is no memory for is not taken, however fast, and takes nothing from the others") {
+  const simt::MachineRestored restored;
+  simt::machine().lt_milliseconds = {3, 0.5, 2}, simt::machine().lt_workspaces = {0, std::size_t{1} << 20, 0};
+  cuda::Device device(cuda::Device::Options{.products = cuda::ProductChoice::fastest});
+  const Shape s{3, 8, 5};
+  const Tensor<float> x(device, draw<float>(s.n * s.i, 1)), w(device, draw<float>(s.o * s.i, 2)), y(device, s.n * s.o);
+  device.synchronize();
+  simt::machine().memory_bytes = simt::bytes_in_use() + (1 << 10);
+  for (int time = 0; time < 2; ++time) {
+    project(device, y.matrix(s.n), x.matrix(s.n), w.matrix(s.o), {});
+    device.synchronize();
+    CHECK(simt::counts().last_algorithm == 2);
+  }
+}
+
+TEST_CASE("a product that is captured first is tried when it is asked for outside") {
+  const simt::MachineRestored restored;
+  simt::machine().lt_milliseconds = {3, 1}, simt::machine().lt_workspaces = {0, 0};
+  cuda::Device device(cuda::Device::Options{.products = cuda::ProductChoice::fastest});
+  const Shape s{3, 8, 5};
+  const Tensor<float> x(device, draw<float>(s.n * s.i, 1)), w(device, draw<float>(s.o * s.i, 2)), y(device, s.n * s.o);
+  const auto multiply = [&] { project(device, y.matrix(s.n), x.matrix(s.n), w.matrix(s.o), {}); };
+  device.synchronize();
+  const std::size_t products = simt::counts().products;
+  cuda::runtime::begin_capture(device.stream());
+  multiply();
+  const cudaGraphExec_t graph = cuda::runtime::end_capture(device.stream());
+  CHECK(simt::counts().products == products + 1);
+  multiply();
+  device.synchronize();
+  CHECK(simt::counts().last_algorithm == 1);
+  cuda::runtime::run(graph, device.stream());
+  device.synchronize();
+  CHECK(simt::counts().last_algorithm == 0);
+  cuda::runtime::destroy(graph);
 }

@@ -149,7 +149,7 @@ void thread_body(int index) {
     block.call->thread();
     Thread& t = self();
     async::end_thread(index);
-    if (!t.begun && (block.call->early || block.call->name.starts_with("golem::cuda::"))) fail("thread " + std::to_string(index) + " of a kernel that is started early ended without begin_kernel");
+    if (!t.begun && (block.call->early || block.call->name.starts_with("golem::cuda::"))) fail("thread " + std::to_string(index) + " ended without begin_kernel, and its kernel may be started early");
     if (!t.open.empty() || !t.groups.empty()) fail("thread " + std::to_string(index) + " ended before its copies to shared memory did");
     t.state = State::ended;
     --block.live;

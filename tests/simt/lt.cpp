@@ -173,6 +173,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     results[*found].workspaceSize = open<Operation>(operation).epilogue == CUBLASLT_EPILOGUE_DEFAULT ? 2048 : 1024;  // so that tensor ranks need different ones
     results[*found].algo.data[0] = (open<Preference>(preference).reductions & (CUBLASLT_REDUCTION_SCHEME_INPLACE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE)) != 0;
     results[*found].algo.data[1] = static_cast<std::uint64_t>(*found);
+    if (const auto number = static_cast<std::size_t>(*found); number < simt::machine().lt_workspaces.size()) results[*found].workspaceSize = simt::machine().lt_workspaces[number];
   }
   return CUBLAS_STATUS_SUCCESS;
 }

@@ -146,6 +146,7 @@ cudaError_t enqueue(Call call, cudaStream_t stream) {
     if (call.shared_bytes > always_granted && call.shared_bytes > machine().shared_limits[call.kernel]) return cudaErrorInvalidValue;
   }
   ++counts().kernels;
+  if (call.early) ++counts().early;
   return enqueue(std::function<void()>([call = std::move(call)] { run_kernel(call); }), stream);
 }
 

@@ -36,6 +36,7 @@ struct Machine {
   bool lt_epilogues = true;  // whether cuBLASLt has algorithms with an epilogue
   std::vector<double> lt_milliseconds;  // that a product takes by each of the algorithms that cuBLASLt proposes; none: it proposes one, and any two events are a millisecond apart
   std::vector<int> lt_tiles;  // of these algorithms; none: 0
+  std::vector<std::size_t> lt_workspaces;  // bytes that they need; none: little, and as much
   std::set<std::pair<int, int>> opened_pools;  // of which device, to which
   std::map<const void*, std::size_t> shared_limits;  // of kernels whose blocks may have more shared memory than all may
   std::uint64_t stream_seed = 1;  // the order in which streams take turns
@@ -55,6 +56,7 @@ struct MachineRestored {
 
 struct Counts {
   std::atomic<double> milliseconds = 0;  // of the GPU's work: a product's own, and a thousandth for anything else
+  std::atomic<std::size_t> early = 0;           // kernels that may be started before others have ended
   std::atomic<std::size_t> last_algorithm = 0;  // of cuBLASLt's proposals, the one that the last product ran by
   std::atomic<std::size_t> kernels = 0, heuristics = 0, products = 0, allocations = 0, captures = 0, graph_runs = 0, streams = 0, events = 0, aborts = 0, aborts_alone = 0;  // of NCCL's communicators; those in no group
 };

@@ -25,6 +25,7 @@ template <class... Parameters>
 bool takes_sm_90a(Device& device, std::string_view name, void (*kernel)(Parameters...)) {
   if (device.attention() == AttentionPath::mma || device.compute_capability() != 90) return false;
   const runtime::KernelCode code = device.code_of(reinterpret_cast<const void*>(kernel));
+  runtime::check(code.status, "look at kernel ", name);
   if (code.machine == 90 && code.registers == sm_90a::start_registers) return true;
   require(device.attention() == AttentionPath::best, "kernel ", name, " was asked to run by wgmma on ", std::string_view(device.name()),
           ", and this program was not built for sm_90a: build it with -gencode arch=compute_90a,code=sm_90a, or leave Device::Options::attention at AttentionPath::best");

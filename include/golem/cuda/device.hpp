@@ -29,7 +29,7 @@ class Products;  // cuda/products.hpp: planned matrix products
 enum class AttentionPath { mma, wgmma, best };
 
 /// Which of cuBLASLt's algorithms multiplies: the first that it proposes; or the fastest of those that it proposes, each of which runs a few times when a product of
-/// such a shape is first asked for. That costs less than a second a shape and, where a result is added to, as much memory again; and two runs of a
+/// such a shape is first asked for. That takes as long as 32 such products and, where a result is added to, as much memory again; and two runs of a
 /// program may then differ by roundings.
 enum class ProductChoice { proposed, fastest };
 
@@ -102,8 +102,8 @@ class Device {
   cudaStream_t stream() const { return stream_; }
   MemoryAccount& memory() { return memory_; }
 
-  /// 256-byte aligned, in the order of the stream. Throws Error that says who holds how much where there is none left.
-  void* allocate(std::size_t bytes, std::string_view label) {
+  /// 256-byte aligned, in the order of the stream; null where there is none left.
+  void* try_allocate(std::size_t bytes, std::string_view label) {
     refuse_in_capture("allocate memory");
     void* memory = runtime::allocate(bytes, stream_);
     if (!memory) {
@@ -111,12 +111,17 @@ class Device {
       runtime::trim_pool(index_);
       memory = runtime::allocate(bytes, stream_);
     }
+    if (memory) memory_.add(label, static_cast<std::int64_t>(bytes));
+    return memory;
+  }
+  /// The same; throws Error that says who holds how much where there is none left.
+  void* allocate(std::size_t bytes, std::string_view label) {
+    void* memory = try_allocate(bytes, label);
     if (!memory) {
       const runtime::MemoryInfo info = runtime::memory_info();
       fail("out of memory on GPU ", index_, ", ", std::string_view(name_), ": ", bytes >> 20, " MiB were asked for '", label, "' with ", info.free >> 20, " of ", info.total >> 20,
            " MiB free, while golem holds ", memory_.summary(), "; use a smaller micro-batch, recomputation, more ranks or fewer bits");
     }
-    memory_.add(label, static_cast<std::int64_t>(bytes));
     return memory;
   }
   void release(void* memory, std::size_t bytes, std::string_view label) {
@@ -157,11 +162,13 @@ class Device {
     if (status != cudaSuccess) [[unlikely]] runtime::check(status, "finish what was started on GPU ", index_, ", ", std::string_view(last_kernel()));
   }
 
-  /// What the program holds of `kernel` for this GPU; asked of the runtime once.
+  /// What the program holds of `kernel` for this GPU; asked of the runtime once, unless that fails.
   runtime::KernelCode code_of(const void* kernel) {
     for (const auto& [known, code] : codes_)
       if (known == kernel) return code;
-    return codes_.emplace_back(kernel, runtime::kernel_code(kernel)).second;
+    const runtime::KernelCode code = runtime::kernel_code(kernel);
+    if (code.status == cudaSuccess) codes_.emplace_back(kernel, code);
+    return code;
   }
 
   /// Kernels run later than they are started: what failed is this one, or one before it.
@@ -256,7 +263,7 @@ class Device {
   ProductChoice product_choice_;
   std::string name_;
   StartedKernel last_;
-  std::vector<std::pair<const void*, runtime::KernelCode>> codes_;  // of the few kernels that were asked about
+  std::vector<std::pair<const void*, runtime::KernelCode>> codes_;  // of the kernels that were asked about
   MemoryAccount memory_;
   cudaStream_t stream_ = nullptr;
   cudaEvent_t staged_ = nullptr;  // the last copy out of staging memory

@@ -78,8 +78,9 @@ inline Diagnosis doctor() {
       runtime::set_device(i);
       const runtime::MemoryInfo memory = runtime::memory_info();
       gpu.memory = static_cast<std::int64_t>(memory.total), gpu.memory_free = static_cast<std::int64_t>(memory.free);
-      const int written_for = runtime::kernel_code(reinterpret_cast<const void*>(probe_kernel<0>)).written_for;
-      gpu.built = written_for >= smaller(10 * gpu.major + gpu.minor, 80);  // what is older may run, but not by matrix instructions
+      const runtime::KernelCode code = runtime::kernel_code(reinterpret_cast<const void*>(probe_kernel<0>));
+      runtime::check(code.status, "look at a kernel");
+      gpu.built = code.written_for >= smaller(10 * gpu.major + gpu.minor, 80);  // what is older may run, but not by matrix instructions
     } catch (const Error& error) {
       gpu.trouble = error.what();
     }

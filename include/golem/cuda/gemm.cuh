@@ -82,6 +82,7 @@ void add_column_sums(Device& device, View<accumulate_t<T>, 1> sums, View<const T
   using A = accumulate_t<T>;
   constexpr std::int64_t threads = 128, together = 8, fewest_rows = 32;  // of a block; blocks of a multiprocessor
   const bool all_wide = fits_wide<T>(x.extent(1), x.data);
+  if (x.size() == 0) return;
   const std::int64_t rows = x.extent(0), columns = x.extent(1), strips = ceil_div(all_wide ? columns / wide<T> : columns, threads);
   const std::int64_t rows_each = larger(fewest_rows, ceil_div(rows, smaller(ceil_div(together * device.multiprocessors(), strips), most_blocks_across))), pieces = ceil_div(rows, rows_each);
   A* partial = device.workspace<A>(pieces * columns);

@@ -19,7 +19,7 @@ inline constexpr std::int64_t most_blocks_across = 65535;  // along y, and along
 /// How a kernel is started. Shared memory is what the kernel takes by dynamic_shared; there is no other.
 struct Launch {
   std::string_view name;  // for errors; lives as long as the device
-  bool early = false;     // it may be started while the kernel before it ends (GPUs of 9.0): its first statement is ptx::begin_kernel()
+  bool early = false;     // it may be started while the kernel before it ends (GPUs of 9.0 and later): its first statement is ptx::begin_kernel()
   std::int64_t blocks = 1;
   int threads = 256;
   std::size_t shared_bytes = 0;
@@ -74,6 +74,8 @@ struct LaunchConfig {
   cudaLaunchConfig_t config{};
   cudaLaunchAttribute attribute{};
 
+  LaunchConfig(const LaunchConfig&) = delete;  // it points into itself
+  LaunchConfig& operator=(const LaunchConfig&) = delete;
   LaunchConfig(const Launch& how, cudaStream_t stream) {
     config.gridDim = {static_cast<unsigned>(how.blocks), static_cast<unsigned>(how.blocks_y), static_cast<unsigned>(how.blocks_z)};
     config.blockDim = {static_cast<unsigned>(how.threads), 1, 1};
@@ -96,17 +98,18 @@ void launch(Device& device, const Launch& how, void (*kernel)(Parameters...), co
           how.blocks, " x ", how.blocks_y, " x ", how.blocks_z, " blocks of ", how.threads, " threads: cut the work in fewer pieces");
   require(how.shared_bytes <= device.shared_bytes(), "kernel ", how.name, " needs ", how.shared_bytes, " bytes of shared memory, and a block of ", std::string_view(device.name()), " has ",
           device.shared_bytes());
-  if (how.architecture > 0)  // else the driver would translate what was compiled for an older GPU, with traps in place of what that one lacks
-    if (const int written_for = device.code_of(reinterpret_cast<const void*>(kernel)).written_for; written_for > 0)
-      require(written_for >= how.architecture, "kernel ", how.name, " was compiled for compute capability ", written_for / 10, ".", written_for % 10, ", without instructions of ", how.architecture / 10, ".",
-              how.architecture % 10, " that it runs by on ", std::string_view(device.name()), ": ", how_to_build_for(device.compute_capability()));
+  const bool may_be_early = how.early && device.compute_capability() >= 90;
+  const runtime::KernelCode code = how.architecture > 0 || may_be_early ? device.code_of(reinterpret_cast<const void*>(kernel)) : runtime::KernelCode{};
+  if (how.architecture > 0 && code.written_for > 0)  // else the driver would translate what was compiled for an older GPU, with traps in place of what that one lacks
+    require(code.written_for >= how.architecture, "kernel ", how.name, " was compiled for compute capability ", code.written_for / 10, ".", code.written_for % 10, ", without instructions of ",
+            how.architecture / 10, ".", how.architecture % 10, " that it runs by on ", std::string_view(device.name()), ": ", how_to_build_for(device.compute_capability()));
   constexpr std::size_t always_granted = 48 << 10;
-  cudaError_t status = cudaSuccess;
-  if (how.shared_bytes > always_granted)  // a kernel has one limit, whichever Device of the GPU starts it: so it is the GPU's
+  cudaError_t status = code.status;
+  if (status == cudaSuccess && how.shared_bytes > always_granted)  // a kernel has one limit, whichever Device of the GPU starts it: so it is the GPU's
     status = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(device.shared_bytes()));
   if (status == cudaSuccess) {
     LaunchConfig config(how, device.stream());
-    if (how.early && device.compute_capability() >= 90 && device.code_of(reinterpret_cast<const void*>(kernel)).written_for >= 90) config.start_early();  // code for older GPUs does not wait
+    if (may_be_early && code.written_for >= 90) config.start_early();  // code for older GPUs does not wait
     status = cudaLaunchKernelEx(&config.config, kernel, arguments...);
   }
   const StartedKernel started{how.name, how.blocks, how.blocks_y, how.blocks_z, how.threads, how.shared_bytes};

@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "golem/config/hardware.hpp"
-#include "golem/core/buffer.hpp"
 #include "golem/core/error.hpp"
 #include "golem/core/math.hpp"
 #include "golem/core/number.hpp"
@@ -75,7 +74,7 @@ class Products {
   struct Plan {
     blas::Operation operation;
     blas::Layout a, b, c;
-    std::vector<blas::Algorithm> algorithms;  // of which the first is taken, once it alone is left
+    std::vector<blas::Algorithm> algorithms;  // of which the first is taken; more than one: not tried yet
   };
 
   /// Whether the library is asked to add a bias. It is told the alignment of operands alone, not of the bias; and where rows of 16-bit operands are no multiples of 16 bytes, its
@@ -92,6 +91,21 @@ class Products {
     return static_cast<std::uint32_t>(bits & -bits);
   }
 
+  /// Memory for a result that nobody reads; null where there is none.
+  struct Aside {
+    static constexpr const char* label = "choice of products";
+    Device& device;
+    std::size_t bytes;
+    void* memory;
+
+    Aside(Device& device, std::size_t bytes) : device(device), bytes(bytes), memory(bytes > 0 ? device.try_allocate(bytes, label) : nullptr) {}
+    ~Aside() {
+      if (memory) device.release(memory, bytes, label);
+    }
+    Aside(const Aside&) = delete;
+    Aside& operator=(const Aside&) = delete;
+  };
+
   void run(Device& device, const ProductShape& shape, const Plan& plan, const blas::Operands& operands, const blas::Algorithm& algorithm) const {
     std::byte* workspace = device.workspace<std::byte>(static_cast<std::int64_t>(algorithm.workspace_bytes));
     blas::multiply(handle_, plan.operation, operands, plan.a, plan.b, plan.c, sums_of(shape), algorithm, workspace, device.stream());
@@ -101,21 +115,21 @@ class Products {
   /// tells lesser differences wrongly. What would be added to c goes to memory of its own; where there is none, the first is kept.
   void keep_fastest(Device& device, const ProductShape& shape, Plan& plan, blas::Operands operands) const {
     constexpr int turns = 4;
-    Buffer<std::byte, Device> aside;
-    try {
-      if (operands.beta != 0) aside = {device, shape.m * shape.n * static_cast<std::int64_t>(size_of(shape.output)), "choice of products"}, operands.d = aside.data();
-    } catch (const Error&) {
-      plan.algorithms.resize(1);
-      return;
-    }
+    constexpr double never = std::numeric_limits<double>::infinity();
+    const Aside aside(device, operands.beta != 0 ? static_cast<std::size_t>(shape.m * shape.n * size_of(shape.output)) : 0);
+    if (operands.beta != 0) operands.d = aside.memory;
+    std::vector<double> least(operands.d ? plan.algorithms.size() : 1, never);
     Stopwatch watch(device);
-    std::vector<double> least(plan.algorithms.size(), std::numeric_limits<double>::infinity());
-    for (int turn = 0; turn < turns; ++turn)
+    for (int turn = 0; turn < turns && least.size() > 1; ++turn)
       for (std::size_t i = 0; i < least.size(); ++i) {
-        watch.mark(0);
-        run(device, shape, plan, operands, plan.algorithms[i]);
-        watch.mark(1);
-        least[i] = smaller(least[i], watch.seconds(0, 1));
+        if (turn > 0 && least[i] == never) continue;
+        try {
+          watch.mark(0);
+          run(device, shape, plan, operands, plan.algorithms[i]);
+          watch.mark(1);
+          least[i] = smaller(least[i], watch.seconds(0, 1));
+        } catch (const Error&) {  // no memory for its workspace, or the library cannot after all; where none can, the product itself says why
+        }
       }
     std::size_t best = 0;
     for (std::size_t i = 1; i < least.size(); ++i)
@@ -136,7 +150,7 @@ class Products {
   Plan& plan_for(const Device& device, const ProductShape& shape, std::uint32_t alignment) {
     if (const auto known = plans_.find({shape, alignment}); known != plans_.end()) return known->second;
     Plan plan;  // which is kept once it is whole
-    const bool times = device.product_choice() == ProductChoice::fastest;
+    const bool times = device.product_choice() == ProductChoice::fastest, small_tiles = writes_much(device, shape);
     const bool a_transposed = shape.a == Order::transposed, b_transposed = shape.b == Order::transposed;
     plan.operation = blas::create_operation(sums_of(shape));
     blas::set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
@@ -150,10 +164,9 @@ class Products {
     plan.c = blas::create_layout(shape.output, shape.m, shape.n, shape.m);
     const blas::Preference preference = blas::create_preference(static_cast<std::size_t>(workspace_bytes));
     blas::set_alignment(preference, alignment);
-    // A bias of a type that it does not add is an invalid value to cuBLASLt 13.1.
-    plan.algorithms =
-        blas::find_algorithms(handle_, plan.operation, plan.a, plan.b, plan.c, preference, shape.epilogue == Epilogue::bias ? CUBLAS_STATUS_INVALID_VALUE : CUBLAS_STATUS_NOT_SUPPORTED, writes_much(device, shape) || times ? blas::most_proposals : 1);
-    if (writes_much(device, shape)) put_small_tiles_first(plan.algorithms);
+    const cublasStatus_t none = shape.epilogue == Epilogue::bias ? CUBLAS_STATUS_INVALID_VALUE : CUBLAS_STATUS_NOT_SUPPORTED;  // a bias of a type that it does not add, to cuBLASLt 13.1
+    plan.algorithms = blas::find_algorithms(handle_, plan.operation, plan.a, plan.b, plan.c, preference, none, small_tiles || times ? blas::most_proposals : 1);
+    if (small_tiles) put_small_tiles_first(plan.algorithms);
     if (!times && plan.algorithms.size() > 1) plan.algorithms.resize(1);
     return plans_.emplace(Key{shape, alignment}, std::move(plan)).first->second;
   }
