@@ -12,12 +12,13 @@ sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanit
 logs=${GOLEM_TEST_LOGS:-$(mktemp -d)}
 mkdir -p "$logs"
 
-"$test" ${GOLEM_TEST_PATTERN+"$GOLEM_TEST_PATTERN"} --list-test-names-only >"$logs/names"
+"$test" ${GOLEM_TEST_PATTERN+"$GOLEM_TEST_PATTERN"} --list-test-names-only >"$logs/names" || true # a count of them
+[ -s "$logs/names" ] || { echo "no test of $test is named so: ${GOLEM_TEST_PATTERN-}"; exit 1; }
 # one TOOL NUMBER NAME
 one() {
   local log="$logs/$1.$2"
   # a name is a pattern to Catch2, in which commas part tests
-  timeout 600 "$sanitizer" --tool "$1" --error-exitcode 9 --print-limit 20 "$test" "${3//,/\\,}" >"$log" 2>&1
+  timeout --foreground 600 "$sanitizer" --tool "$1" --error-exitcode 9 --print-limit 20 "$test" "${3//,/\\,}" >"$log" 2>&1
   local status=$?
   [ $status = 0 ] && rm "$log" && return
   echo "$1, status $status: $3"
