@@ -88,12 +88,12 @@ TEST_CASE("a kernel that fails while it runs is told where the host waits, with 
   CHECK_THROWS_WITH(launch(device, {.name = "clear"}, kernels::clear, kernels::Matrix{nullptr, 1, 1}, 5, true), Contains("could not start kernel clear behind others, of which kernel count on 5"));
 }
 
-TEST_CASE("a kernel is started early where it is told so, on GPUs of 9.0 by code that waits") {
+TEST_CASE("a kernel is started early where it is told so, on GPUs of 9.0 by code that waits, unless the device was told not to") {
   const simt::MachineRestored restored;
   int blocks = 0;
-  const auto started_early = [&](int major, int written_for, const Launch& how) {
+  const auto started_early = [&](int major, int written_for, const Launch& how, const Device::Options& options = {}) {
     simt::machine().major = major, simt::machine().written_for = written_for;
-    Device device;
+    Device device(options);
     const std::size_t before = simt::counts().early;
     launch(device, how, kernels::begin, &blocks);
     device.synchronize();
@@ -103,7 +103,10 @@ TEST_CASE("a kernel is started early where it is told so, on GPUs of 9.0 by code
   CHECK(started_early(9, 80, {.name = "begin", .early = true, .threads = 1}) == 0);  // translated by the driver
   CHECK(started_early(8, 80, {.name = "begin", .early = true, .threads = 1}) == 0);
   CHECK(started_early(9, 90, {.name = "begin", .threads = 1}) == 0);
-  CHECK(blocks == 4);
+  CHECK(started_early(9, 90, {.name = "begin", .early = true, .threads = 1}, {.early = false}) == 0);
+  simt::machine().driver = 12020;  // whose graphs know no early starts
+  CHECK(started_early(9, 90, {.name = "begin", .early = true, .threads = 1}) == 0);
+  CHECK(blocks == 6);
 }
 
 TEST_CASE("a kernel that may be started early and does not wait is a mistake that the host tells") {

@@ -52,6 +52,7 @@ class Device {
     int index = 0;                                  // which GPU of those that the process sees
     std::size_t staging_bytes = std::size_t{8} << 20;  // page-locked memory of the host that copies pass through
     bool graphs = true;                             // whether `replay` makes graphs; without, each kernel is started by itself
+    bool early = true;                              // whether kernels are started while those before them end, where the GPU, the driver and their code can
     AttentionPath attention = AttentionPath::best;
     ProductChoice products = ProductChoice::proposed;
   };
@@ -73,6 +74,8 @@ class Device {
             " is below 7.5: use a newer GPU, or cpu::Device");
     multiprocessors_ = runtime::device_attribute(cudaDevAttrMultiProcessorCount, index_);
     shared_bytes_ = static_cast<std::size_t>(runtime::device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, index_));
+    constexpr int graphs_can = 12030;  // the CUDA whose graphs take early starts
+    early_ = early_ && major_ >= 9 && runtime::driver_number() >= graphs_can;
     cache_bytes_ = static_cast<std::size_t>(runtime::device_attribute(cudaDevAttrL2CacheSize, index_));
     runtime::keep_released_memory(index_);
     stream_ = runtime::create_stream();
@@ -99,6 +102,7 @@ class Device {
   std::size_t cache_bytes() const { return cache_bytes_; }    // that all multiprocessors share (L2)
   AttentionPath attention() const { return attention_; }
   ProductChoice product_choice() const { return product_choice_; }
+  bool starts_early() const { return early_; }
   cudaStream_t stream() const { return stream_; }
   MemoryAccount& memory() { return memory_; }
 
@@ -238,7 +242,7 @@ class Device {
     Workspace(const Workspace&) = delete;
     Workspace& operator=(const Workspace&) = delete;
   };
-  Device(const Options& options, Closed) : index_(options.index), graphs_(options.graphs), staging_bytes_(options.staging_bytes), attention_(options.attention), product_choice_(options.products) {}
+  Device(const Options& options, Closed) : index_(options.index), graphs_(options.graphs), early_(options.early), staging_bytes_(options.staging_bytes), attention_(options.attention), product_choice_(options.products) {}
 
   void refuse_in_capture(const char* what) const {
     require(!capturing_, "work that is captured as a graph tried to ", what, " on GPU ", index_, ", which would happen once and never again: do that before Device::replay");
@@ -256,7 +260,7 @@ class Device {
   }
 
   int index_, major_ = 0, minor_ = 0, multiprocessors_ = 0;
-  bool graphs_, capturing_ = false;
+  bool graphs_, early_, capturing_ = false;
   std::int64_t graphs_run_ = 0;
   std::size_t shared_bytes_ = 0, cache_bytes_ = 0, staging_bytes_, staging_used_ = 0;
   AttentionPath attention_;

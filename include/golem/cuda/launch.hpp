@@ -98,7 +98,7 @@ void launch(Device& device, const Launch& how, void (*kernel)(Parameters...), co
           how.blocks, " x ", how.blocks_y, " x ", how.blocks_z, " blocks of ", how.threads, " threads: cut the work in fewer pieces");
   require(how.shared_bytes <= device.shared_bytes(), "kernel ", how.name, " needs ", how.shared_bytes, " bytes of shared memory, and a block of ", std::string_view(device.name()), " has ",
           device.shared_bytes());
-  const bool may_be_early = how.early && device.compute_capability() >= 90;
+  const bool may_be_early = how.early && device.starts_early();
   const runtime::KernelCode code = how.architecture > 0 || may_be_early ? device.code_of(reinterpret_cast<const void*>(kernel)) : runtime::KernelCode{};
   if (how.architecture > 0 && code.written_for > 0)  // else the driver would translate what was compiled for an older GPU, with traps in place of what that one lacks
     require(code.written_for >= how.architecture, "kernel ", how.name, " was compiled for compute capability ", code.written_for / 10, ".", code.written_for % 10, ", without instructions of ",

@@ -35,12 +35,13 @@ inline std::string library_version() {
   check(cudaRuntimeGetVersion(&version), "read the runtime's version");
   return version_text(version);
 }
-/// The newest CUDA that the driver knows; "" without a driver.
-inline std::string driver_version() {
+/// The newest CUDA that the driver knows, 13000 for 13.0; 0 without a driver.
+inline int driver_number() {
   int version = 0;
   check(cudaDriverGetVersion(&version), "read the driver's version");
-  return version_text(version);
+  return version;
 }
+inline std::string driver_version() { return version_text(driver_number()); }
 
 /// GPUs that this process sees. Throws Error where there is no driver, or one that is too old.
 inline int device_count() {
