@@ -41,11 +41,14 @@ class RepeatedWeights : public TensorSource {
   std::vector<float16> numbers_;
 };
 
+/// Whether kernels are started while those before them end.
+enum class Start { early, in_turn };
+
 /// Argument: sequences that each get a token at once.
-template <class P>
+template <class P, Start start = Start::early>
 void decode(benchmark::State& state) {
   const int sequences = static_cast<int>(state.range(0)), cached = M::config.context / 2;
-  bench::on_device(state, [&](Workbench& bench) {
+  const auto generate = [&](Workbench& bench) {
     Engine<M, P, Layout{}, D> engine(bench.device, {.sequences = sequences});
     engine.load_weights(RepeatedWeights{});
     const Sampling greedy{.top_k = 1};
@@ -68,7 +71,8 @@ void decode(benchmark::State& state) {
     bench::sample<bench::CopyLimit>(state, bench.device, bytes, [&](std::int64_t) { engine.next_tokens(steps, draws, rules); });
     state.SetLabel(sentence(static_cast<std::int64_t>(1e3 * sequences / state.counters["ms"]), " tokens/s; ", static_cast<std::int64_t>(bytes) >> 20, " MiB, ", static_cast<std::int64_t>(cache) >> 20,
                             " of them of the cache; graphs run: ", bench.device.graphs_run()));
-  });
+  };
+  bench::on_device(state, generate, {.early = start == Start::early});
 }
 
 constexpr auto sizes = [](auto* b) {
@@ -82,5 +86,6 @@ constexpr auto sizes = [](auto* b) {
 BENCHMARK_TEMPLATE(decode, golem::fp16)->Apply(sizes);
 BENCHMARK_TEMPLATE(decode, golem::quantized<golem::Quant{.bits = 8}, golem::fp16>)->Apply(sizes);
 BENCHMARK_TEMPLATE(decode, golem::quantized<golem::Quant{.bits = 4}, golem::fp16>)->Apply(sizes);
+BENCHMARK_TEMPLATE(decode, golem::quantized<golem::Quant{.bits = 4}, golem::fp16>, Start::in_turn)->Apply(sizes);
 
 int main(int argc, char** argv) { return bench::run(argc, argv); }
