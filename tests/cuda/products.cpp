@@ -110,9 +110,11 @@ TEST_CASE("gradients of weights over few tokens are made by small tiles on 9.0, 
     cuda::Device device;
     const Tensor<T> x(device, tokens * s.i), dy(device, tokens * s.o), w(device, s.o * s.i);
     const Tensor<accumulate_t<T>> dw(device, s.o * s.i);
+    const std::size_t products = simt::counts().products;
     if (product == gradient_of_weights) project_backward_weight(device, dw.matrix(s.o), View<accumulate_t<T>, 1>{}, dy.matrix(tokens), x.matrix(tokens));
     else project(device, dy.matrix(tokens), x.matrix(tokens), w.matrix(s.o), {});
     device.synchronize();
+    CHECK(simt::counts().products == products + 1);  // nothing is tried
     return simt::counts().last_algorithm.load();
   };
   CHECK(algorithm_of(9, bfloat16{}, 4096, gradient_of_weights) == 1);

@@ -16,6 +16,18 @@ TEMPLATE_TEST_CASE("project and its gradients agree with the oracle", "", float,
   });
 }
 
+TEST_CASE("the gradient of a bias adds up all of many rows") {
+  on_each_device([](TestDevice& device) {
+    constexpr Shape s{1100, 1, 3};
+    const auto dy = draw<float>(s.n * s.o, 4);
+    const Tensor<float> x(device, s.n), dy_(device, dy), dw(device, s.o), dbias(device, draw<float>(s.o, 6));
+    project_backward_weight(device, dw.matrix(s.o), dbias.vector(), dy_.matrix(s.n), x.matrix(s.n));
+    auto expected = widened(draw<float>(s.o, 6));
+    for (std::size_t e = 0; e < dy.size(); ++e) expected[e % expected.size()] += dy[e];
+    require_close<float>(dbias.typed(), expected, s.n);
+  });
+}
+
 TEST_CASE("the gradients of project are its central differences") {
   on_each_device([&](TestDevice& device) {
     constexpr Shape s{19, 7, 5};
