@@ -195,7 +195,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
   const auto number = [wide](const void* value) { return wide ? *static_cast<const double*>(value) : static_cast<double>(*static_cast<const float*>(value)); };
   const Product product{open<Operation>(operation), open<Layout>(a_layout), open<Layout>(b_layout), open<Layout>(c_layout), a, b, c, d, number(alpha), number(beta), algorithm->data[0] != 0};
   simt::enqueue([product, workspace, workspace_bytes, number = algorithm->data[1]] {
-    std::memset(workspace, 0xff, workspace_bytes);
+    if (workspace_bytes > 0) std::memset(workspace, 0xff, workspace_bytes);
     product.run();
     simt::counts().milliseconds = simt::counts().milliseconds + (simt::machine().lt_milliseconds.empty() ? 0 : simt::machine().lt_milliseconds.at(number));
     simt::counts().last_algorithm = number;
