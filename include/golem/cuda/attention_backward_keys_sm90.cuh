@@ -23,8 +23,8 @@ struct PassingTile {
   int row, head, query;
 };
 
-/// Tiles in turn, with what the scores of their 64 queries need of each. Each stage has a warp that fills it, as what it reads of global memory takes as long as half a
-/// tile's products.
+/// Tiles in turn, with what the scores of their 64 queries need of each. Each stage has a warp that fills it, so that none waits
+/// for another's reads of global memory.
 template <int Stages>
 struct PassingQueries {
   static_assert(Stages <= 3, "golem: a warpgroup has three warps beside that which fetches tiles");

@@ -116,8 +116,9 @@ struct Algorithm {  // named: nvcc 13.0 crashes on containers of the library's o
   std::size_t workspace_bytes;
 };
 
+inline constexpr int most_proposals = 8;  // that find_algorithms asks for
+
 /// The first `count` algorithms that the library proposes, of most_proposals at most; none where it has none for this product, which it says by `none`, too.
-inline constexpr int most_proposals = 8;
 inline std::vector<Algorithm> find_algorithms(const Handle& handle, const Operation& operation, const Layout& a, const Layout& b, const Layout& c, const Preference& preference, cublasStatus_t none,
                                               int count) {
   count = count < most_proposals ? count : most_proposals;
