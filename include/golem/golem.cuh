@@ -16,4 +16,5 @@
 #include "golem/cuda/products.hpp"
 #include "golem/cuda/quantized_gemm.cuh"
 #include "golem/cuda/rotate.cuh"
+#include "golem/cuda/rotate_into_cache.cuh"
 #include "golem/cuda/sampling.cuh"

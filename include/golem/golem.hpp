@@ -65,6 +65,7 @@
 #include "golem/cpu/quantized_gemm_vnni.hpp"
 #include "golem/cpu/quantized_vectors.hpp"
 #include "golem/cpu/rotate.hpp"
+#include "golem/cpu/rotate_into_cache.hpp"
 #include "golem/cpu/simd.hpp"
 #include "golem/cpu/simd_exp.hpp"
 #include "golem/cpu/simd_normal.hpp"

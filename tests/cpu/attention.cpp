@@ -1,4 +1,4 @@
-// What is the CPU's own of attention: threads do not change it, and the cache is checked where it is read.
+// What is the CPU's own of attention: threads do not change it.
 // SPDX-License-Identifier: Apache-2.0
 #include "golem/cpu/attention.hpp"
 
@@ -23,13 +23,4 @@ TEMPLATE_TEST_CASE("results do not depend on the number of threads", "", float, 
       CHECK(result.dqkv == expected.dqkv);
     }
   }
-}
-
-TEST_CASE("tokens that do not fit the cache are refused") {
-  cpu::Device device({.threads = 1});
-  std::vector<float> memory(4096);
-  const View<const float, 4> qkv(memory.data(), 8, 2, 3, 4);
-  const CachedSequence sequence{.row = 0, .count = 8, .first = 10, .slot = 0};
-  const View<float, 4> cache(memory.data(), 1, 2, 16, 4);
-  CHECK_THROWS_WITH(append_cache(device, cache, cache, qkv, {&sequence, 1}), Catch::Matchers::Contains("tokens 10 to 18"));
 }

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/emitted.hpp"
 #include "golem/cuda/attention.cuh"
+#include "golem/cuda/rotate_into_cache.cuh"
 
 namespace golem::cuda {
 
@@ -9,7 +10,7 @@ template <class T>
 const void* const attention_ops[]{
     emitted(attend<T>),
     emitted(attend_backward<T>),
-    emitted(append_cache<T>),
+    emitted(rotate_into_cache<T>),
     emitted(attend_cached<T>),
 };
 const void* const all_of_attention_ops[]{attention_ops<float>, attention_ops<double>, attention_ops<float16>, attention_ops<bfloat16>};

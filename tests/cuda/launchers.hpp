@@ -98,7 +98,8 @@ template <class T, class Options = AttentionOptions>
 void attend_backward(Device&, View<T, 4>, std::type_identity_t<View<const T, 3>>, std::type_identity_t<View<const T, 3>>, std::type_identity_t<View<const accumulate_t<T>, 3>>,
                      std::type_identity_t<View<const T, 4>>, int, const WindowList&, const Options&);
 template <class T>
-void append_cache(Device&, View<T, 4>, std::type_identity_t<View<T, 4>>, std::type_identity_t<View<const T, 4>>, View<const CachedSequence, 1>);
+void rotate_into_cache(Device&, View<T, 4>, std::type_identity_t<View<T, 4>>, std::type_identity_t<View<T, 4>>, std::type_identity_t<View<const accumulate_t<T>, 2>>,
+                       std::type_identity_t<View<const accumulate_t<T>, 2>>, View<const std::int32_t, 1>, View<const CachedSequence, 1>, Rounding = Rounding::once);
 template <class T, class Options = AttentionOptions>
 void attend_cached(Device&, View<T, 3>, std::type_identity_t<View<const T, 4>>, std::type_identity_t<View<const T, 4>>, std::type_identity_t<View<const T, 4>>, View<const CachedSequence, 1>,
                    const Options&);

@@ -1,4 +1,4 @@
-// attend, attend_backward, append_cache and attend_cached against the definition of attention, on every device.
+// attend, attend_backward and attend_cached against the definition of attention, on every device.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cmath>
@@ -171,7 +171,7 @@ TEMPLATE_TEST_CASE("attend_cached, fed in any portions, gives what attend gives 
         const auto calls = upload(device, call);
         Buffer<T, TestDevice> out(device, tokens * heads * dims, "test");
         const auto x4 = input.view_at(0, tokens, key_heads, sharers + 2, dims);
-        append_cache(device, k, v, x4, calls.view());
+        rotate_into_cache(device, k, v, x4, {}, {}, {}, calls.view());
         attend_cached(device, out.view_at(0, tokens, heads, dims), x4, k, v, calls.view(), options);
         INFO("dims " << dims << ", " << sharers << " heads to a key, portion " << portion);
         CHECK(largest_difference(download(device, out), wanted) < 40 * unit<T>);

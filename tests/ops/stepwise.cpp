@@ -184,7 +184,7 @@ TEST_CASE("a cache gives what whole rows give, to the bit of each score and prob
       const auto input = upload(device, std::vector<float16>(qkv.begin() + first * token_size, qkv.begin() + (first + count) * token_size));
       const auto call = upload(device, std::vector<CachedSequence>{{.row = 0, .count = count, .first = first, .prefix = prefix, .slot = 0}});
       Buffer<float16, TestDevice> out(device, count * heads * dims, "test");
-      append_cache(device, k, v, input.view_at(0, count, key_heads, sharers + 2, dims), call.view());
+      rotate_into_cache(device, k, v, input.view_at(0, count, key_heads, sharers + 2, dims), {}, {}, {}, call.view());
       attend_cached(device, out.view_at(0, count, heads, dims), input.view_at(0, count, key_heads, sharers + 2, dims), k, v, call.view(), {.scale = 0.125, .layer_scale = 3, .rounding = Rounding::stepwise});
       const auto part = download(device, out);
       got.insert(got.end(), part.begin(), part.end());

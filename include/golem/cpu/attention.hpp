@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 #include <type_traits>
 
 #include "golem/core/op_arguments.hpp"
@@ -110,29 +109,7 @@ void attend_backward(Device& device, View<T, 4> dqkv, std::type_identity_t<View<
   });
 }
 
-/// Copies the rotated keys and the values of new tokens to their places in the cache: keys, values (slots, G, capacity, D).
-template <class T>
-void append_cache(Device& device, View<T, 4> keys, std::type_identity_t<View<T, 4>> values, std::type_identity_t<View<const T, 4>> qkv,
-                  View<const CachedSequence, 1> sequences) {
-  const std::int64_t heads = qkv.extent(1), sharers = query_heads(qkv) / heads, capacity = keys.extent(2), dims = qkv.extent(3);
-  for (std::int64_t s = 0; s < sequences.extent(0); ++s) {
-    const CachedSequence& q = sequences(s);
-    require(q.first >= 0 && q.count >= 0 && q.first + q.count <= capacity && q.slot >= 0 && q.slot < keys.extent(0) && q.row >= 0 &&
-                q.row + q.count <= qkv.extent(0),
-            "append_cache was given tokens ", q.first, " to ", q.first + q.count, " for slot ", q.slot, " of a cache of shape ", shape_of(keys),
-            ", from row ", q.row, " of ", qkv.extent(0), ": make the cache longer, or end the sequence");
-  }
-  device.parallel(sequences.extent(0) * heads, [&](std::int64_t piece) {
-    const CachedSequence& q = sequences(piece / heads);
-    const std::int64_t head = piece % heads;
-    for (std::int64_t i = 0; i < q.count; ++i) {
-      std::memcpy(&keys(q.slot, head, q.first + i, 0), &qkv(q.row + i, head, sharers, 0), static_cast<std::size_t>(dims) * sizeof(T));
-      std::memcpy(&values(q.slot, head, q.first + i, 0), &qkv(q.row + i, head, sharers + 1, 0), static_cast<std::size_t>(dims) * sizeof(T));
-    }
-  });
-}
-
-/// New tokens of each sequence attend to its cache, which holds their own keys and values already (`append_cache`): token i
+/// New tokens of each sequence attend to its cache, which holds their own keys and values already (`rotate_into_cache`): token i
 /// sees token j where j <= i or j < prefix. `options.dropout` is not used. Sequences of a few new tokens stream the cache,
 /// longer ones take it in tiles.
 template <class T>

@@ -1,4 +1,4 @@
-// Attention of new tokens to a key-value cache on the GPU, which this fills: a few in parts, prompts in tiles; what neither takes, by a warp for each token and head.
+// Attention of new tokens to a key-value cache on the GPU: a few in parts, prompts in tiles; what neither takes, by a warp for each token and head.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -21,23 +21,6 @@
 
 namespace golem::cuda {
 
-/// Block (n, head) copies one token's key and value, behind the queries that share them, to their place in the cache, unless that lies beyond it.
-template <class T>
-__global__ void __launch_bounds__(64) append_cache_kernel(T* keys, T* values, const T* qkv, const CachedSequence* sequences, int count, int slots, int capacity, int sharers, int dims) {
-  ptx::begin_kernel();
-  const std::int64_t n = blockIdx.x, head = blockIdx.y, heads = gridDim.y;
-  const CachedSequence* sequence = sequence_of(sequences, count, n);
-  if (!sequence) return;
-  const std::int64_t token = sequence->first + (n - sequence->row), slot = sequence->slot;
-  if (token < 0 || token >= capacity || slot < 0 || slot >= slots) return;
-  const T* from = qkv + ((n * heads + head) * (sharers + 2) + sharers) * dims;
-  const std::int64_t to = ((slot * heads + head) * capacity + token) * dims;
-  for (int d = static_cast<int>(threadIdx.x); d < dims; d += static_cast<int>(blockDim.x)) {
-    keys[to + d] = from[d];
-    values[to + d] = from[dims + d];
-  }
-}
-
 /// The original's steps (attend_stepwise) of any type, and of prompts: a warp takes a token and a head.
 template <class T>
 __global__ void __launch_bounds__(32 * plain_warps) attend_cached_stepwise_kernel(CachedAttention<T> call) {
@@ -57,16 +40,7 @@ __global__ void __launch_bounds__(32 * plain_warps) attend_cached_stepwise_kerne
   store_dims(call.out + item * shape.dims, sums, shape.dims);
 }
 
-/// Copies the rotated keys and the values of new tokens to their places in the cache: keys, values (slots, G, capacity, D).
-/// Sequences are on the device, so that whoever made them has checked that they fit; what does not is not written.
-template <class T>
-void append_cache(Device& device, View<T, 4> keys, std::type_identity_t<View<T, 4>> values, std::type_identity_t<View<const T, 4>> qkv, View<const CachedSequence, 1> sequences) {
-  const int dims = static_cast<int>(qkv.extent(3));
-  launch(device, {.name = "append_cache", .early = true, .blocks = qkv.extent(0), .threads = 64, .blocks_y = qkv.extent(1)}, append_cache_kernel<T>, keys.data, values.data, qkv.data, sequences.data,
-         static_cast<int>(sequences.extent(0)), static_cast<int>(keys.extent(0)), static_cast<int>(keys.extent(2)), static_cast<int>(qkv.extent(2) - 2), dims);
-}
-
-/// New tokens of each sequence attend to its cache, which holds their own keys and values already (`append_cache`): token i
+/// New tokens of each sequence attend to its cache, which holds their own keys and values already (`rotate_into_cache`): token i
 /// sees token j where j <= i or j < prefix. `options.dropout` is not used. Sequences of a few new tokens are taken in parts, so
 /// that they fill the GPU; of more, in tiles. What a kernel does depends on sequences, and how many are started does not.
 template <class T, class Options = AttentionOptions>

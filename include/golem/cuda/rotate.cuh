@@ -12,6 +12,22 @@
 
 namespace golem::cuda {
 
+/// Pairs (first, second) turned by the angles of cosines c and sines s.
+template <class T, int Width, class A>
+__device__ void turn(A (&first)[Width], A (&second)[Width], const A (&c)[Width], const A (&s)[Width], Rounding rounding) {
+#pragma unroll
+  for (int w = 0; w < Width; ++w) {
+    const A a = first[w], b = second[w];
+    if (rounding == Rounding::once) {
+      first[w] = a * c[w] - b * s[w];
+      second[w] = b * c[w] + a * s[w];
+    } else {
+      first[w] = rounded<T>(a * c[w]) - rounded<T>(b * s[w]);
+      second[w] = rounded<T>(b * c[w]) + rounded<T>(a * s[w]);
+    }
+  }
+}
+
 /// A block takes a token; its threads take Width pairs each of the token's heads, of each `parts` all but the last, which is a value. `sign` -1 turns back.
 template <class T, int Width>
 __global__ void __launch_bounds__(256) rotate_kernel(T* qkv, const accumulate_t<T>* cos, const accumulate_t<T>* sin, const std::int32_t* positions, accumulate_t<T> sign, int groups, int parts, int dim,
@@ -30,16 +46,8 @@ __global__ void __launch_bounds__(256) rotate_kernel(T* qkv, const accumulate_t<
     load(c, cos + angle + j);
     load(s, sin + angle + j);
 #pragma unroll
-    for (int w = 0; w < Width; ++w) {
-      const A a = first[w], b = second[w], turn = s[w] * sign;
-      if (rounding == Rounding::once) {
-        first[w] = a * c[w] - b * turn;
-        second[w] = b * c[w] + a * turn;
-      } else {
-        first[w] = rounded<T>(a * c[w]) - rounded<T>(b * turn);
-        second[w] = rounded<T>(b * c[w]) + rounded<T>(a * turn);
-      }
-    }
+    for (int w = 0; w < Width; ++w) s[w] *= sign;
+    turn<T>(first, second, c, s, rounding);
     store(x, first);
     store(x + half, second);
   }

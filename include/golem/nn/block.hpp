@@ -88,15 +88,14 @@ class Block {
     project_backward_weight(device, dw.qkv.weight, dw.qkv.bias, g.qkv, tp.gather(scratch.gathered, s.a));
   }
 
-  /// y = block(x) for new tokens of cached sequences: attention reads `keys` and `values` (slots, H/tp, capacity, D), after
-  /// adding the new ones. `s` is only space.
+  /// y = block(x) for new tokens of cached sequences, from x (Pre-LN alone reads it) and a, its input norm; and next_a, the norm
+  /// of y that comes behind, in one pass with y. Attention reads `keys` and `values` (slots, G/tp, capacity, D), after adding the
+  /// new ones. The rest of `s` is only space; next_a may be s.a.
   template <class D, class W>
-  void infer(D& device, TensorParallel<Tp>& tp, View<T, 2> y, const W& w, const BlockActivations<T>& s, BlockScratch<T> scratch, const Rows<A>& rows, View<T, 4> keys,
-             View<T, 4> values, View<const CachedSequence, 1> sequences) const {
-    normalize(device, s.a, s.x, w.input_norm.gamma, w.input_norm.beta, M::config.norm_eps, View<A, 1>{}, View<A, 1>{});
+  void infer(D& device, TensorParallel<Tp>& tp, View<T, 2> y, View<T, 2> next_a, const W& w, const NormTensors<T>& next_norm, const BlockActivations<T>& s, BlockScratch<T> scratch,
+             const Rows<A>& rows, View<T, 4> keys, View<T, 4> values, View<const CachedSequence, 1> sequences) const {
     project(device, s.qkv, s.a, w.qkv.weight, w.qkv.bias);
-    rotate(device, by_head(s.qkv), rows.cos, rows.sin, rows.positions, rounding_);
-    append_cache(device, keys, values, by_head(s.qkv), sequences);
+    rotate_into_cache(device, keys, values, by_head(s.qkv), rows.cos, rows.sin, rows.positions, sequences, rounding_);
     attend_cached(device, heads(s.attended), by_head(s.qkv), keys, values, sequences, attention_options(tp, rows, 0));
     row_parallel(device, tp, scratch.branch, s.attended, w.dense, rounding_);
     normalize_sum(device, s.m, s.sum, residual(s.x, s.a), scratch.branch, M::config.alpha(), w.attention_norm.gamma, w.attention_norm.beta,
@@ -104,7 +103,8 @@ class Block {
     project(device, s.up, s.m, w.up.weight, w.up.bias);
     activate(device, s.gated, s.up, M::config.ffn_kind, rounding_);
     row_parallel(device, tp, scratch.branch, s.gated, w.down, rounding_);
-    add_scaled(device, y, residual(s.sum, s.m), scratch.branch, M::config.alpha(), rounding_);
+    normalize_sum(device, next_a, y, residual(s.sum, s.m), scratch.branch, M::config.alpha(), next_norm.gamma, next_norm.beta, M::config.norm_eps, View<A, 1>{},
+                  View<A, 1>{}, rounding_);
   }
 
   /// y = x after dropout: the own tokens of a batch, row by row; x as it is where nothing is dropped. y may be x.

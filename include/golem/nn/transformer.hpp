@@ -165,14 +165,18 @@ class Transformer {
   View<T, 2> infer(Ranks& tp, const Weights& w, const Rows<A>& rows, const std::vector<View<T, 4>>& keys, const std::vector<View<T, 4>>& values,
                    View<const CachedSequence, 1> sequences, LayerObserver<T> observe = {}) {
     const StageSpace<T>& space = cut(tp, rows);
-    embed_tokens(tp, space, input(0, stage_.first, space), w, rows);
+    const View<T, 2> first = input(0, stage_.first, space);
+    embed_tokens(tp, space, first, w, rows);
+    const auto norm_before = [&](int layer) -> const auto& { return layer < stage_.last ? w.blocks[index(layer)].input_norm : w.final_norm; };
+    const auto normalized = [&](int layer) { return layer < stage_.last ? space.refilled.a : space.output; };
+    normalize(*device_, normalized(stage_.first), first, norm_before(stage_.first).gamma, norm_before(stage_.first).beta, M::config.norm_eps, View<A, 1>{}, View<A, 1>{});
     for (int layer = stage_.first; layer < stage_.last; ++layer) {
       BlockActivations<T> s = space.refilled;
       s.x = input(0, layer, space);
-      block(layer).infer(*device_, tp, input(0, layer + 1, space), w.blocks[index(layer)], s, space.scratch, rows, keys[index(layer)], values[index(layer)], sequences);
-      if (observe) observe({layer, input(0, layer + 1, space), s.qkv});
+      const View<T, 2> y = input(0, layer + 1, space);
+      block(layer).infer(*device_, tp, y, normalized(layer + 1), w.blocks[index(layer)], norm_before(layer + 1), s, space.scratch, rows, keys[index(layer)], values[index(layer)], sequences);
+      if (observe) observe({layer, y, s.qkv});
     }
-    normalize(*device_, space.output, input(0, stage_.last, space), w.final_norm.gamma, w.final_norm.beta, M::config.norm_eps, View<A, 1>{}, View<A, 1>{});
     return space.output;
   }
 
