@@ -41,6 +41,7 @@ expect attention 'attention<float, Pass::forward>/T:20/D:64/windows:1/prefix:0' 
 expect attention 'decode<float16>/sequences:8/cached:20' GB/s 90.112e-3  # keys and values of 8 x 20 x 128; 4 x 8 x 128 of new tokens; two bytes each
 expect attention 'prompt<float16>/sequences:1/cached:20' TFLOP/s 2.048e-4  # 4 x 128 x 400 pairs
 expect token 'project<float16, Quant{.bits = 8}>/N:1' GB/s 51.712e-3  # 384 x 128 integers, scales and bias of 384, 128 + 384 of a token
+expect token 'project_many<float16, Quant{.bits = 4}>/N:128' TFLOP/s 1.2582912e-2  # 2 x 128 x 128 x 384
 expect norm 'normalize_backward<bfloat16>/N:6' GB/s 8.496e-3          # 4 x 6 x 128 of two bytes, gamma, sums of gamma and beta twice, two statistics of 6
 expect token 'choose_token/top_k:1' GB/s 4.24e-4                      # 104 floats and what is chosen
 grep -q 'activations: \([0-9]*\) bytes, planned ' "$folder/block.md" || die "bench/cuda/block.cu does not show its memory beside the plan"

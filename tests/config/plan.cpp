@@ -36,12 +36,15 @@ TEST_CASE("weights of GLM-130B take the bytes of the spec") {
   CHECK(static_cast<double>(weight_bytes<quantized<Quant{.bits = 4}, fp16>>(glm_130b::config, 4)) / (1 << 30) == Approx(15.65).margin(0.01));
 }
 
-TEST_CASE("the workspace of inference grows with sequences, the original's steps and rounded activations") {
+TEST_CASE("the workspace of inference grows with sequences, the original's steps, rounded activations and the elements of quantised weights") {
   constexpr std::int64_t one = 1280 * (128 + 2) * 4;  // blocks of a GPU's attention to the cache, each with its values in float
   CHECK(plan_inference<glm_130b, fp16>(1).workspace == workspace_bytes);
   CHECK(plan_inference<glm_130b, fp16>(100).workspace == 400 * one);  // up to four new tokens of each
   CHECK(plan_inference<glm_130b, fp16_exact>(100, 2048, 4).workspace == 400 * (one + std::int64_t{24} * 2048 * 4));
-  CHECK(plan_inference<glm_130b, quantized<Quant{.bits = 8}, fp16>>(100).workspace == 400 * one);
+  CHECK(plan_inference<glm_130b, quantized<Quant{.bits = 8}, fp16>>(200).workspace == 800 * one);
+  CHECK(plan_inference<glm_130b, quantized<Quant{.bits = 4}, fp16>>(1).workspace == std::int64_t{4096} * 32768 * 2 + workspace_bytes);  // elements of a third of the rows
+  CHECK(plan_inference<glm_130b, quantized<Quant{.bits = 4}, fp16>>(1, 127).workspace == workspace_bytes);                              // few tokens need none
+  CHECK(plan_inference<glm_130b, quantized<Quant{.bits = 4}, fp16>>(1, 128, 8).workspace == std::int64_t{8192} * 12288 * 2 + workspace_bytes);  // all rows of a rank
   constexpr Quant rounded{.bits = 8, .group = 0, .activations = Activations::int8};
   CHECK(plan_inference<glm_130b, quantized<rounded, fp16>>(2, 2048).workspace == std::int64_t{2} * 2048 * (32768 + 256 * 4));
 }

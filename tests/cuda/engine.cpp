@@ -97,6 +97,53 @@ TEST_CASE("quantised engines generate what the CPU's do") {
   compare_engines<quantized<Quant{.bits = 4, .group = 32}, fp16>>(5e-3);
 }
 
+TEST_CASE("a prompt of many tokens meets elements of quantised weights, and what follows it the weights as they lie") {
+  using P = quantized<Quant{.bits = 4, .group = 32}>;
+  const RandomWeights<Long> weights;
+  cpu::Device host(cpu::Device::Options{.threads = 1});
+  cuda::Device device;
+  Engine<Long, P> on_cpu(host);
+  Engine<Long, P, Layout{}, cuda::Device> on_cuda(device);
+  on_cpu.load_weights(weights);
+  on_cuda.load_weights(weights);
+  std::vector<std::int32_t> text(fewest_dequantized_tokens + 5, 5);
+  for (std::size_t i = 0; i < text.size(); ++i) text[i] = static_cast<std::int32_t>(7 * i % 29);
+  text[100] = special.mask;
+  const Prompt many = make_prompt(text, special);
+  const auto expected = on_cpu.generate(many, twenty(greedy), special);
+  CHECK(expected.size() > 15);
+  CHECK(on_cuda.generate(many, twenty(greedy), special) == expected);
+}
+
+#if defined(GOLEM_TEST_CUDA)
+namespace {
+
+struct Deeper {
+  static constexpr auto config = Long::config.with([](auto& c) { c.layers = 5; });
+};
+
+/// Kernels and products of cuBLASLt that a new token takes, when its sequence has a cache.
+template <class M, class P>
+std::size_t launches_of_a_token() {
+  cuda::Device device({.graphs = false});
+  Engine<M, P, Layout{}, cuda::Device> engine(device);
+  engine.load_weights(RandomWeights<M>());
+  logits_of(engine);
+  const std::size_t before = simt::counts().kernels + simt::counts().products;
+  const std::int32_t token = 7, position = prompt().position(1);
+  const SequenceStep step{.slot = 0, .first = static_cast<std::int32_t>(prompt().tokens.size()) + 1, .prefix = prompt().prefix(), .tokens = {&token, 1}, .positions = {&position, 1}};
+  engine.forward({&step, 1});
+  return simt::counts().kernels + simt::counts().products - before;
+}
+
+}  // namespace
+
+TEST_CASE("a token takes ten kernels a block: four products, rotation into the cache, two of attention, the activation, two sums with the norms behind them") {
+  CHECK(launches_of_a_token<Deeper, quantized<Quant{.bits = 4}>>() - launches_of_a_token<Long, quantized<Quant{.bits = 4}>>() == 3 * 10);
+  CHECK(launches_of_a_token<Deeper, fp32>() - launches_of_a_token<Long, fp32>() == 3 * 10);
+}
+#endif
+
 TEST_CASE("a graph of the pass over one token generates what single kernels do, and is captured once") {
   const RandomWeights<Answering> weights;
   cuda::Device plain({.graphs = false}), device;

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "golem/config/plan_inference.hpp"
 #include "ops/numbers.hpp"
 #include "oracle/quantized_gemm.hpp"
 
@@ -56,7 +57,9 @@ struct QuantizedCase {
     for (const T v : x) wide_x.push_back(static_cast<double>(v));
     for (const T v : bias) wide_bias.push_back(static_cast<double>(v));
     if (!biased) wide_bias.clear();
-    const std::vector<double> expected = ::oracle::project(wide_x, QuantizedView<Q>(rows, columns, bytes.data(), scales.data()), wide_bias, magnitude);
+    const QuantizedView<Q> weights(rows, columns, bytes.data(), scales.data());
+    const bool by_elements = !D::host_memory && Q.activations == Activations::exact && tokens >= fewest_dequantized_tokens;
+    const std::vector<double> expected = by_elements ? ::oracle::project<T>(wide_x, weights, wide_bias, magnitude) : ::oracle::project(wide_x, weights, wide_bias, magnitude);
     const std::vector<T> y = product(device, biased);
     for (std::size_t i = 0; i < y.size(); ++i) {
       // Sums in float of some hundred terms, or of 16 bits for bfloat16; then one rounding. int8 scales are float even where T is double.

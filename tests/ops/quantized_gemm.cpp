@@ -55,9 +55,16 @@ TEMPLATE_TEST_CASE("a quantised product of 16-bit numbers is its definition, for
   check(QuantFormat<Quant{.bits = 4, .group = 128}>());
 }
 
+TEMPLATE_TEST_CASE("a quantised product of many tokens is its definition", "", double, float, float16, bfloat16) {
+  check_quantized<TestType, Quant{.bits = 4}>(128, 37, 99);
+  check_quantized<TestType, Quant{.bits = 8}>(127, 24, 96);
+  check_quantized<TestType, Quant{.bits = 4, .group = 64}>(200, 40, 288);
+}
+
 TEST_CASE("a quantised product does without a bias, and of no tokens is nothing") {
   on_each_device([](TestDevice& device) {
     QuantizedCase<float, Quant{.bits = 4}>(2, 20, 96).check(device, false);
+    QuantizedCase<float16, Quant{.bits = 4}>(130, 20, 96).check(device, false);
     CHECK(QuantizedCase<float, Quant{.bits = 4}>(0, 20, 96).product(device).empty());
   });
 }

@@ -27,7 +27,8 @@ inline std::vector<double> rounded_to_int8(std::vector<double> x, golem::Quant q
 }
 
 /// y = x wT + bias; x has the columns of w, bias its rows or none. magnitude, of y's size: the sum of the terms' magnitudes.
-template <golem::Quant Q>
+/// The elements of w are rounded to Element.
+template <class Element = double, golem::Quant Q>
 std::vector<double> project(const std::vector<double>& x, const golem::QuantizedView<Q>& w, const std::vector<double>& bias,
                             std::vector<double>& magnitude) {
   const auto columns = static_cast<std::size_t>(w.columns), rows = static_cast<std::size_t>(w.rows), tokens = x.size() / columns;
@@ -38,8 +39,9 @@ std::vector<double> project(const std::vector<double>& x, const golem::Quantized
     for (std::size_t row = 0; row < rows; ++row) {
       double sum = bias.empty() ? 0 : bias[row], terms = std::fabs(sum);
       for (std::size_t c = 0; c < columns; ++c) {
-        const double term = token[c] * w.integer(static_cast<std::int64_t>(row), static_cast<std::int64_t>(c)) *
-                            static_cast<double>(w.scale(static_cast<std::int64_t>(row), static_cast<std::int64_t>(c)));
+        const float element = static_cast<float>(w.integer(static_cast<std::int64_t>(row), static_cast<std::int64_t>(c))) *
+                              w.scale(static_cast<std::int64_t>(row), static_cast<std::int64_t>(c));  // an exact product: 8 bits times 11
+        const double term = token[c] * static_cast<double>(Element(element));
         sum += term;
         terms += std::fabs(term);
       }

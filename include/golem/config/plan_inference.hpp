@@ -45,6 +45,18 @@ constexpr std::int64_t weight_bytes(const ModelConfig& c, int tp = 1) {
 /// new tokens of a sequence count as few, which it takes one by one.
 inline constexpr int most_cache_blocks = 8 * 160, few_cached_tokens = 4;
 
+/// As how many tokens count as many for a product of quantised weights on a GPU, which then makes elements of them first. Predicted, of one H200: elements cost what reading five bytes
+/// a weight takes, and quantised tiles run at a quarter of cuBLASLt's rate; no chip has run either yet.
+inline constexpr std::int64_t fewest_dequantized_tokens = 128;
+/// Of how many rows of a (rows, columns) matrix there are elements at once: all, or equal parts of at most 256 MiB, whole tiles of a product.
+constexpr std::int64_t dequantized_rows(std::int64_t rows, std::int64_t columns, std::int64_t element_bytes) {
+  constexpr std::int64_t tile = 128;
+  const std::int64_t most = larger(tile, 256 * mebibyte / (columns * element_bytes) / tile * tile);
+  return rows <= most ? rows : round_up(ceil_div(rows, ceil_div(rows, most)), tile);
+}
+/// The memory of the elements of so many rows, before a product's own workspace.
+constexpr std::int64_t dequantized_bytes(std::int64_t rows, std::int64_t columns, std::int64_t element_bytes) { return round_up(rows * columns * element_bytes, 256); }
+
 /// Tokens of all sequences together whose bytes are counted without overflow, for models a hundred times GLM-130B's size.
 inline constexpr std::int64_t most_planned_tokens = std::int64_t{1} << 34;
 
@@ -66,11 +78,18 @@ constexpr InferenceMemory plan_inference(int sequences = 1, int capacity = 0, in
   // On a GPU each block leaves a softmax and its values; the original's steps keep all scores; rounded activations have scales.
   const std::int64_t heads = c.heads / tp, scores = rounding_of<P>() == Rounding::stepwise ? heads * (capacity ? capacity : c.context) : 0;
   plan.workspace = larger(plan.workspace, std::int64_t{few_cached_tokens} * sequences * (scores + most_cache_blocks * std::int64_t{c.head_dim() + 2}) * accumulate);
-  if constexpr (QuantizedPrecision<P>)
+  if constexpr (QuantizedPrecision<P>) {
     if (P::quant.activations == Activations::int8) {
       const std::int64_t columns = round_up(larger(c.hidden, c.ffn / tp), 128);
       plan.workspace = larger(plan.workspace, tokens * (columns + columns / P::quant.block() * std::int64_t{sizeof(float)}));
+    } else if (!DequantizedPrecision<P> && tokens >= fewest_dequantized_tokens) {
+      for_each_parameter(c, whole(c), [&](const Parameter& parameter, int) {
+        if (!parameter.quantized) return;
+        const std::int64_t columns = parameter.local_columns(tp), rows = dequantized_rows(parameter.local_rows(tp), columns, compute);
+        plan.workspace = larger(plan.workspace, dequantized_bytes(rows, columns, compute) + workspace_bytes);
+      });
     }
+  }
   return plan;
 }
 

@@ -14,24 +14,24 @@
 
 namespace golem::cuda {
 
-/// A thread makes Width elements of a row, in one group of columns.
+/// Blocks take rows in turn; a thread makes Width elements at a time, which lie in one group of columns.
 template <class T, int Bits, int Width>
 __global__ void __launch_bounds__(256) dequantize_kernel(T* w, QuantizedRows<Bits> from) {
   ptx::begin_kernel();
-  const std::int64_t pieces = from.columns / Width, count = from.rows * pieces;
-  for (std::int64_t i = first_item(); i < count; i += item_step()) {
-    const std::int64_t row = i / pieces, column = i % pieces * Width;
+  for (std::int64_t row = blockIdx.x; row < from.rows; row += gridDim.x) {
     const std::uint8_t* bytes = from.row(row);
-    const float scale = from.scale(row, column);
-    float x[Width];
-    if constexpr (Width == 1) {
-      x[0] = static_cast<float>(Bits == 8 ? static_cast<std::int8_t>(bytes[column]) : int4_at(bytes, column)) * scale;
-    } else {
-      const auto pack = *reinterpret_cast<const Pack<std::uint8_t, Width * Bits / 8>*>(bytes + column * Bits / 8);
+    for (std::int64_t column = threadIdx.x * Width; column < from.columns; column += blockDim.x * Width) {
+      const float scale = from.scale(row, column);
+      float x[Width];
+      if constexpr (Width == 1) {
+        x[0] = static_cast<float>(Bits == 8 ? static_cast<std::int8_t>(bytes[column]) : int4_at(bytes, column)) * scale;
+      } else {
+        const auto pack = *reinterpret_cast<const Pack<std::uint8_t, Width * Bits / 8>*>(bytes + column * Bits / 8);
 #pragma unroll
-      for (int e = 0; e < Width; ++e) x[e] = static_cast<float>(unpacked<Bits>(pack, e)) * scale;
+        for (int e = 0; e < Width; ++e) x[e] = static_cast<float>(unpacked<Bits>(pack, e)) * scale;
+      }
+      store(w + row * from.columns + column, x);
     }
-    store(w + row * from.columns + column, x);
   }
 }
 
@@ -43,7 +43,7 @@ void dequantize(Device& device, View<T, 2> w, const QuantizedView<Q, Byte>& from
   constexpr int width = wide<T> < 2 ? 2 : wide<T>;
   const QuantizedRows<Q.bits> rows(from);
   const bool all_wide = from.columns % width == 0 && fits_wide<T>(from.columns, w.data) && reinterpret_cast<std::uintptr_t>(rows.bytes) % 16 == 0;
-  launch(device, {.name = "dequantize", .early = true, .blocks = blocks_for(device, w.size() / (all_wide ? width : 1), 256)}, all_wide ? dequantize_kernel<T, Q.bits, width> : dequantize_kernel<T, Q.bits, 1>,
+  launch(device, {.name = "dequantize", .early = true, .blocks = smaller<std::int64_t>(rows.rows, blocks_for(device, w.size(), 256))}, all_wide ? dequantize_kernel<T, Q.bits, width> : dequantize_kernel<T, Q.bits, 1>,
          w.data, rows);
 }
 

@@ -15,14 +15,14 @@
 
 namespace golem::cuda {
 
-/// y (N, O) = bias (O), row by row.
+/// Rows of y, which begin every `step` elements, = bias (O).
 template <class Y, class T, int Width>
-__global__ void __launch_bounds__(256) repeat_bias_kernel(Y* y, const T* bias, std::int64_t rows, std::int64_t vectors) {
+__global__ void __launch_bounds__(256) repeat_bias_kernel(Y* y, std::int64_t step, const T* bias, std::int64_t rows, std::int64_t vectors) {
   ptx::begin_kernel();
   for (std::int64_t item = first_item(); item < rows * vectors; item += item_step()) {
     accumulate_t<T> term[Width];
     load(term, bias + item % vectors * Width);
-    store(y + item * Width, term);
+    store(y + item / vectors * step + item % vectors * Width, term);
   }
 }
 
@@ -44,6 +44,20 @@ __global__ void __launch_bounds__(128) column_sums_kernel(accumulate_t<T>* parti
   store(partial + blockIdx.y * columns + column, sum);
 }
 
+/// The product of `project`, of shapes that agree. Rows of y begin every `step` elements; the first `kept` bytes of the workspace are left alone (Products::multiply).
+template <class Y, class T>
+void multiply_linear(Device& device, Y* y, std::int64_t step, View<const T, 2> x, View<const T, 2> w, View<const T, 1> bias, std::int64_t kept = 0) {
+  const std::int64_t rows = x.extent(0), inputs = x.extent(1), outputs = w.extent(0);
+  Products& products = Products::of(device);
+  ProductShape shape{.m = outputs, .n = rows, .k = inputs, .input = dtype_of<T>(), .output = dtype_of<Y>(), .a = Order::transposed, .epilogue = bias ? Epilogue::bias : Epilogue::nothing, .c_step = step};
+  if (products.multiply(device, shape, w.data, x.data, y, bias.data, 0, kept)) return;
+  shape.epilogue = Epilogue::nothing;  // the bias first, to which the product is added, so that results are still rounded once
+  const bool all_wide = fits_wide<T>(outputs, y, bias.data) && step % wide<T> == 0;
+  const std::int64_t vectors = all_wide ? outputs / wide<T> : outputs;
+  launch(device, {.name = "repeat_bias", .early = true, .blocks = blocks_for(device, rows * vectors, 256)}, all_wide ? repeat_bias_kernel<Y, T, wide<T>> : repeat_bias_kernel<Y, T, 1>, y, step, bias.data, rows, vectors);
+  products.multiply(device, shape, w.data, x.data, y, nullptr, 1, kept);
+}
+
 /// y = x wT + bias.   y (N, O), x (N, I), w (O, I), bias (O) or empty. y is of x's type T, or of accumulate_t<T> (logits).
 /// Sums are held in accumulate_t<T> and rounded once. Throws Error where shapes disagree.
 template <class Y, class X>
@@ -53,15 +67,7 @@ void project(Device& device, View<Y, 2> y, View<X, 2> x, std::type_identity_t<Vi
   const std::int64_t rows = x.extent(0), inputs = x.extent(1), outputs = w.extent(0);
   require(w.extent(1) == inputs && y.extent(0) == rows && y.extent(1) == outputs && (!bias || bias.extent(0) == outputs), "project: y ", shape_of(y), " = x ", shape_of(x), " times w ", shape_of(w),
           " transposed, plus bias ", shape_of(bias), ": shapes must be (N, O), (N, I), (O, I) and (O)");
-  if (rows <= 0 || outputs <= 0) return;
-  Products& products = Products::of(device);
-  ProductShape shape{.m = outputs, .n = rows, .k = inputs, .input = dtype_of<T>(), .output = dtype_of<Y>(), .a = Order::transposed, .epilogue = bias ? Epilogue::bias : Epilogue::nothing};
-  if (products.multiply(device, shape, w.data, x.data, y.data, bias.data, 0)) return;
-  shape.epilogue = Epilogue::nothing;  // the bias first, to which the product is added, so that results are still rounded once
-  const bool all_wide = fits_wide<T>(outputs, y.data, bias.data);
-  const std::int64_t vectors = all_wide ? outputs / wide<T> : outputs;
-  launch(device, {.name = "repeat_bias", .early = true, .blocks = blocks_for(device, rows * vectors, 256)}, all_wide ? repeat_bias_kernel<Y, T, wide<T>> : repeat_bias_kernel<Y, T, 1>, y.data, bias.data, rows, vectors);
-  products.multiply(device, shape, w.data, x.data, y.data, nullptr, 1);
+  if (rows > 0 && outputs > 0) multiply_linear<Y, T>(device, y.data, outputs, x, w, bias);
 }
 
 /// dx = dy w.   dx (N, I), dy (N, O), w (O, I). dx is of dy's type T, or of accumulate_t<T>. Throws Error where shapes disagree.

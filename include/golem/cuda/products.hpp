@@ -31,6 +31,7 @@ struct ProductShape {
   DType input = DType::f32, output = DType::f32;  // of a and b; of c
   Order a = Order::plain, b = Order::plain;
   Epilogue epilogue = Epilogue::nothing;  // a bias (m) of the inputs' type, added to each column
+  std::int64_t c_step = 0;                // from a column of c to the next, in elements; 0: m
 
   friend auto operator<=>(const ProductShape&, const ProductShape&) = default;
 };
@@ -47,8 +48,9 @@ class Products {
     return *device.products();
   }
 
-  /// c = a b + bias + beta c. False where the library has no algorithm with such an epilogue; without one that is an Error.
-  bool multiply(Device& device, const ProductShape& shape, const void* a, const void* b, void* c, const void* bias, double beta) {
+  /// c = a b + bias + beta c. False where the library has no algorithm with such an epilogue; without one that is an Error. The first `kept` bytes of the device's
+  /// workspace, which has workspace_bytes behind them, are left alone.
+  bool multiply(Device& device, const ProductShape& shape, const void* a, const void* b, void* c, const void* bias, double beta, std::int64_t kept = 0) {
     if (shape.epilogue == Epilogue::bias && !adds_bias(shape, bias)) return false;
     Plan& plan = plan_for(device, shape, alignment_of(a, b, c));
     if (plan.algorithms.empty()) {
@@ -58,8 +60,8 @@ class Products {
     }
     if (shape.epilogue == Epilogue::bias) blas::set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
     const blas::Operands operands{.a = a, .b = b, .c = c, .d = c, .alpha = 1.0, .beta = beta};
-    if (plan.algorithms.size() > 1 && !runtime::is_captured(device.stream())) keep_fastest(device, shape, plan, operands);
-    run(device, shape, plan, operands, plan.algorithms.front());
+    if (plan.algorithms.size() > 1 && !runtime::is_captured(device.stream())) keep_fastest(device, shape, plan, operands, kept);
+    run(device, shape, plan, operands, plan.algorithms.front(), kept);
     return true;
   }
 
@@ -81,8 +83,9 @@ class Products {
   /// kernels of version 13.1 round a product before they add the bias.
   static bool adds_bias(const ProductShape& shape, const void* bias) {
     const std::int64_t size = size_of(shape.input);
-    return reinterpret_cast<std::uintptr_t>(bias) % 16 == 0 && (size > 2 || (shape.m * size % 16 == 0 && shape.k * size % 16 == 0));
+    return reinterpret_cast<std::uintptr_t>(bias) % 16 == 0 && (size > 2 || (step_of(shape) * size % 16 == 0 && shape.k * size % 16 == 0));
   }
+  static std::int64_t step_of(const ProductShape& shape) { return shape.c_step ? shape.c_step : shape.m; }
   static DType sums_of(const ProductShape& shape) { return shape.input == DType::f64 ? DType::f64 : DType::f32; }
 
   /// The largest power of two up to 16 that divides all three addresses.
@@ -106,17 +109,17 @@ class Products {
     Aside& operator=(const Aside&) = delete;
   };
 
-  void run(Device& device, const ProductShape& shape, const Plan& plan, const blas::Operands& operands, const blas::Algorithm& algorithm) const {
-    std::byte* workspace = device.workspace<std::byte>(static_cast<std::int64_t>(algorithm.workspace_bytes));
+  void run(Device& device, const ProductShape& shape, const Plan& plan, const blas::Operands& operands, const blas::Algorithm& algorithm, std::int64_t kept) const {
+    std::byte* workspace = device.workspace<std::byte>(kept + static_cast<std::int64_t>(algorithm.workspace_bytes)) + kept;
     blas::multiply(handle_, plan.operation, operands, plan.a, plan.b, plan.c, sums_of(shape), algorithm, workspace, device.stream());
   }
 
   /// Runs all in turn, a few times, and keeps the first, or another that takes less than 0.95 of the best before it: a GPU that has just been idle runs faster than it will, and
   /// tells lesser differences wrongly. What would be added to c goes to memory of its own; where there is none, the first is kept.
-  void keep_fastest(Device& device, const ProductShape& shape, Plan& plan, blas::Operands operands) const {
+  void keep_fastest(Device& device, const ProductShape& shape, Plan& plan, blas::Operands operands, std::int64_t kept) const {
     constexpr int turns = 4;
     constexpr double never = std::numeric_limits<double>::infinity();
-    const Aside aside(device, operands.beta != 0 ? static_cast<std::size_t>(shape.m * shape.n * size_of(shape.output)) : 0);
+    const Aside aside(device, operands.beta != 0 ? static_cast<std::size_t>(step_of(shape) * shape.n * size_of(shape.output)) : 0);
     if (operands.beta != 0) operands.d = aside.memory;
     std::vector<double> least(operands.d ? plan.algorithms.size() : 1, never);
     Stopwatch watch(device);
@@ -125,7 +128,7 @@ class Products {
         if (turn > 0 && least[i] == never) continue;
         try {
           watch.mark(0);
-          run(device, shape, plan, operands, plan.algorithms[i]);
+          run(device, shape, plan, operands, plan.algorithms[i], kept);
           watch.mark(1);
           least[i] = smaller(least[i], watch.seconds(0, 1));
         } catch (const Error&) {  // no memory for its workspace, or the library cannot after all; where none can, the product itself says why
@@ -161,7 +164,7 @@ class Products {
     }
     plan.a = a_transposed ? blas::create_layout(shape.input, shape.k, shape.m, shape.k) : blas::create_layout(shape.input, shape.m, shape.k, shape.m);
     plan.b = b_transposed ? blas::create_layout(shape.input, shape.n, shape.k, shape.n) : blas::create_layout(shape.input, shape.k, shape.n, shape.k);
-    plan.c = blas::create_layout(shape.output, shape.m, shape.n, shape.m);
+    plan.c = blas::create_layout(shape.output, shape.m, shape.n, step_of(shape));
     const blas::Preference preference = blas::create_preference(static_cast<std::size_t>(workspace_bytes));
     blas::set_alignment(preference, alignment);
     const cublasStatus_t none = shape.epilogue == Epilogue::bias ? CUBLAS_STATUS_INVALID_VALUE : CUBLAS_STATUS_NOT_SUPPORTED;  // a bias of a type that it does not add, to cuBLASLt 13.1

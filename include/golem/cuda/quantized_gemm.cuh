@@ -6,9 +6,11 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "golem/config/plan_inference.hpp"
 #include "golem/core/buffer.hpp"
 #include "golem/core/error.hpp"
 #include "golem/cuda/quantized_activations.cuh"
+#include "golem/cuda/quantized_gemm_elements.cuh"
 #include "golem/cuda/quantized_gemm_rows.cuh"
 #include "golem/cuda/quantized_gemm_tiles.cuh"
 
@@ -33,8 +35,8 @@ Int8Tokens round_tokens(Device& device, View<const T, 2> x) {
 }
 
 /// y (N, O) = x (N, I) wT + bias (O) or none, w (O, I) quantised, in GLM-130B's own storage. Each weight is integer * scale in
-/// float (the original rounds that product to fp16), and sums are held in accumulate_t<T>. Q.activations == int8: x is rounded
-/// to 8 bits below the largest magnitude of its block (Quant::block). Throws Error where shapes differ.
+/// float, rounded to T where tokens are many (fewest_dequantized_tokens; the original rounds to fp16), and sums are held in accumulate_t<T>.
+/// Q.activations == int8: x is rounded to 8 bits below the largest magnitude of its block (Quant::block). Throws Error where shapes differ.
 template <class T, Quant Q, class Byte>
 void project(Device& device, View<T, 2> y, std::type_identity_t<View<const T, 2>> x, const QuantizedView<Q, Byte>& weights, std::type_identity_t<View<const T, 1>> bias) {
   require(weights.columns > 0 && x.extent(0) == y.extent(0) && x.extent(1) == weights.columns && y.extent(1) == weights.rows && (!bias || bias.extent(0) == weights.rows),
@@ -46,6 +48,8 @@ void project(Device& device, View<T, 2> y, std::type_identity_t<View<const T, 2>
   const bool wide_rows = fits_wide<std::uint8_t>(w.row_bytes, w.bytes);
   if constexpr (Q.activations == Activations::int8)
     multiply_quantized_rows(device, y.data, round_tokens<Q>(device, x), w, bias.data, count, wide_rows);
+  else if (count >= fewest_dequantized_tokens)
+    multiply_quantized_elements<T>(device, y, x, weights, bias, dequantized_rows(w.rows, w.columns, sizeof(T)));
   else if (!multiply_quantized_tiles<T, Q.bits, Q.block()>(device, y.data, x.data, w, bias.data, count))
     multiply_quantized_rows(device, y.data, ExactTokens<T>{x.data, w.columns}, w, bias.data, count, wide_rows && fits_wide<T>(w.columns, x.data));
 }
