@@ -43,6 +43,7 @@ TEST_CASE("the workspace of inference grows with sequences, the original's steps
   CHECK(plan_inference<glm_130b, fp16_exact>(100, 2048, 4).workspace == 400 * (one + std::int64_t{24} * 2048 * 4));
   CHECK(plan_inference<glm_130b, quantized<Quant{.bits = 8}, fp16>>(200).workspace == 800 * one);
   CHECK(plan_inference<glm_130b, quantized<Quant{.bits = 4}, fp16>>(1).workspace == std::int64_t{4096} * 32768 * 2 + workspace_bytes);  // elements of a third of the rows
+  CHECK(plan_inference<glm_130b, quantized<Quant{.bits = 4}, fp32>>(1).workspace == std::int64_t{2048} * 32768 * 4 + workspace_bytes);  // of a sixth
   CHECK(plan_inference<glm_130b, quantized<Quant{.bits = 4}, fp16>>(1, 127).workspace == workspace_bytes);                              // few tokens need none
   CHECK(plan_inference<glm_130b, quantized<Quant{.bits = 4}, fp16>>(1, 128, 8).workspace == std::int64_t{8192} * 12288 * 2 + workspace_bytes);  // all rows of a rank
   constexpr Quant rounded{.bits = 8, .group = 0, .activations = Activations::int8};

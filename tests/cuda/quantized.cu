@@ -17,11 +17,11 @@ constexpr Activations int8 = Activations::int8;
 /// So that the tables count as used.
 const void* const* quantized_products_of_tests() {
   static const void* const all[]{
-      quantized_products<float, Quant{.bits = 8}, Quant{.bits = 4}, Quant{.bits = 4, .group = 32}, Quant{.bits = 8, .group = 64}, Quant{.bits = 4, .group = 256},
+      quantized_products<float, Quant{.bits = 8}, Quant{.bits = 4}, Quant{.bits = 4, .group = 32}, Quant{.bits = 4, .group = 64}, Quant{.bits = 8, .group = 64}, Quant{.bits = 4, .group = 256},
                          Quant{.bits = 8, .group = 0, .activations = int8}, Quant{.bits = 4, .group = 0, .activations = int8}, Quant{.bits = 8, .group = 32, .activations = int8},
                          Quant{.bits = 4, .group = 32, .activations = int8}, Quant{.bits = 8, .group = 64, .activations = int8}, Quant{.bits = 4, .group = 64, .activations = int8},
                          Quant{.bits = 4, .group = 128, .activations = int8}, Quant{.bits = 8, .group = 256, .activations = int8}>,
-      quantized_products<double, Quant{.bits = 4, .group = 64}, Quant{.bits = 8}, Quant{.bits = 4, .group = 0, .activations = int8}, Quant{.bits = 8, .group = 32, .activations = int8}>,
+      quantized_products<double, Quant{.bits = 4}, Quant{.bits = 4, .group = 64}, Quant{.bits = 8}, Quant{.bits = 4, .group = 0, .activations = int8}, Quant{.bits = 8, .group = 32, .activations = int8}>,
       quantized_products<float16, Quant{.bits = 4, .group = 64}, Quant{.bits = 8}, Quant{.bits = 4, .group = 0, .activations = int8}, Quant{.bits = 8, .group = 32, .activations = int8},
                          Quant{.bits = 4}, Quant{.bits = 8, .group = 32}, Quant{.bits = 4, .group = 32}, Quant{.bits = 4, .group = 128}>,
       quantized_products<bfloat16, Quant{.bits = 4, .group = 64}, Quant{.bits = 8}, Quant{.bits = 4, .group = 0, .activations = int8}, Quant{.bits = 8, .group = 32, .activations = int8},

@@ -48,7 +48,7 @@ struct Hardware {
 
 inline constexpr std::int64_t gibibyte = std::int64_t{1} << 30, mebibyte = std::int64_t{1} << 20;
 
-/// What ops of a device use while they run; the largest is that of its products (cuBLASLt).
+/// What ops of a device use while they run, its products (cuBLASLt) above all. Some ops of inference use more: plan_inference.
 inline constexpr std::int64_t workspace_bytes = 32 * mebibyte;
 
 // Memory is what nvidia-smi shows of it, somewhat less than what is sold. Latencies are typical of NCCL's rings (5 us a step through

@@ -48,7 +48,7 @@ inline constexpr int most_cache_blocks = 8 * 160, few_cached_tokens = 4;
 /// As how many tokens count as many for a product of quantised weights on a GPU, which then makes elements of them first. Predicted, of one H200: elements cost what reading five bytes
 /// a weight takes, and quantised tiles run at a quarter of cuBLASLt's rate; no chip has run either yet.
 inline constexpr std::int64_t fewest_dequantized_tokens = 128;
-/// Of how many rows of a (rows, columns) matrix there are elements at once: all, or equal parts of at most 256 MiB, whole tiles of a product.
+/// Of how many rows of a (rows, columns) matrix there are elements at once: all, or equal parts of at most 256 MiB, but whole tiles of a product.
 constexpr std::int64_t dequantized_rows(std::int64_t rows, std::int64_t columns, std::int64_t element_bytes) {
   constexpr std::int64_t tile = 128;
   const std::int64_t most = larger(tile, 256 * mebibyte / (columns * element_bytes) / tile * tile);
@@ -75,7 +75,7 @@ constexpr InferenceMemory plan_inference(int sequences = 1, int capacity = 0, in
   plan.activations = tokens * (4 * std::int64_t{c.hidden} + larger(c.ffn, c.hidden) / tp + (c.dropout > 0 ? c.hidden : 0)) * compute + block_activation_bytes(c, n) +
                      attention_activation_bytes(c, n) + 2 * tokens * accumulate + sequences * std::int64_t{c.hidden} * compute;
   plan.head = chunk * (c.hidden * compute + c.vocab / tp * accumulate + 4 * accumulate) + std::int64_t{sequences} * (tp > 1 && sequences > 1 ? 2 : 1) * c.vocab * accumulate;  // of several rows, ranks' parts are gathered beside them
-  // On a GPU each block leaves a softmax and its values; the original's steps keep all scores; rounded activations have scales.
+  // On a GPU each block leaves a softmax and its values; the original's steps keep all scores; rounded activations have scales; many tokens meet elements, beside a product's own workspace.
   const std::int64_t heads = c.heads / tp, scores = rounding_of<P>() == Rounding::stepwise ? heads * (capacity ? capacity : c.context) : 0;
   plan.workspace = larger(plan.workspace, std::int64_t{few_cached_tokens} * sequences * (scores + most_cache_blocks * std::int64_t{c.head_dim() + 2}) * accumulate);
   if constexpr (QuantizedPrecision<P>) {

@@ -54,6 +54,17 @@ struct CachedSequence {
   std::int32_t row = 0, count = 0, first = 0, prefix = 0, slot = 0;
 };
 
+/// Throws Error unless new tokens qkv (N, G, S + 2, D), their positions (N) and the angles cos, sin (context, D/2), or none, fit a cache: keys, values (slots, G, capacity, D).
+template <class T>
+void require_cache_shapes(const View<T, 4>& keys, const View<T, 4>& values, const View<T, 4>& qkv, const View<const accumulate_t<T>, 2>& cos, const View<const accumulate_t<T>, 2>& sin,
+                          const View<const std::int32_t, 1>& positions) {
+  const std::int64_t dims = qkv.extent(3);
+  require(qkv.extent(2) >= 3 && dims % 2 == 0 && keys.extent(1) == qkv.extent(1) && keys.extent(3) == dims && keys.size() == values.size() &&
+              (!cos || (cos.extent(1) == dims / 2 && sin.size() == cos.size() && positions.extent(0) == qkv.extent(0))),
+          "rotate_into_cache was given qkv ", shape_of(qkv), ", keys ", shape_of(keys), ", values ", shape_of(values), ", cosines ", shape_of(cos), ", sines ", shape_of(sin), " and ",
+          positions.extent(0), " positions: give (N, G, S + 2, D) with an even D, (slots, G, capacity, D) twice, (context, D/2) twice and N");
+}
+
 /// How a token is chosen from logits: by the rules of infer/sampling.hpp, which makes and checks it.
 struct TokenChoice {
   float temperature = 1;

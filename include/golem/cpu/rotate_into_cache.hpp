@@ -17,15 +17,13 @@ namespace golem::cpu {
 
 /// Turns the queries and keys of qkv (N, G, S + 2, D) by the angles of cos, sin (context, D/2) at positions (N), unless cos is
 /// empty, and copies the keys and values of each sequence's new tokens to their places in the cache: keys, values (slots, G,
-/// capacity, D). Throws Error where a sequence does not fit, before anything is written.
+/// capacity, D). Throws Error where shapes disagree or a sequence does not fit, before anything is written.
 template <class T>
 void rotate_into_cache(Device& device, View<T, 4> keys, std::type_identity_t<View<T, 4>> values, std::type_identity_t<View<T, 4>> qkv,
                        std::type_identity_t<View<const accumulate_t<T>, 2>> cos, std::type_identity_t<View<const accumulate_t<T>, 2>> sin,
                        View<const std::int32_t, 1> positions, View<const CachedSequence, 1> sequences, Rounding rounding = Rounding::once) {
   const std::int64_t groups = qkv.extent(1), parts = qkv.extent(2), capacity = keys.extent(2), dims = qkv.extent(3);
-  require(keys.extent(1) == groups && keys.extent(3) == dims && keys.size() == values.size() && (!cos || (cos.extent(1) == dims / 2 && positions.extent(0) == qkv.extent(0))),
-          "rotate_into_cache was given qkv ", shape_of(qkv), ", keys ", shape_of(keys), ", values ", shape_of(values), ", cosines ", shape_of(cos), " and ",
-          positions.extent(0), " positions: give (N, G, S + 2, D), (slots, G, capacity, D) twice, (context, D/2) and N");
+  require_cache_shapes<T>(keys, values, qkv, cos, sin, positions);
   for (std::int64_t s = 0; s < sequences.extent(0); ++s) {
     const CachedSequence& q = sequences(s);
     require(q.first >= 0 && q.count >= 0 && q.first + q.count <= capacity && q.slot >= 0 && q.slot < keys.extent(0) && q.row >= 0 &&

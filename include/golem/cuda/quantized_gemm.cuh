@@ -1,4 +1,4 @@
-// project for quantised weights on the GPU: y = x wT + b, with w as INT8 or INT4 where it lies, for one token or many.
+// project for quantised weights on the GPU: y = x wT + b, with w as INT8 or INT4, where it lies for few tokens, and as elements for many.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

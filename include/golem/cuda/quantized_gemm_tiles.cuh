@@ -50,7 +50,7 @@ __device__ void pair_eight(std::uint32_t (&pairs)[4], const Pack<std::uint32_t, 
 /// What the warps of a block share out among them.
 enum class Shared : std::uint8_t {
   columns,  // of the same rows: few tokens, many bytes under way
-  rows,     // 16 to each: many tokens
+  rows,     // 16 to each: more tokens than 32
 };
 
 /// Tiles of 16 rows that a warp makes: two where tokens are few, so that what is made of a token serves both, and twice the bytes are under way.

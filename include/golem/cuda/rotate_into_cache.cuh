@@ -68,14 +68,12 @@ __global__ void __launch_bounds__(128) rotate_into_cache_kernel(CacheEntries<T> 
 
 /// Turns the queries and keys of qkv (N, G, S + 2, D) by the angles of cos, sin (context, D/2) at positions (N), unless cos is
 /// empty, and copies the keys and values of each sequence's new tokens to their places in the cache: keys, values (slots, G,
-/// capacity, D). Sequences are on the device, so that whoever made them has checked that they fit; what does not is not written.
+/// capacity, D). Sequences are on the device, so that whoever made them has checked that they fit; what does not is not written. Throws Error where shapes disagree.
 template <class T>
 void rotate_into_cache(Device& device, View<T, 4> keys, std::type_identity_t<View<T, 4>> values, std::type_identity_t<View<T, 4>> qkv, std::type_identity_t<View<const accumulate_t<T>, 2>> cos,
                        std::type_identity_t<View<const accumulate_t<T>, 2>> sin, View<const std::int32_t, 1> positions, View<const CachedSequence, 1> sequences, Rounding rounding = Rounding::once) {
   const std::int64_t tokens = qkv.extent(0), dims = qkv.extent(3);
-  require(dims % 2 == 0 && keys.extent(1) == qkv.extent(1) && keys.extent(3) == dims && keys.size() == values.size() && (!cos || (cos.extent(1) == dims / 2 && positions.extent(0) == tokens)),
-          "rotate_into_cache was given qkv ", shape_of(qkv), ", keys ", shape_of(keys), ", values ", shape_of(values), ", cosines ", shape_of(cos), " and ", positions.extent(0),
-          " positions: give (N, G, S + 2, D) with an even D, (slots, G, capacity, D) twice, (context, D/2) and N");
+  require_cache_shapes<T>(keys, values, qkv, cos, sin, positions);
   if (qkv.size() == 0) return;
   const CacheEntries<T> call{.qkv = qkv.data,
                              .keys = keys.data,

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "golem/config/plan_inference.hpp"
 #include "golem/infer/engine_core.hpp"
 
 namespace golem {
@@ -17,6 +18,8 @@ EngineCore<M, P, Tp, D>::EngineCore(D& device, const EngineOptions& options, con
   if (options_.capacity == 0) options_.capacity = c.context;
   require(options_.sequences >= 1 && options_.capacity >= 1 && options_.capacity <= c.context, "an Engine was asked for ", options_.sequences, " sequences of ",
           options_.capacity, " tokens: at least one, of 1 to ", c.context, " tokens, the model's context");
+  if constexpr (!D::host_memory)  // once, at its largest: a recorded pass keeps the one that it was captured with
+    device.template workspace<std::byte>(plan_inference<M, P>(options_.sequences, options_.capacity, Tp).workspace);
   memory_.emplace(device, Keep::nothing, stage_, Transformer<M, P, Tp, D>::tokens(tp_, options_.sequences, options_.capacity));
   transformer_.emplace(device, *memory_, stage_);
   head_.emplace(device, HeadOptions{.tokens = std::int64_t{options_.sequences} * options_.capacity, .chunk = head_chunk(c), .rounding = rounding_of<P>()});

@@ -161,7 +161,7 @@ class Transformer {
     }
   }
 
-  /// Forward for new tokens of cached sequences; keys, values: one (slots, H/tp, capacity, D) a block.
+  /// Forward for new tokens of cached sequences; keys, values: one (slots, G/tp, capacity, D) a block.
   View<T, 2> infer(Ranks& tp, const Weights& w, const Rows<A>& rows, const std::vector<View<T, 4>>& keys, const std::vector<View<T, 4>>& values,
                    View<const CachedSequence, 1> sequences, LayerObserver<T> observe = {}) {
     const StageSpace<T>& space = cut(tp, rows);
