@@ -12,7 +12,8 @@ command -v clang++ >/dev/null || fail "ThreadSanitizer needs clang++ (Debian: cl
 archer=$(clang++ -print-resource-dir) # llvm/lib/clang/version
 archer=${archer%/clang/*}/libarcher.so
 [ -e "$archer" ] || fail "there is no libarcher.so beside $(clang++ --version | head -n 1) (Debian: libomp-dev)"
-export OMP_TOOL_LIBRARIES=$archer TSAN_OPTIONS="ignore_noninstrumented_modules=1 exitcode=66" OMP_WAIT_POLICY=passive
+# Memory that there is not is refused as it is without: golem says what was asked for.
+export OMP_TOOL_LIBRARIES=$archer TSAN_OPTIONS="ignore_noninstrumented_modules=1 exitcode=66 allocator_may_return_null=1" OMP_WAIT_POLICY=passive
 flags="-O1 -g1 -fno-omit-frame-pointer -fsanitize=thread"
 
 mkdir -p "$build"
