@@ -23,6 +23,13 @@ TEST_CASE("tokens that do not fit the cache are refused, and nothing is written"
   refused({.row = 1, .count = 8, .first = 0, .slot = 0}, "from row 1 of 8");
   refused({.row = 0, .count = 8, .first = 0, .slot = 1}, "for slot 1");
   CHECK_THROWS_WITH(fill({.row = 0, .count = 8, .first = 0, .slot = 0}, 7), Catch::Matchers::Contains("and 7 positions"));
+  const CachedSequence whole{.row = 0, .count = 8, .first = 0, .slot = 0};
+  const auto fill_by = [&](const View<const float, 2>& sines, std::int64_t dims) {
+    const View<float, 4> some(qkv.data(), 8, 2, 3, dims), room(memory.data(), 1, 2, 16, dims);
+    rotate_into_cache(device, room, room, some, angles, sines, {positions.data(), 8}, {&whole, 1});
+  };
+  CHECK_THROWS_WITH(fill_by({turns.data(), 8, 2}, 4), Catch::Matchers::Contains("sines (8, 2)"));
+  CHECK_THROWS_WITH(fill_by(angles, 5), Catch::Matchers::Contains("an even D"));
   CHECK(qkv == std::vector<float>(qkv.size(), 1));
   CHECK(memory == std::vector<float>(memory.size()));
 }
