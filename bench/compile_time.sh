@@ -27,9 +27,16 @@ row() {
   commands+=("${*:6}")
 }
 host="$cxx -std=c++20 -O2 -Iinclude ${CXXFLAGS-}"
+# system_headers FILE FLAG...: the headers that golem's headers include, of the library, the system and the CUDA toolkit: what golem cannot do without.
+system_headers() {
+  $host "${@:2}" -H -E -x c++ "$scratch/$1" 2>&1 >/dev/null |
+    awk '/^\.+ / { depth = length($1); own[depth] = $2 ~ /\/golem\//; if (!own[depth] && depth > 1 && own[depth - 1]) print "#include \"" $2 "\"" }'
+}
 printf '#include <%s>\n' vector string memory >"$scratch/std.cpp"
 echo '#include <golem/golem.hpp>' >"$scratch/golem.cpp"
 row '<vector> <string> <memory>' 0 - 5 std.cpp "$host"
+system_headers golem.cpp >"$scratch/beneath.cpp"
+row 'what golem.hpp includes of others' 0 - 5 beneath.cpp "$host"
 row 'golem.hpp' 0 6x 5 golem.cpp "$host"
 row 'golem.hpp, OpenMP' 0 6x 5 golem.cpp "$host -fopenmp"
 if echo '#include <dnnl.h>' | "$cxx" -x c++ -E - >/dev/null 2>&1; then row 'golem.hpp, OpenMP, oneDNN' 0 6x 5 golem.cpp "$host -fopenmp -DGOLEM_ONEDNN=1"; fi
@@ -49,11 +56,13 @@ if [ -n "$nvcc" ]; then
   : >"$scratch/empty.cu"
   echo '#include <golem/golem.cuh>' >"$scratch/golem.cu"
   toolkit=$(dirname "$(dirname "$nvcc")")
+  system_headers golem.cu -isystem "$toolkit/include" >"$scratch/beneath.cu"
   one="-gencode arch=compute_80,code=sm_80" two="-gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a"
   for architectures in "$one" "$two"; do
     device="$nvcc -std=c++20 -O2 -Iinclude $architectures" base=${#names[@]} which='sm_80 and sm_90a'
     [ "$architectures" = "$two" ] || { which=sm_80 empty_sm_80=$base; }
     row "an empty .cu, $which" "$base" - 3 empty.cu "$device"
+    row "what golem.cuh includes of others, $which" "$base" - 3 beneath.cu "$device"
     row "golem.cuh, $which" "$base" 4x 3 golem.cu "$device"
     [ $full = yes ] || continue
     row "a trainer, $which" "$base" 20s 1 trainer.cu "$device"
@@ -79,11 +88,11 @@ for ((round = 1; round <= most; ++round)); do
 done
 
 seconds_of() { sort -n "$scratch/$1.seconds" | head -1; }
-printf '%-44s %8s %8s %8s %10s\n' 'one translation unit' 'user s' 'ratio' 'budget' 'object KiB'
+printf '%-54s %8s %8s %8s %10s\n' 'one translation unit' 'user s' 'ratio' 'budget' 'object KiB'
 over=0
 for i in "${!names[@]}"; do
   awk -v name="${names[$i]}" -v s="$(seconds_of "$i")" -v base="$(seconds_of "${bases[$i]}")" -v budget="${budgets[$i]}" -v bytes="$(stat -c %s "$scratch/$i.o")" 'BEGIN {
-    printf "%-44s %8.2f %7.1fx %8s %10.0f\n", name, s, s / base, budget, bytes / 1024
+    printf "%-54s %8.2f %7.1fx %8s %10.0f\n", name, s, s / base, budget, bytes / 1024
     exit budget != "-" && (budget ~ /x$/ ? s / base : s) > budget + 0 }' || over=1
 done
 if [ $over = 1 ]; then

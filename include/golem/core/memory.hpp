@@ -3,10 +3,10 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "golem/core/error.hpp"
 
@@ -20,7 +20,9 @@ class MemoryAccount {
     current_ += bytes;
     if (bytes > 0) ++allocations_;
     if (current_ > peak_) peak_ = current_;
-    by_label_[std::string(label)] += bytes;
+    for (Holder& holder : holders_)
+      if (holder.label == label) return void(holder.bytes += bytes);
+    holders_.push_back({std::string(label), bytes});
   }
   std::int64_t current() const { return locked(current_); }
   std::int64_t peak() const { return locked(peak_); }
@@ -28,19 +30,24 @@ class MemoryAccount {
   std::int64_t allocations() const { return locked(allocations_); }
   std::int64_t of(std::string_view label) const {
     const std::lock_guard lock(mutex_);
-    const auto entry = by_label_.find(std::string(label));
-    return entry == by_label_.end() ? 0 : entry->second;
+    for (const Holder& holder : holders_)
+      if (holder.label == label) return holder.bytes;
+    return 0;
   }
   /// "parameters 12 MiB, moments 24 MiB": for the error that says memory ran out.
   std::string summary() const {
     const std::lock_guard lock(mutex_);
     std::string out;
-    for (const auto& [label, bytes] : by_label_)
-      if (bytes) out += sentence(out.empty() ? "" : ", ", label, " ", bytes >> 20, " MiB");
+    for (const Holder& holder : holders_)
+      if (holder.bytes) out += sentence(out.empty() ? "" : ", ", holder.label, " ", holder.bytes >> 20, " MiB");
     return out.empty() ? "nothing" : out;
   }
 
  private:
+  struct Holder {
+    std::string label;
+    std::int64_t bytes;
+  };
   std::int64_t locked(const std::int64_t& number) const {
     const std::lock_guard lock(mutex_);
     return number;
@@ -48,7 +55,7 @@ class MemoryAccount {
 
   mutable std::mutex mutex_;
   std::int64_t current_ = 0, peak_ = 0, allocations_ = 0;
-  std::map<std::string, std::int64_t> by_label_;
+  std::vector<Holder> holders_;  // a few, in the order in which they came
 };
 
 }  // namespace golem

@@ -12,13 +12,9 @@
 
 namespace golem {
 
-/// Runs model M in precision P, `quantized<...>` included, on one rank, or on the tensor ranks of a world, each of which makes
-/// the same calls. See EngineCore for what it does.
-///   golem::Engine<my_glm> engine;
-///   golem::Engine<my_glm, golem::quantized<golem::Quant{.bits = 4, .group = 128}>> engine(device, {.sequences = 8});
-///   golem::Engine<my_glm, golem::fp16, golem::Layout{.tp = 4}> engine(device, world);
+/// What Engine asks of its arguments, and the base that it then has: these sentences come before whatever else the compiler has to say.
 template <class M, class P, Layout layout, class D>
-class Engine : private OwnDevice<D>, public EngineCore<M, P, layout.tp, D> {
+struct EngineRules {
   static_assert(Model<M>, "golem: a model is a type with a ModelConfig `config`: struct my_glm { static constexpr auto config = golem::checked({...}); };");
   static_assert(prove_model<M>());
   static_assert(Precision<P>, "golem: Engine's second argument must be a precision policy, such as golem::bf16 or golem::quantized<golem::Quant{.bits = 4}>");
@@ -28,6 +24,16 @@ class Engine : private OwnDevice<D>, public EngineCore<M, P, layout.tp, D> {
   static_assert(layout.pp == 1 && layout.dp == 1, "golem: Engine takes no pipeline and no data parallelism: leave Layout::pp and dp at 1");
   static_assert(!layout.sequence_parallel, "golem: Engine takes no sequence parallelism: leave Layout::sequence_parallel off");
   using Core = EngineCore<M, P, layout.tp, D>;
+};
+
+/// Runs model M in precision P, `quantized<...>` included, on one rank, or on the tensor ranks of a world, each of which makes
+/// the same calls. See EngineCore for what it does.
+///   golem::Engine<my_glm> engine;
+///   golem::Engine<my_glm, golem::quantized<golem::Quant{.bits = 4, .group = 128}>> engine(device, {.sequences = 8});
+///   golem::Engine<my_glm, golem::fp16, golem::Layout{.tp = 4}> engine(device, world);
+template <class M, class P, Layout layout, class D>
+class Engine : private OwnDevice<D>, public EngineRules<M, P, layout, D>::Core {
+  using Core = typename EngineRules<M, P, layout, D>::Core;
 
  public:
   explicit Engine(const EngineOptions& options = {}) : OwnDevice<D>{std::make_unique<D>()}, Core(*this->own_device, options) { needs_no_world(); }
