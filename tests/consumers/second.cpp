@@ -1,6 +1,7 @@
-// The outside program's second file: it includes all of golem too, so that anything defined twice fails to link.
+// The outside program's second file: it includes the device too, so that what is defined twice fails to link (for all of golem, golem's own tests do).
 // SPDX-License-Identifier: Apache-2.0
-#include <golem/golem.hpp>
+#include <golem/core/tensor.hpp>
+#include <golem/cpu/device.hpp>
 
 std::int64_t sum_elsewhere(golem::cpu::Device& device, golem::View<const float, 1> x);
 

@@ -1,6 +1,7 @@
 // Must not compile: golem: a model is a type with a ModelConfig `config`: struct my_glm { static constexpr auto config = golem::checked({...}); };.
 // SPDX-License-Identifier: Apache-2.0
-#include "golem/golem.hpp"
+#include "golem/any_device.hpp"
+#include "golem/cpu/device.hpp"
 
 struct my_glm {
 #if defined(SOUND)
