@@ -29,8 +29,8 @@ row() {
 host="$cxx -std=c++20 -O2 -Iinclude ${CXXFLAGS-}"
 # system_headers FILE FLAG...: the headers that golem's headers include, of the library, the system and the CUDA toolkit: what golem cannot do without.
 system_headers() {
-  $host "${@:2}" -H -E -x c++ "$scratch/$1" 2>&1 >/dev/null |
-    awk '/^\.+ / { depth = length($1); own[depth] = $2 ~ /\/golem\//; if (!own[depth] && depth > 1 && own[depth - 1]) print "#include \"" $2 "\"" }'
+  $host "${@:2}" -H -E -x c++ "$scratch/$1" >/dev/null 2>"$scratch/headers" || { cat "$scratch/headers" >&2; return 1; }
+  awk '/^\.+ / { depth = length($1); own[depth] = $2 ~ /\/golem\//; if (!own[depth] && depth > 1 && own[depth - 1]) print "#include \"" $2 "\"" }' "$scratch/headers"
 }
 printf '#include <%s>\n' vector string memory >"$scratch/std.cpp"
 echo '#include <golem/golem.hpp>' >"$scratch/golem.cpp"
@@ -55,8 +55,9 @@ fi
 if [ -n "$nvcc" ]; then
   : >"$scratch/empty.cu"
   echo '#include <golem/golem.cuh>' >"$scratch/golem.cu"
-  toolkit=$(dirname "$(dirname "$nvcc")")
-  system_headers golem.cu -isystem "$toolkit/include" >"$scratch/beneath.cu"
+  toolkit=$(dirname "$(dirname "$(readlink -f "$(command -v "$nvcc")")")") cuda_headers=()
+  echo '#include <cuda_runtime_api.h>' | "$cxx" -x c++ -E - >/dev/null 2>&1 || cuda_headers=(-isystem "$toolkit/include")
+  system_headers golem.cu "${cuda_headers[@]}" >"$scratch/beneath.cu"
   one="-gencode arch=compute_80,code=sm_80" two="-gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a"
   for architectures in "$one" "$two"; do
     device="$nvcc -std=c++20 -O2 -Iinclude $architectures" base=${#names[@]} which='sm_80 and sm_90a'
@@ -71,7 +72,7 @@ if [ -n "$nvcc" ]; then
   if [ $full = yes ]; then
     cp tests/consumers/split/* "$scratch"
     row 'in two halves: kernels, sm_80' "$empty_sm_80" - 1 kernels.cu "$nvcc -std=c++20 -O2 -Iinclude $one"
-    row 'in two halves: program' 0 - 1 program.cpp "$host -isystem $toolkit/include"
+    row 'in two halves: program' 0 - 1 program.cpp "$host ${cuda_headers[*]}"
   fi
 else
   echo "-- left out: golem.cuh: no nvcc (CUDA toolkit)"

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # thread_sanitizer.sh SOURCE BUILD
 set -euo pipefail
-unset GOLEM_TEST_ALL # of each layout some variants, by turns: the others take hours here, and come by the same code
+unset GOLEM_TEST_ALL # of each layout one variant, by turns: the others take hours here, and come by the same code
 source=$1 build=$2
 fail() { echo "FAILED: $*"; exit 1; }
 

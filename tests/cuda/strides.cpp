@@ -10,13 +10,13 @@ using namespace ops;
 
 namespace {
 
-struct Results {
+struct UpdateAndSums {
   std::vector<float> weights, dropped, sum;
   std::vector<bfloat16> rounded, converted;
   double squares = 0;
 };
 
-Results run_on(int multiprocessors, const Numbers<float>& start, const Numbers<float>& gradient) {
+UpdateAndSums run_on(int multiprocessors, const Numbers<float>& start, const Numbers<float>& gradient) {
   simt::machine().multiprocessors = multiprocessors;
   TestDevice device;
   const auto size = static_cast<std::int64_t>(start.typed.size());
@@ -37,7 +37,7 @@ TEST_CASE("a GPU of one multiprocessor computes what one of many does, each thre
   const simt::MachineRestored restored;
   constexpr std::int64_t size = 9 * 32768 + 5;  // a multiprocessor is given 32,768 threads, and a thread takes up to eight elements at once
   const Numbers<float> start(size, 1), gradient(size, 2, 0.1);
-  const Results one = run_on(1, start, gradient), many = run_on(64, start, gradient);
+  const UpdateAndSums one = run_on(1, start, gradient), many = run_on(64, start, gradient);
   CHECK(one.weights != start.typed);
   CHECK(one.weights == many.weights);
   CHECK(one.rounded == many.rounded);

@@ -88,20 +88,33 @@ kill -INT $job
 if wait $job; then fail "a run that was told to stop early went well: $(cat early.json log)"; fi
 grep -q 'the run was told to stop before its first step, while it was ' log && [ ! -s early.json ] && [ ! -e early/latest ] || fail "told to stop early: $(cat early.json log)"
 
-echo "-- whenever it is told to stop, it says that it has done no step, or leaves a checkpoint of the last one"
-for delay in 0.2 0.28 0.32 0.36 0.5; do
+echo "-- whenever it is told to stop, it says that it has done no step, or leaves a checkpoint"
+# stopped WHEN FLAGS...: begins a run, waits for WHEN (seconds, or a file), and tells it to stop; `status` is what it ends with.
+stopped() {
+  local when=$1
+  shift
   rm -rf moment
-  "${train[@]}" --steps 100000 --out moment >moment.json 2>log </dev/null &
+  "${train[@]}" --steps 100000 --out moment "$@" >moment.json 2>log </dev/null &
   job=$!
   until grep -qs "^SigCgt:.*[2367abef]$" /proc/$job/status || ! kill -0 $job 2>/dev/null; do sleep 0.01; done # SIGINT has its handler
-  sleep $delay
-  kill -INT $job
-  if wait $job; then
-    grep -qE '"steps":[1-9].*"finished":false|"finished":false.*"steps":[1-9]' moment.json && [ -s moment/latest ] || fail "stopped after $delay s, in a step: $(cat moment.json log)"
+  if [[ $when = *.* && $when != */* ]]; then sleep "$when"; else until [ -e "$when" ] || ! kill -0 $job 2>/dev/null; do sleep 0.01; done; fi
+  kill -INT $job || fail "it ended before it was told to: $(cat log)"
+  status=0
+  wait $job || status=$?
+}
+no_step() { [ $status = 1 ] && grep -q 'the run was told to stop before its first step' log && [ ! -s moment.json ] && [ ! -e moment/latest ]; }
+for delay in 0.2 0.32 0.5; do
+  stopped $delay
+  if [ $status = 0 ]; then
+    grep -q '"finished":false' moment.json && [ -s moment/latest ] || fail "stopped after $delay s, in a step: $(cat moment.json log)"
   else
-    grep -q 'the run was told to stop before its first step' log && [ ! -s moment.json ] && [ ! -e moment/latest ] || fail "stopped after $delay s, before a step: $(cat moment.json log)"
+    no_step || fail "stopped after $delay s, before a step: $(cat moment.json log)"
   fi
 done
+stopped moment/metrics.jsonl --held-out text # is scored before the first step
+no_step || fail "stopped while text was scored: $(cat moment.json log)"
+stopped moment/metrics.jsonl --held-out text --sentinel roll-back # what it would have gone back to is there
+[ $status = 0 ] && grep -q '"finished":false' moment.json && [ -s moment/latest ] || fail "stopped with a checkpoint: $(cat moment.json log)"
 
 echo "-- quantised, and filled"
 "$bin/quantize" straight --out int4 --bits 4 --group 32 | grep -q '"job":"quantize"' || fail "quantize"

@@ -68,7 +68,8 @@ std::vector<Run> variants(Layout layout) {
 /// Whether every variant is asked for: minutes.
 bool test_all() { return std::getenv("GOLEM_TEST_ALL") != nullptr; }
 
-/// Every layout of up to 8 ranks whose tensor degree fits the model, with every variant where all are asked for, else with one, which take turns.
+/// Every layout of up to 8 ranks whose tensor degree fits the model, with every variant where all are asked for, else with one, which take turns, and with those
+/// combinations that these turns would leave out.
 std::vector<Run> all_runs() {
   std::vector<Run> runs;
   std::size_t turn = 0;
@@ -80,6 +81,17 @@ std::vector<Run> all_runs() {
         if (test_all()) runs.insert(runs.end(), some.begin(), some.end());
         else runs.push_back(some[turn = (turn + 7) % some.size()]);
       }
+  const auto also = [&](Layout layout, PipelineSchedule schedule, int chunks, Recompute recompute) {
+    Run run{.layout = layout, .training = base};
+    run.training.batch.full = rows_for(layout.dp);
+    run.training.schedule = schedule, run.training.chunks = chunks, run.training.recompute = recompute;
+    runs.push_back(run);
+  };
+  if (!test_all()) {
+    also({.tp = 2, .pp = 2, .sequence_parallel = true}, PipelineSchedule::interleaved, 2, Recompute::block_split);
+    also({.tp = 2, .pp = 2, .dp = 2, .sequence_parallel = true}, PipelineSchedule::zero_bubble, 1, Recompute::block);
+    also({.pp = 2}, PipelineSchedule::interleaved, 4, Recompute::attention);
+  }
   return runs;
 }
 
@@ -209,7 +221,7 @@ TEST_CASE("in single precision layouts differ from one rank by rounding only") {
 }
 
 TEST_CASE("pipelines and data ranks compute the bits of one rank that adds in their order") {
-  const int steps = test_all() ? 20 : 8;  // bits that differ do so in a step, and a seventh is checked
+  const int steps = test_all() ? 20 : 8;  // replicas are compared behind the seventh (check_every)
   for (const auto& [pp, dp] : {std::pair{2, 1}, {3, 1}, {8, 1}, {1, 2}, {1, 3}, {1, 4}, {1, 8}, {2, 2}, {2, 4}, {4, 2}}) {
     Run alone{.training = base, .steps = steps};
     alone.training.batch.full = rows_for(dp);

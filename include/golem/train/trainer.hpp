@@ -12,7 +12,7 @@
 
 namespace golem {
 
-/// What Trainer asks of its arguments, and the base that it then has: these sentences come before whatever else the compiler has to say.
+/// What Trainer asks of its arguments, and the base that it then has: these sentences come before whatever else g++ and clang have to say.
 template <class M, class P, Layout layout, class D>
 struct TrainerRules {
   static_assert(Model<M>, "golem: a model is a type with a ModelConfig `config`: struct my_glm { static constexpr auto config = golem::checked({...}); };");
