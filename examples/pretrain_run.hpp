@@ -268,7 +268,7 @@ void pretrain(const PretrainOptions& options, const PretrainJob& job, golem::Wor
       trainer, [&](int rows) -> const golem::Batch& { return loader.next(rows); },
       {.last_step = last_step, .validate_every = options.validate_every, .save_every = options.save_every, .stop = &interrupted},
       {.on_step = on_step, .validate = validate, .save = save, .roll_back = roll_back});
-  if (end == golem::LoopEnd::stopped && back_to.empty()) world.all().end_run("the run was told to stop before its first step");  // and nothing is there to go on from
+  if (end == golem::LoopEnd::stopped && back_to.empty()) world.all().end_run("the run was told to stop before its first step, and has no checkpoint to go on from: begin it again");
   world.note(trainer.steps(), "finishing");
   saver.wait();
   progress.finish();

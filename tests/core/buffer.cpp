@@ -46,9 +46,13 @@ TEST_CASE("buffers are zeroed, aligned, accounted by label, and give back what t
 
 TEST_CASE("running out of memory says who holds what") {
   cpu::Device device({.threads = 1});
-  Buffer<char, cpu::Device> held(device, 5 << 20, "gradients");
+  const Buffer<char, cpu::Device> held(device, 5 << 20, "gradients"), parameters(device, 2 << 20, "parameters"), more(device, 3 << 20, "gradients");
+  static_cast<void>(Buffer<char, cpu::Device>(device, 1 << 20, "batch"));  // given back
+  CHECK(device.memory().of("gradients") == 8 << 20);
+  CHECK(device.memory().of("batch") == 0);
+  CHECK(device.memory().of("moments") == 0);
   CHECK_THROWS_WITH((Buffer<char, cpu::Device>(device, std::int64_t{1} << 60, "moments")),
-                    Catch::Matchers::Contains("asked for 'moments'") && Catch::Matchers::Contains("gradients 5 MiB"));
+                    Catch::Matchers::Contains("asked for 'moments'") && Catch::Matchers::Contains("golem holds gradients 8 MiB, parameters 2 MiB;"));
 }
 
 TEST_CASE("an arena measures without memory, and refuses more than was measured") {

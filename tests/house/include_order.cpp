@@ -1,5 +1,6 @@
 // Includes point one way only: core <- config <- { cpu, cuda, comm, data, io, report }, nn <- quant <- { train, infer } <- eval.
 // SPDX-License-Identifier: Apache-2.0
+#include <map>
 #include <set>
 
 #include "catch.hpp"

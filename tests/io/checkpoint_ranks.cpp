@@ -1,6 +1,7 @@
 // Checkpoints of many ranks: saved at one layout and loaded at another; files that are missing, foreign or at odds are named.
 // SPDX-License-Identifier: Apache-2.0
 #include <limits>
+#include <map>
 
 #include "catch.hpp"
 #include "golem/io/checkpoint.hpp"

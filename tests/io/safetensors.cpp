@@ -3,6 +3,7 @@
 #include "golem/io/safetensors.hpp"
 
 #include <cstring>
+#include <map>
 #include <numeric>
 #include <vector>
 

@@ -89,31 +89,32 @@ if wait $job; then fail "a run that was told to stop early went well: $(cat earl
 grep -q 'the run was told to stop before its first step, while it was ' log && [ ! -s early.json ] && [ ! -e early/latest ] || fail "told to stop early: $(cat early.json log)"
 
 echo "-- whenever it is told to stop, it says that it has done no step, or leaves a checkpoint"
-# stopped WHEN FLAGS...: begins a run, waits for WHEN (seconds, or a file), and tells it to stop; `status` is what it ends with.
+came() { until [ -e "$1" ] || ! kill -0 $job 2>/dev/null; do sleep 0.01; done; }
+# stopped WAIT FLAGS...: begins a run, does WAIT (a command), and tells it to stop; `status` is what it ends with.
 stopped() {
-  local when=$1
+  local wait_for=$1
   shift
   rm -rf moment
   "${train[@]}" --steps 100000 --out moment "$@" >moment.json 2>log </dev/null &
   job=$!
   until grep -qs "^SigCgt:.*[2367abef]$" /proc/$job/status || ! kill -0 $job 2>/dev/null; do sleep 0.01; done # SIGINT has its handler
-  if [[ $when = *.* && $when != */* ]]; then sleep "$when"; else until [ -e "$when" ] || ! kill -0 $job 2>/dev/null; do sleep 0.01; done; fi
+  $wait_for
   kill -INT $job || fail "it ended before it was told to: $(cat log)"
   status=0
   wait $job || status=$?
 }
 no_step() { [ $status = 1 ] && grep -q 'the run was told to stop before its first step' log && [ ! -s moment.json ] && [ ! -e moment/latest ]; }
 for delay in 0.2 0.32 0.5; do
-  stopped $delay
+  stopped "sleep $delay"
   if [ $status = 0 ]; then
     grep -q '"finished":false' moment.json && [ -s moment/latest ] || fail "stopped after $delay s, in a step: $(cat moment.json log)"
   else
     no_step || fail "stopped after $delay s, before a step: $(cat moment.json log)"
   fi
 done
-stopped moment/metrics.jsonl --held-out text # is scored before the first step
+stopped "came moment/metrics.jsonl" --held-out text # is scored before the first step
 no_step || fail "stopped while text was scored: $(cat moment.json log)"
-stopped moment/metrics.jsonl --held-out text --sentinel roll-back # what it would have gone back to is there
+stopped "came moment/metrics.jsonl" --held-out text --sentinel roll-back # what it would have gone back to is there
 [ $status = 0 ] && grep -q '"finished":false' moment.json && [ -s moment/latest ] || fail "stopped with a checkpoint: $(cat moment.json log)"
 
 echo "-- quantised, and filled"
