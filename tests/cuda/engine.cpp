@@ -247,6 +247,7 @@ TEST_CASE("what is captured as a graph neither allocates nor waits, and a failur
   device.replay(recording, 1, [&] { ++runs; });
   CHECK_THROWS_WITH(device.replay(recording, 1, [&] { device.allocate(64, "test"); }), Catch::Matchers::Contains("tried to allocate memory"));
   CHECK_THROWS_WITH(device.replay(recording, 1, [&] { device.synchronize(); }), Catch::Matchers::Contains("tried to wait for the GPU"));
+  CHECK_THROWS_WITH(device.replay(recording, 1, [&] { device.copy_out(&runs, &runs, sizeof runs); }), Catch::Matchers::Contains("tried to copy to the host"));
   const Buffer<float, cuda::Device> buffer(device, 3, "test");
   device.replay(recording, 1, [&] { device.clear(buffer.data(), buffer.bytes()); });
   device.replay(recording, 1, [&] { ++runs; });  // the graph instead

@@ -134,13 +134,28 @@ TEST_CASE("messages go round a ring both ways at once, started before any is awa
   });
 }
 
+TEST_CASE("the stages of a pipeline, ring or not, make their ways to each other before any step") {
+  for (const int chunks : {1, 2})
+    for (const int stages : {2, 3, 4})
+      on_ranks({.pp = stages}, [&](World& world, cuda::Device& device) {
+        const std::size_t meetings = simt::counts().meetings;
+        world.all().barrier();
+        StageLinks<float, cuda::Device> links(device, world, chunks, 8);
+        world.all().barrier();
+        const std::size_t made = simt::counts().meetings - meetings, both_ways = 2 * static_cast<std::size_t>(chunks > 1 ? stages : stages - 1);
+        if (made != 2 * both_ways) fail("not as many ways as the stages have, each with two ends: ", made);
+      });
+}
+
 TEST_CASE("trainers on many GPUs compute what one rank computes") {
   compare<fp64, 2>({.tp = 2, .pp = 2, .dp = 1});
   compare<fp64, 1>({.tp = 1, .pp = 2, .dp = 2});
   TrainingConfig sharded = dealt_training;
   sharded.zero = 1, sharded.schedule = PipelineSchedule::zero_bubble;
   compare<fp64, 1>({.tp = 1, .pp = 2, .dp = 2}, sharded);
-  sharded.schedule = PipelineSchedule::one_f_one_b;
+  sharded.schedule = PipelineSchedule::interleaved, sharded.chunks = 2;
+  compare<fp64, 1>({.tp = 1, .pp = 2, .dp = 1}, sharded);
+  sharded.schedule = PipelineSchedule::one_f_one_b, sharded.chunks = 1;
   compare<fp64, 2>({.tp = 2, .pp = 1, .dp = 2, .sequence_parallel = true}, sharded);
 }
 

@@ -171,6 +171,26 @@ TEST_CASE("a rank that throws ends the run of ranks that are threads, and those 
   CHECK_THAT(waited, Catch::Matchers::Contains("NCCL was stopped, since another rank has failed"));
 }
 
+TEST_CASE("a rank that throws while its GPU waits for a rank that never comes leaves its device, and ends the run") {
+  std::string why;
+  try {
+    on_ranks({.dp = 2}, [&](World& world, cuda::Device& device) {
+      OnDevice<float> x(device, {1});
+      world.data().all_reduce(x.view(), Reduce::sum);
+      x.values();
+      world.all().barrier();
+      if (world.rank() == 1) {
+        world.data().all_reduce(x.view(), Reduce::sum);  // for which rank 0 never comes
+        fail("the disk is full");
+      }
+      world.all().barrier();
+    });
+  } catch (const Error& error) {
+    why = error.what();
+  }
+  CHECK_THAT(why, Catch::Matchers::Contains("rank 1 of 2 failed") && Catch::Matchers::Contains("the disk is full"));
+}
+
 TEST_CASE("a transfer is under way while NCCL still takes it, and one that NCCL refuses is not") {
   cuda::Device device;
   nccl::TransfersUnderWay transfers("data");

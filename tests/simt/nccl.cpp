@@ -142,13 +142,17 @@ struct ncclComm {
 namespace {
 
 thread_local int groups = 0;  // that were begun and not ended
+thread_local std::vector<std::shared_ptr<bool>> own;  // of this thread's calls, outside graphs: whether each has ended
+thread_local std::string refused;                     // why NCCL did not take this thread's last meeting
 
 ncclResult_t post(Call call, ncclComm_t comm, cudaStream_t stream) {
   if (comm->clique->joined < comm->clique->ranks) return ncclInvalidUsage;
   if (simt::is_captured(stream)) call.graph = comm->graphs;
+  else own.push_back(call.done = std::make_shared<bool>(false));
   simt::enqueue(simt::Work([call, clique = comm->clique, rank = comm->rank] {
                   Call now = call;
-                  now.done = std::make_shared<bool>(clique->aborted[static_cast<std::size_t>(rank)]);
+                  if (!now.done) now.done = std::make_shared<bool>(false);  // each run of a graph has its own
+                  if (clique->aborted[static_cast<std::size_t>(rank)]) *now.done = true;
                   if (*now.done) return now.done;
                   clique->calls[static_cast<std::size_t>(rank)].push_back(now);
                   advance(*clique);
@@ -156,6 +160,13 @@ ncclResult_t post(Call call, ncclComm_t comm, cudaStream_t stream) {
                 }),
                 stream);
   return ncclInProgress;
+}
+
+// Where ranks meet, NCCL allocates, and may wait for all that this GPU does. A call that ends only with a later one of a rank that
+// waits for this meeting itself would hold both for ever.
+bool waits_in_vain() {
+  const auto ended = [] { return std::erase_if(own, [](const std::shared_ptr<bool>& done) { return *done; }), own.empty(); };
+  return !simt::ends_within(std::chrono::seconds(5), ended);
 }
 
 // NCCL ends no communicator that a graph may still run transfers of.
@@ -171,7 +182,7 @@ void wait_for_graphs(const ncclComm& comm) {
 extern "C" {
 
 const char* ncclGetErrorString(ncclResult_t status) { return status == ncclRemoteError ? "remote process exited or there was a network error" : "the host's NCCL was told to fail"; }
-const char* ncclGetLastError(ncclComm_t) { return simt::machine().lost_peer.c_str(); }
+const char* ncclGetLastError(ncclComm_t) { return refused.empty() ? simt::machine().lost_peer.c_str() : refused.c_str(); }
 ncclResult_t ncclGetVersion(int* version) {
   *version = simt::machine().nccl_version ? simt::machine().nccl_version : NCCL_VERSION_CODE;
   return ncclSuccess;
@@ -186,10 +197,13 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
 }
 ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id, int rank, ncclConfig_t* config) {
   if (config->blocking != 0) return ncclInvalidArgument;
+  refused = waits_in_vain() ? "a transfer of this rank waits for one that comes behind the meeting" : "";
+  if (!refused.empty()) return ncclInternalError;
   simt::locked([&] {
     std::shared_ptr<Clique>& clique = cliques()[id.internal];
     if (!clique) clique = std::make_shared<Clique>(Clique{.ranks = ranks, .calls = std::vector<std::deque<Call>>(static_cast<std::size_t>(ranks)), .aborted = std::vector<bool>(static_cast<std::size_t>(ranks))});
     ++clique->joined;
+    ++simt::counts().meetings;
     *comm = new ncclComm{clique, rank};
     if (clique->joined == ranks) cliques().erase(id.internal);
     simt::expect_other_threads(1);

@@ -65,18 +65,14 @@ std::mt19937_64& turns() {
   return random;
 }
 
-/// Runs steps of all streams in turns until `done()`.
+/// Runs steps of all streams in turns until `done()`, or until none can move. The lock is held.
 template <class Done>
-void run_until(const Done& done) {
-  Lock lock(mutex);
+void run_able(const Done& done) {
   while (!done()) {
     std::vector<CUstream_st*> able;
     for (CUstream_st* stream : streams)
       if (!stream->steps.empty() && (!stream->steps.front().wait_for || *stream->steps.front().wait_for)) able.push_back(stream);
-    if (able.empty()) {
-      if (others > 0 && changed.wait_for(lock, std::chrono::seconds(30)) == std::cv_status::no_timeout) continue;
-      throw std::runtime_error("the streams wait for each other in a circle");
-    }
+    if (able.empty()) return;
     CUstream_st* stream = able[turns()() % able.size()];
     const CUstream_st::Step step = std::move(stream->steps.front());
     stream->steps.pop_front();
@@ -90,6 +86,14 @@ void run_until(const Done& done) {
     }
     changed.notify_all();
   }
+}
+
+/// The same, but waits for other threads where none can move.
+template <class Done>
+void run_until(const Done& done) {
+  Lock lock(mutex);
+  for (run_able(done); !done(); run_able(done))
+    if (others <= 0 || changed.wait_for(lock, std::chrono::seconds(30)) != std::cv_status::no_timeout) throw std::runtime_error("the streams wait for each other in a circle");
 }
 
 }  // namespace
@@ -113,6 +117,13 @@ void locked(const std::function<void()>& work) {
   const Lock lock(mutex);
   work();
   changed.notify_all();
+}
+
+bool ends_within(std::chrono::milliseconds patience, const std::function<bool()>& done) {
+  const auto last = std::chrono::steady_clock::now() + patience;
+  Lock lock(mutex);
+  for (run_able(done); !done() && std::chrono::steady_clock::now() < last; run_able(done)) changed.wait_for(lock, std::chrono::milliseconds(10));
+  return done();
 }
 
 cudaError_t enqueue(Work work, cudaStream_t stream) {
@@ -184,6 +195,12 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (stream->capture) return cudaErrorStreamCaptureUnsupported;
   run_until([stream] { return stream->steps.empty(); });
   return cudaSuccess;
+}
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  if (stream->capture) return cudaErrorStreamCaptureUnsupported;
+  const Lock lock(mutex);
+  run_able([stream] { return stream->steps.empty(); });
+  return stream->steps.empty() ? cudaSuccess : last_error = cudaErrorNotReady;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   run_until([stream] { return stream->steps.empty(); });

@@ -58,7 +58,7 @@ struct Counts {
   std::atomic<double> milliseconds = 0;  // of the GPU's work: a product's own, and a thousandth for anything else
   std::atomic<std::size_t> early = 0;           // kernels that may be started before others have ended
   std::atomic<std::size_t> last_algorithm = 0;  // of cuBLASLt's proposals, the one that the last product ran by
-  std::atomic<std::size_t> kernels = 0, heuristics = 0, products = 0, allocations = 0, captures = 0, graph_runs = 0, streams = 0, events = 0, aborts = 0, aborts_alone = 0;  // of NCCL's communicators; those in no group
+  std::atomic<std::size_t> kernels = 0, heuristics = 0, products = 0, allocations = 0, captures = 0, graph_runs = 0, streams = 0, events = 0, aborts = 0, aborts_alone = 0, meetings = 0;  // the last three of NCCL's communicators: ended early; those in no group; ranks that met
 };
 Counts& counts();
 
@@ -71,6 +71,8 @@ bool is_captured(cudaStream_t stream);
 
 /// Runs `work` while no other thread runs anything of this machine, and lets streams that waited look again.
 void locked(const std::function<void()>& work);
+/// Runs the streams until `done()`, but no longer than `patience` while other threads go on; whether it is done.
+bool ends_within(std::chrono::milliseconds patience, const std::function<bool()>& done);
 /// So many more threads (or fewer) put work on streams that others wait for: a circle is called one only after a while.
 void expect_other_threads(int more);
 

@@ -2,9 +2,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -85,6 +87,9 @@ class Device {
   ~Device() {  // failures have no one to go to here; what went wrong before was reported where it was noticed
     if (!stream_) return;
     workspace_.reset();
+    // What an error leaves on the stream may wait for ranks that never come, until the run has ended, which this rank's error does once it is
+    // out of here. So long the stream is left to itself, with the memory that it copies from.
+    if (std::uncaught_exceptions() != exceptions_ && !runtime::ends_within(std::chrono::seconds(2), stream_)) return;
     static_cast<void>(cudaStreamSynchronize(stream_));
     if (staging_) static_cast<void>(cudaFreeHost(staging_));
     if (staged_) static_cast<void>(cudaEventDestroy(staged_));
@@ -147,6 +152,7 @@ class Device {
   }
   /// Waits for all ops before it.
   void copy_out(void* to, const void* from, std::size_t bytes) {
+    refuse_in_capture("copy to the host");
     for (std::size_t done = 0; done < bytes;) {
       const std::size_t piece = smaller(bytes - done, staging_bytes_);
       std::byte* staged = take_staging(piece);
@@ -272,6 +278,7 @@ class Device {
   cudaStream_t stream_ = nullptr;
   cudaEvent_t staged_ = nullptr;  // the last copy out of staging memory
   std::byte* staging_ = nullptr;
+  const int exceptions_ = std::uncaught_exceptions();
   std::shared_ptr<Workspace> workspace_;
   std::shared_ptr<Products> products_;  // shared, so that the class may be incomplete here
 };

@@ -4,9 +4,11 @@
 
 #include <cuda_runtime_api.h>
 
+#include <chrono>
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <thread>
 
 #include "golem/core/error.hpp"
 
@@ -24,7 +26,8 @@ void check(cudaError_t status, const Parts&... parts) {
 
 /// Whether CUDA reports a kernel that ran before, and not the call that it answers: nothing works on the device from then on.
 constexpr bool broke_before(cudaError_t status) {
-  return status == cudaErrorIllegalAddress || status == cudaErrorLaunchTimeout || status == cudaErrorAssert || (status >= cudaErrorHardwareStackError && status <= cudaErrorLaunchFailure);
+  return status == cudaErrorIllegalAddress || status == cudaErrorLaunchTimeout || status == cudaErrorAssert || status == cudaErrorECCUncorrectable || status == cudaErrorNvlinkUncorrectable ||
+         (status >= cudaErrorHardwareStackError && status <= cudaErrorLaunchFailure);
 }
 
 /// "13.0" for 13000; "" for 0.
@@ -178,6 +181,17 @@ inline void destroy(cudaStream_t stream) { check(cudaStreamDestroy(stream), "des
 [[nodiscard]] inline cudaError_t finish(cudaStream_t stream) { return cudaStreamSynchronize(stream); }
 inline void synchronize(cudaStream_t stream) { check(cudaStreamSynchronize(stream), "finish what was started before"); }
 inline void wait(cudaStream_t stream, cudaEvent_t event) { check(cudaStreamWaitEvent(stream, event, 0), "let a stream wait for an event"); }
+
+/// Whether what was put on a stream ends, well or not, within `patience`.
+inline bool ends_within(std::chrono::milliseconds patience, cudaStream_t stream) {
+  const auto last = std::chrono::steady_clock::now() + patience;
+  while (cudaStreamQuery(stream) == cudaErrorNotReady) {
+    static_cast<void>(cudaGetLastError());
+    if (std::chrono::steady_clock::now() > last) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return true;
+}
 
 enum class Timing { off, on };
 inline cudaEvent_t create_event(Timing timing = Timing::off) {

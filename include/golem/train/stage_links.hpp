@@ -51,7 +51,9 @@ class StageLinks {
         stage_(world.stage()),
         forward(device, world.pipeline(), before(), behind(), elements),
         backward(device, world.pipeline().split(0, world.stage(), "pipeline"), behind(), before(), elements) {
-    if (stages_ > 1) incoming_ = Buffer<T, D>(device, elements, "pipeline");
+    if (stages_ == 1) return;
+    incoming_ = Buffer<T, D>(device, elements, "pipeline");
+    if constexpr (!D::host_memory) open_ways(device);
   }
 
   bool first(int chunk) const { return stage_ == 0 && chunk == 0; }
@@ -65,6 +67,25 @@ class StageLinks {
   }
 
  private:
+  /// Sends an element each way. Two GPUs make their way to each other with their first message, and may wait there for all that they do: in the
+  /// midst of a step, also for messages that wait for that one in turn. Odd stages receive first, so that no ring waits for itself.
+  void open_ways(D& device) {
+    const bool ring = chunks_ > 1, from_before = ring || stage_ > 0, to_behind = ring || stage_ < stages_ - 1;
+    const auto open = [&](StageLink<T, D>& link, bool sends, bool receives) {
+      const auto send = [&] {
+        const View<T, 2> element = link.space(1, 1);
+        device.clear(element.data, sizeof(T));
+        link.send(element);
+      };
+      if (sends && stage_ % 2 == 0) send();
+      if (receives) link.receive(incoming_.view_at(0, 1, 1));
+      if (sends && stage_ % 2 != 0) send();
+    };
+    open(forward, to_behind, from_before);
+    open(backward, from_before, to_behind);
+    device.synchronize();
+  }
+
   int before() const { return (stage_ + stages_ - 1) % stages_; }
   int behind() const { return (stage_ + 1) % stages_; }
 
