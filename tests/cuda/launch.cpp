@@ -26,6 +26,12 @@ __global__ void clear(Matrix x, int value, bool) { x.data[blockIdx.x] = static_c
 using golem::cuda::Device, golem::cuda::Launch;
 using Catch::Matchers::Contains;
 
+TEST_CASE("errors after which nothing works on a device are those of a kernel that ran before") {
+  for (const int status : {214, 220, 226, 700, 702, 710, 714, 719, 721, 911}) CHECK(golem::cuda::runtime::broke_before(static_cast<cudaError_t>(status)));
+  for (const cudaError_t status : {cudaSuccess, cudaErrorInvalidValue, cudaErrorMemoryAllocation, cudaErrorNotReady, cudaErrorInvalidDeviceFunction, cudaErrorCooperativeLaunchTooLarge})
+    CHECK_FALSE(golem::cuda::runtime::broke_before(status));
+}
+
 TEST_CASE("a kernel runs on every block, later, and its arguments are what its parameters are") {
   Device device;
   int blocks = 0;

@@ -171,24 +171,34 @@ TEST_CASE("a rank that throws ends the run of ranks that are threads, and those 
   CHECK_THAT(waited, Catch::Matchers::Contains("NCCL was stopped, since another rank has failed"));
 }
 
-TEST_CASE("a rank that throws while its GPU waits for a rank that never comes leaves its device, and ends the run") {
-  std::string why;
-  try {
-    on_ranks({.dp = 2}, [&](World& world, cuda::Device& device) {
-      OnDevice<float> x(device, {1});
-      world.data().all_reduce(x.view(), Reduce::sum);
-      x.values();
-      world.all().barrier();
-      if (world.rank() == 1) {
-        world.data().all_reduce(x.view(), Reduce::sum);  // for which rank 0 never comes
-        fail("the disk is full");
-      }
-      world.all().barrier();
-    });
-  } catch (const Error& error) {
-    why = error.what();
+TEST_CASE("a rank that throws while its GPU waits for a rank that never comes ends the run, with graphs on its way out or without") {
+  const auto streams = simt::counts().streams.load();
+  for (const bool graphs : {false, true}) {
+    std::string why;
+    try {
+      on_ranks(
+          {.dp = 2},
+          [&](World& world, cuda::Device& device) {
+            OnDevice<float> x(device, {1});
+            const auto add = [&] { world.data().all_reduce(x.view(), Reduce::sum); };
+            cuda::Device::Recording recording;
+            for (int i = 0; i < 3; ++i) graphs ? device.replay(recording, 1, add) : add();
+            x.values();
+            world.all().barrier();
+            if (world.rank() == 1) {
+              graphs ? device.replay(recording, 1, add) : add();  // for which rank 0 never comes
+              fail("the disk is full");
+            }
+            world.all().barrier();
+          },
+          {.deadline = 20});
+    } catch (const Error& error) {
+      why = error.what();
+    }
+    CHECK_THAT(why, Catch::Matchers::Contains("rank 1 of 2 failed") && Catch::Matchers::Contains("the disk is full"));
+    CHECK(simt::counts().streams == streams);
+    CHECK(simt::bytes_in_use() == 0);
   }
-  CHECK_THAT(why, Catch::Matchers::Contains("rank 1 of 2 failed") && Catch::Matchers::Contains("the disk is full"));
 }
 
 TEST_CASE("a transfer is under way while NCCL still takes it, and one that NCCL refuses is not") {

@@ -38,13 +38,13 @@ struct OnDevice {
 
 // Runs body(world, device) on as many ranks as the layout has, each with a device and NCCL.
 template <class Body>
-void on_ranks(const Layout& layout, Body body) {
+void on_ranks(const Layout& layout, Body body, const RanksOptions& options = {}) {
   run_ranks(layout.ranks(), [&](Group all) {
     World world(std::move(all), layout);
     cuda::Device device;
     use_nccl(world, device.stream(), {.graphs_of_threads = true});
     body(world, device);
-  });
+  }, options);
 }
 
 }  // namespace cuda_tests

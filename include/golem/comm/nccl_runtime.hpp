@@ -123,7 +123,7 @@ class Communicator {
   const std::shared_ptr<TransfersUnderWay>& under_way() const { return under_way_; }
   /// Waits for its transfers and takes leave of the other ranks. Returns what keeps it from that, after which it is to be aborted; empty: nothing.
   std::string_view take_leave() {
-    if (std::uncaught_exceptions() != exceptions_) return "this rank has left by an error";
+    if (std::uncaught_exceptions() > exceptions_) return "this rank has left by an error";
     constexpr std::string_view failed = "a communicator has failed";
     if (state() != ncclSuccess) return failed;
     static_cast<void>(cudaStreamSynchronize(stream()));  // comes back by an abort, where a peer is gone

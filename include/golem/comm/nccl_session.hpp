@@ -17,6 +17,7 @@
 #include "golem/comm/failure.hpp"
 #include "golem/comm/nccl_runtime.hpp"
 #include "golem/comm/nccl_waits.hpp"
+#include "golem/cuda/way_out.hpp"
 
 namespace golem::nccl {
 
@@ -92,6 +93,12 @@ class Session {
     delete communicator;
   }
 
+  /// The rank is on its way out by an error, and its stream waits for others.
+  void leave() {
+    const std::lock_guard lock(mutex_);
+    if (why_.empty()) end("NCCL was stopped: this rank has left by an error");
+  }
+
   void watch() {
     for (std::unique_lock lock(mutex_); !ending_ || !ended_.empty();) {
       changed_.wait_for(lock, std::chrono::milliseconds(100), [&] { return ending_ || !ended_.empty(); });
@@ -150,6 +157,7 @@ class Session {
   bool ending_ = false, run_ended_ = false;
   std::optional<WaitNotes> notes_;  // where somebody watches
   std::thread watcher_;
+  const cuda::WayOut way_out_{compute_, this, [](void* session) { static_cast<Session*>(session)->leave(); }};
 };
 
 }  // namespace golem::nccl

@@ -2,11 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <exception>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -19,6 +17,7 @@
 #include "golem/core/memory.hpp"
 #include "golem/cuda/recording.hpp"
 #include "golem/cuda/runtime.hpp"
+#include "golem/cuda/way_out.hpp"
 #include "golem/version.hpp"
 
 namespace golem::cuda {
@@ -87,10 +86,7 @@ class Device {
   ~Device() {  // failures have no one to go to here; what went wrong before was reported where it was noticed
     if (!stream_) return;
     workspace_.reset();
-    // What an error leaves on the stream may wait for ranks that never come, until the run has ended, which this rank's error does once it is
-    // out of here. So long the stream is left to itself, with the memory that it copies from.
-    if (std::uncaught_exceptions() != exceptions_ && !runtime::ends_within(std::chrono::seconds(2), stream_)) return;
-    static_cast<void>(cudaStreamSynchronize(stream_));
+    finish_on_way_out(stream_, by_error_);
     if (staging_) static_cast<void>(cudaFreeHost(staging_));
     if (staged_) static_cast<void>(cudaEventDestroy(staged_));
     static_cast<void>(cudaStreamDestroy(stream_));
@@ -278,7 +274,7 @@ class Device {
   cudaStream_t stream_ = nullptr;
   cudaEvent_t staged_ = nullptr;  // the last copy out of staging memory
   std::byte* staging_ = nullptr;
-  const int exceptions_ = std::uncaught_exceptions();
+  ByError by_error_;
   std::shared_ptr<Workspace> workspace_;
   std::shared_ptr<Products> products_;  // shared, so that the class may be incomplete here
 };

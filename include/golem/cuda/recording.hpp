@@ -7,7 +7,7 @@
 #include <memory>
 #include <utility>
 
-#include "golem/cuda/runtime.hpp"
+#include "golem/cuda/way_out.hpp"
 
 namespace golem::cuda {
 
@@ -28,7 +28,7 @@ class Recording {
     return *this;
   }
   ~Recording() {  // failures have no one to go to here
-    if (stream_) static_cast<void>(cudaStreamSynchronize(stream_));
+    if (stream_) finish_on_way_out(stream_, by_error_);
     for (auto& [key, graph] : graphs_)
       if (graph.ready) static_cast<void>(cudaGraphExecDestroy(graph.ready));
   }
@@ -40,6 +40,7 @@ class Recording {
 
  private:
   cudaStream_t stream_ = nullptr;
+  ByError by_error_;
   std::map<std::int64_t, Graph> graphs_;
 };
 

@@ -26,8 +26,9 @@ void check(cudaError_t status, const Parts&... parts) {
 
 /// Whether CUDA reports a kernel that ran before, and not the call that it answers: nothing works on the device from then on.
 constexpr bool broke_before(cudaError_t status) {
-  return status == cudaErrorIllegalAddress || status == cudaErrorLaunchTimeout || status == cudaErrorAssert || status == cudaErrorECCUncorrectable || status == cudaErrorNvlinkUncorrectable ||
-         (status >= cudaErrorHardwareStackError && status <= cudaErrorLaunchFailure);
+  for (const int one : {214, 220, 226, 700, 702, 710, 721, 911})  // memory, NVLink, contained, address, time, assert, tensor memory, another device: not all of them have names in CUDA 12.0
+    if (static_cast<int>(status) == one) return true;
+  return status >= cudaErrorHardwareStackError && status <= cudaErrorLaunchFailure;
 }
 
 /// "13.0" for 13000; "" for 0.
