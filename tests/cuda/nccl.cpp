@@ -145,6 +145,29 @@ TEST_CASE("the stages of a pipeline, ring or not, make their ways to each other 
         const std::size_t made = simt::counts().meetings - meetings, both_ways = 2 * static_cast<std::size_t>(chunks > 1 ? stages : stages - 1);
         if (made != 2 * both_ways) fail("not as many ways as the stages have, each with two ends: ", made);
       });
+  CHECK(simt::bytes_in_use() == 0);
+}
+
+TEST_CASE("ranks that meet while a transfer of one waits for what the other does behind the meeting are refused by the host's NCCL") {
+  const auto says = Catch::Matchers::Contains("a transfer of this rank waits for one that comes behind the meeting");
+  CHECK_THROWS_WITH(on_ranks({.pp = 2},
+                             [](World& world, cuda::Device& device) {
+                               Group& forward = world.pipeline();
+                               Group backward = forward.split(0, world.stage(), "pipeline");
+                               OnDevice<float> activation(device, {1}), gradient(device, {1});
+                               const auto send = [&] { return forward.start_send(View<const float, 1>(activation.view()), 1); };
+                               if (world.stage() == 0) {
+                                 send().wait();
+                                 Pending second = send();
+                                 backward.receive(gradient.view(), 1);  // the two meet here
+                                 second.wait();
+                               } else {
+                                 forward.receive(activation.view(), 0);
+                                 backward.start_send(View<const float, 1>(gradient.view()), 0).wait();
+                                 forward.receive(activation.view(), 0);
+                               }
+                             }),
+                    says);
 }
 
 TEST_CASE("trainers on many GPUs compute what one rank computes") {
